@@ -1,0 +1,33 @@
+//! How a node tells all nodes, itself included. Correctness never depends on it: a lost envelope is found by the hub
+//! (gap) or by the heads, and read from the store. In process here; NATS behind the same trait.
+
+mod local;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+pub use local::Local;
+use tokio::sync::mpsc;
+
+use crate::event::Envelope;
+
+/// Why an envelope did not get on its way.
+#[derive(Debug, thiserror::Error)]
+#[error("the bus is unavailable: {0}")]
+pub struct BusError(pub String);
+
+/// The envelopes that reach this node, in the order in which they came.
+pub type Subscription = mpsc::Receiver<Arc<Envelope>>;
+
+/// The bus.
+#[async_trait]
+pub trait Bus: Send + Sync + 'static {
+    /// Sends an envelope to every node that has one of its recipients. `Ok` means that it is on its way, not that it arrived.
+    async fn publish(&self, envelope: Envelope) -> Result<(), BusError>;
+
+    /// This node's envelopes; called once.
+    fn subscribe(&self) -> Subscription;
+
+    /// Whether envelopes get through now.
+    fn is_up(&self) -> bool;
+}

@@ -1,0 +1,184 @@
+//! All that a client can be told, and the envelopes that carry it between nodes.
+//! An event's data is the JSON of the contract, made once by its feature; the doors only wrap the bytes.
+//! Nothing in it differs by recipient: what does (a conversation as somebody sees it) is fetched by the node that delivers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::id::{ConversationId, MessageId, Seq, SessionId, SocketId, UserId};
+
+/// The names of the contract's "server → client" table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// A new message.
+    MessageReceived,
+    /// A message was edited.
+    MessageUpdated,
+    /// A message was deleted for everyone.
+    MessageDeleted,
+    /// A message's status became DELIVERED.
+    MessageDelivered,
+    /// A message's status became READ.
+    MessageRead,
+    /// One person's marks; `/ws` alone.
+    Receipts,
+    /// A conversation is new to this user.
+    ConversationCreated,
+    /// A conversation changed for this user.
+    ConversationUpdated,
+    /// Somebody types.
+    TypingStart,
+    /// Somebody stopped typing.
+    TypingStop,
+    /// Somebody came online.
+    UserOnline,
+    /// Somebody went offline.
+    UserOffline,
+    /// A group was deleted.
+    GroupDeleted,
+}
+
+impl EventKind {
+    /// Every kind, for tables and documents.
+    pub const ALL: [Self; 13] = [
+        Self::MessageReceived,
+        Self::MessageUpdated,
+        Self::MessageDeleted,
+        Self::MessageDelivered,
+        Self::MessageRead,
+        Self::Receipts,
+        Self::ConversationCreated,
+        Self::ConversationUpdated,
+        Self::TypingStart,
+        Self::TypingStop,
+        Self::UserOnline,
+        Self::UserOffline,
+        Self::GroupDeleted,
+    ];
+
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MessageReceived => "message:received",
+            Self::MessageUpdated => "message:updated",
+            Self::MessageDeleted => "message:deleted",
+            Self::MessageDelivered => "message:delivered",
+            Self::MessageRead => "message:read",
+            Self::Receipts => "receipts",
+            Self::ConversationCreated => "conversation:created",
+            Self::ConversationUpdated => "conversation:updated",
+            Self::TypingStart => "typing:start",
+            Self::TypingStop => "typing:stop",
+            Self::UserOnline => "user:online",
+            Self::UserOffline => "user:offline",
+            Self::GroupDeleted => "group:deleted",
+        }
+    }
+
+    /// Whether a slow socket may lose it: the next one, or nothing, makes up for it.
+    pub fn is_ephemeral(self) -> bool {
+        matches!(self, Self::TypingStart | Self::TypingStop | Self::UserOnline | Self::UserOffline)
+    }
+}
+
+/// Something to tell clients.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// What it is.
+    pub kind: EventKind,
+    /// Its `data` of the contract, as JSON.
+    pub data: Bytes,
+}
+
+impl Event {
+    /// The event with this data.
+    ///
+    /// # Errors
+    /// None in practice: the wire objects always serialise.
+    pub fn new<T: Serialize>(kind: EventKind, data: &T) -> Result<Self, serde_json::Error> {
+        Ok(Self { kind, data: serde_json::to_vec(data)?.into() })
+    }
+}
+
+/// Where a change came from, so that it is not told to the socket (or the posting device) that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// The login that sent it by REST.
+    pub session_id: Option<SessionId>,
+    /// The socket that sent it.
+    pub socket_id: Option<SocketId>,
+}
+
+/// The message in a `message:received`, for marks and for receipts that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageRef {
+    /// Its id.
+    pub message_id: MessageId,
+    /// Who wrote it.
+    pub sender_id: UserId,
+}
+
+/// A row of a log on its way to sockets: told in order of `seq`, without a gap, once.
+#[derive(Clone, Debug)]
+pub struct RowEvent {
+    /// Whose log.
+    pub conversation_id: ConversationId,
+    /// Its place.
+    pub seq: Seq,
+    /// Who may know.
+    pub audience: Arc<[UserId]>,
+    /// To whom the conversation is new with this row: they get `conversation:created` first.
+    pub introduces: Arc<[UserId]>,
+    /// To whom the conversation itself changed with this row: they get `conversation:updated` after it.
+    pub refreshes: bool,
+    /// What to tell; a row may be silent.
+    pub event: Option<Event>,
+    /// The new message, if it is one.
+    pub message: Option<MessageRef>,
+    /// Who is not told.
+    pub origin: Origin,
+    /// Sent by POST: its sender's receipts wait until the app has the answer.
+    pub posted: bool,
+}
+
+/// An event that belongs to no place in a log.
+#[derive(Clone, Debug)]
+pub struct LooseEvent {
+    /// Who may know.
+    pub audience: Arc<[UserId]>,
+    /// What to tell.
+    pub event: Event,
+    /// Who is not told.
+    pub origin: Origin,
+    /// The message whose receipt it is: it waits as long as that one's sender does.
+    pub receipt_of: Option<MessageId>,
+}
+
+/// What the bus carries to the nodes.
+#[derive(Clone, Debug)]
+pub enum Envelope {
+    /// A row, in its order.
+    Row(RowEvent),
+    /// An event out of any order.
+    Loose(LooseEvent),
+    /// The conversation changed for this person alone: he gets `conversation:updated` with his own view of it.
+    Refresh {
+        /// Who.
+        user_id: UserId,
+        /// Which.
+        conversation_id: ConversationId,
+        /// Who is not told.
+        origin: Origin,
+    },
+    /// These logins have ended: their sockets close.
+    Revoked {
+        /// Whose.
+        user_id: UserId,
+        /// Which one; all of them when absent.
+        session_id: Option<SessionId>,
+        /// Which one goes on, when all others end.
+        except: Option<SessionId>,
+    },
+}

@@ -1,0 +1,11 @@
+//! URGE, the backend of a mobile messenger: the crate's map, in the order of imports.
+//! A module imports only from modules above it in this list; `tests/it/architecture.rs` holds it to that.
+
+pub mod id;
+pub mod clock;
+pub mod error;
+pub mod page;
+pub mod event;
+pub mod store;
+pub mod bus;
+pub mod log;

@@ -1,0 +1,108 @@
+//! The embedded store's schema: `sql/NNN_*.sql`, compiled in, applied once each in order and remembered with a checksum.
+//! A file that is newer, altered or no database at all is refused with what to do.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use sha2::{Digest, Sha256};
+
+use super::{StoreError, StoreResult, sqlite};
+
+/// One file of `sql/`.
+#[derive(Clone, Copy, Debug)]
+pub struct Migration {
+    /// Its number, from 1 without a gap.
+    pub number: i64,
+    /// Its file name.
+    pub name: &'static str,
+    /// Its statements.
+    pub sql: &'static str,
+}
+
+macro_rules! migrations {
+    ($($number:literal $name:literal),* $(,)?) => {
+        /// Every migration, in order.
+        pub const MIGRATIONS: &[Migration] =
+            &[$(Migration { number: $number, name: $name, sql: include_str!(concat!("../../sql/", $name)) }),*];
+    };
+}
+
+migrations! {
+    1 "001_log.sql",
+    2 "002_users.sql",
+    3 "003_settings.sql",
+    4 "004_messages.sql",
+}
+
+/// Checks the schema of an opened file and, if allowed, brings it up to date.
+pub(super) fn prepare(connection: &Connection, path: &Path, apply: bool) -> StoreResult<()> {
+    let explain = |error| explain(path, error);
+    connection
+        .execute_batch("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)")
+        .map_err(explain)?;
+    let mut statement = connection.prepare("SELECT number, name, checksum FROM migrations ORDER BY number").map_err(explain)?;
+    let applied = statement
+        .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))
+        .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
+        .map_err(explain)?;
+    for (number, name, checksum) in &applied {
+        let Some(known) = MIGRATIONS.iter().find(|migration| migration.number == *number) else {
+            return Err(StoreError::Refused(format!(
+                "{} was written by a newer version of urge (it has migration {name}): run that version or newer, or point URGE_DATA_DIR elsewhere",
+                path.display()
+            )));
+        };
+        if checksum_of(known.sql) != *checksum {
+            return Err(StoreError::Refused(format!(
+                "{}: migration {name} is not the one that this version carries: run the version that made the file, or restore a backup",
+                path.display()
+            )));
+        }
+    }
+    let missing: Vec<_> = MIGRATIONS.iter().skip(applied.len()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !apply {
+        let names: Vec<_> = missing.iter().map(|migration| migration.name).collect();
+        return Err(StoreError::Refused(format!("{} lacks {}: run `urge migrate` first", path.display(), names.join(", "))));
+    }
+    for migration in missing {
+        let script = format!("BEGIN IMMEDIATE;\n{}\n", migration.sql);
+        connection
+            .execute_batch(&script)
+            .and_then(|()| {
+                let checksum = checksum_of(migration.sql);
+                connection.execute("INSERT INTO migrations VALUES (?1, ?2, ?3)", (migration.number, migration.name, checksum))
+            })
+            .and_then(|_| connection.execute_batch("COMMIT"))
+            .map_err(|error| {
+                let _ = connection.execute_batch("ROLLBACK");
+                explain(error)
+            })?;
+        tracing::info!(migration = migration.name, "schema migrated");
+    }
+    Ok(())
+}
+
+/// An error about the file itself, in words that say what to do.
+pub(super) fn explain(path: &Path, error: rusqlite::Error) -> StoreError {
+    let file = path.display();
+    match sqlite::map(error) {
+        StoreError::Corrupt(cause) => StoreError::Refused(format!(
+            "{file} is damaged or no database ({cause}): restore a backup, or move the file away to start with an empty one"
+        )),
+        StoreError::Unavailable(cause) => StoreError::Refused(format!(
+            "{file} cannot be opened ({cause}): check that the folder exists, that this user may write to it and that the disk has room"
+        )),
+        other => other,
+    }
+}
+
+fn checksum_of(sql: &str) -> String {
+    use std::fmt::Write as _;
+    Sha256::digest(sql.as_bytes()).iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

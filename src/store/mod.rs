@@ -1,0 +1,49 @@
+//! What every store shares: its errors, and the connection that the features' statements run on.
+//! The statements themselves stand with their features (`log/sqlite.rs`, `users/sqlite.rs` …);
+//! `app.rs` alone knows which store is behind the traits.
+
+mod migrate;
+mod sqlite;
+
+pub use migrate::{MIGRATIONS, Migration};
+pub use sqlite::{Sqlite, SqliteOptions};
+
+use crate::error::{Error, ErrorCode};
+
+/// Why a store did not answer.
+///
+/// A write that ends in `Unavailable` may or may not have happened: the caller repeats the same write,
+/// or reads what is there. No store method says more than that.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Too much is waiting; nothing was tried.
+    #[error("too many store operations are waiting")]
+    Full,
+    /// The store is away, full, read-only or too slow.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What is stored there cannot be read.
+    #[error("a stored row cannot be read: {0}")]
+    Corrupt(String),
+    /// The file or schema is none that this version can work with.
+    #[error("{0}")]
+    Refused(String),
+    /// A statement of ours is wrong.
+    #[error("a statement failed: {0}")]
+    Statement(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What store methods return.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full => Self::unavailable("the server is busy, try again in a moment").with_source(error),
+            StoreError::Unavailable(_) => Self::unavailable("the store is unavailable, try again in a moment").with_source(error),
+            StoreError::Corrupt(_) | StoreError::Refused(_) | StoreError::Statement(_) => {
+                Self::new(ErrorCode::Internal, "something went wrong on our side").with_source(error)
+            }
+        }
+    }
+}

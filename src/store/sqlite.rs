@@ -1,0 +1,250 @@
+//! The embedded store's engine: one file, one writer thread with group commit, a few reader threads.
+//! The writer commits what is queued as soon as the last commit has ended, with no timer, and answers only then:
+//! an `Ok` of [`Sqlite::write`] is on the disk (`synchronous=FULL`). No statement of a feature stands here.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use parking_lot::Mutex;
+use rusqlite::{Connection, ErrorCode as SqliteCode, OpenFlags};
+use tokio::sync::oneshot;
+
+use super::migrate;
+use super::{StoreError, StoreResult};
+
+/// At most this many writes share one commit.
+const GROUP_LIMIT: usize = 512;
+/// Writes and reads that wait beyond this are refused with [`StoreError::Full`].
+const QUEUE_LIMIT: usize = 8_192;
+
+/// How the file is opened.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// The database file.
+    pub path: PathBuf,
+    /// Reader threads.
+    pub readers: usize,
+    /// Apply missing migrations; else a file that lacks some is refused.
+    pub migrate: bool,
+}
+
+/// One job of the writer: run in a transaction with others, told afterwards how the commit went.
+trait Write: Send {
+    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
+    fn answer(self: Box<Self>, outcome: Option<StoreError>);
+}
+
+type Read = Box<dyn FnOnce(&Connection) + Send>;
+
+/// The SQLite store, shared by all features.
+#[derive(Clone)]
+pub struct Sqlite {
+    threads: Arc<Threads>,
+}
+
+struct Threads {
+    writes: Option<Sender<Box<dyn Write>>>,
+    reads: Option<Sender<Read>>,
+    waiting: Arc<AtomicUsize>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Sqlite {
+    /// Opens or creates the file, checks its schema and starts the threads.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] says in words what is wrong with the file and what to do about it.
+    pub fn open(options: &SqliteOptions) -> StoreResult<Self> {
+        let writer = connect(&options.path)?;
+        migrate::prepare(&writer, &options.path, options.migrate)?;
+        let (write_sender, write_receiver) = crossbeam_channel::bounded::<Box<dyn Write>>(QUEUE_LIMIT);
+        let (read_sender, read_receiver) = crossbeam_channel::bounded::<Read>(QUEUE_LIMIT);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let mut handles = Vec::new();
+        let spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name).spawn(body).map_err(|error| StoreError::Unavailable(Box::new(error)))
+        };
+        handles.push(spawn("sqlite-writer".to_owned(), Box::new(move || write_all(writer, &write_receiver)))?);
+        for n in 0..options.readers.max(1) {
+            let reader = connect(&options.path)?;
+            reader.pragma_update(None, "query_only", true).map_err(map)?;
+            let receiver = read_receiver.clone();
+            handles.push(spawn(format!("sqlite-reader-{n}"), Box::new(move || read_all(&reader, &receiver)))?);
+        }
+        let handles = Mutex::new(handles);
+        Ok(Self { threads: Arc::new(Threads { writes: Some(write_sender), reads: Some(read_sender), waiting, handles }) })
+    }
+
+    /// Runs `job` on a reader; it sees everything that was committed before it began.
+    pub async fn read<T, F>(&self, job: F) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let read: Read = Box::new(move |connection| {
+            // The caller may have gone away at its deadline: then nobody needs the rows.
+            if !sender.is_closed() {
+                let _ = sender.send(job(connection).map_err(map));
+            }
+        });
+        let Some(reads) = &self.threads.reads else { return Err(stopped()) };
+        reads.try_send(read).map_err(|error| if matches!(error, TrySendError::Full(_)) { StoreError::Full } else { stopped() })?;
+        receiver.await.map_err(|_| stopped())?
+    }
+
+    /// Runs `job` in a transaction and returns once it is on the disk. All of the job's statements happen or none.
+    /// It may run more than once (a group in which another job failed is run again, one by one), so it must not consume.
+    pub async fn write<T, F>(&self, job: F) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let write = Box::new(Job { run: job, result: None, sender });
+        let Some(writes) = &self.threads.writes else { return Err(stopped()) };
+        writes.try_send(write).map_err(|error| if matches!(error, TrySendError::Full(_)) { StoreError::Full } else { stopped() })?;
+        self.threads.waiting.fetch_add(1, Ordering::Relaxed);
+        let answer = receiver.await;
+        self.threads.waiting.fetch_sub(1, Ordering::Relaxed);
+        answer.map_err(|_| stopped())?
+    }
+
+    /// Writes that wait for their commit now.
+    pub fn writes_waiting(&self) -> usize {
+        self.threads.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether a write can be committed now: the probe behind `/ready`.
+    pub async fn probe(&self) -> StoreResult<()> {
+        self.write(|connection| {
+            connection.prepare_cached("UPDATE probe SET n = n + 1")?.execute([])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.writes = None;
+        self.reads = None;
+        for handle in self.handles.get_mut().drain(..) {
+            let _ = handle.join();
+        }
+    }
+}
+
+struct Job<T, F> {
+    run: F,
+    result: Option<T>,
+    sender: oneshot::Sender<StoreResult<T>>,
+}
+
+impl<T, F> Write for Job<T, F>
+where
+    T: Send,
+    F: FnMut(&Connection) -> rusqlite::Result<T> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.result = Some((self.run)(connection)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, outcome: Option<StoreError>) {
+        let answer = match (outcome, self.result) {
+            (None, Some(value)) => Ok(value),
+            (Some(error), _) => Err(error),
+            (None, None) => Err(stopped()),
+        };
+        let _ = self.sender.send(answer);
+    }
+}
+
+fn write_all(mut connection: Connection, jobs: &Receiver<Box<dyn Write>>) {
+    let mut group = Vec::with_capacity(GROUP_LIMIT);
+    while let Ok(first) = jobs.recv() {
+        group.push(first);
+        while group.len() < GROUP_LIMIT {
+            match jobs.try_recv() {
+                Ok(next) => group.push(next),
+                Err(_) => break,
+            }
+        }
+        metrics::histogram!("urge_store_commit_writes").record(group.len() as f64);
+        if commit(&mut connection, &mut group).is_ok() {
+            group.drain(..).for_each(|job| job.answer(None));
+        } else {
+            // One of them failed and took the others along: each gets its own transaction and its own answer.
+            for job in group.drain(..) {
+                let mut alone = [job];
+                let outcome = commit(&mut connection, &mut alone).err().map(map);
+                if let Some(error) = &outcome {
+                    tracing::warn!(%error, "a write could not be committed");
+                }
+                let [job] = alone;
+                job.answer(outcome);
+            }
+        }
+    }
+}
+
+fn commit(connection: &mut Connection, group: &mut [Box<dyn Write>]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    for job in group {
+        job.run(&transaction)?;
+    }
+    transaction.commit()
+}
+
+fn read_all(connection: &Connection, jobs: &Receiver<Read>) {
+    while let Ok(job) = jobs.recv() {
+        job(connection);
+    }
+}
+
+fn connect(path: &Path) -> StoreResult<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| migrate::explain(path, error))?;
+    let set = || -> rusqlite::Result<()> {
+        connection.busy_timeout(Duration::from_secs(3))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "cache_size", -16_384)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+        connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+        Ok(())
+    };
+    set().map_err(|error| migrate::explain(path, error))?;
+    connection.set_prepared_statement_cache_capacity(256);
+    Ok(connection)
+}
+
+fn stopped() -> StoreError {
+    StoreError::Unavailable("the store has been closed".into())
+}
+
+/// Disk full, read-only, I/O: the store is away and may come back. A file that is none: corrupt. The rest is our fault.
+pub(super) fn map(error: rusqlite::Error) -> StoreError {
+    match &error {
+        rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
+            SqliteCode::DiskFull
+            | SqliteCode::ReadOnly
+            | SqliteCode::SystemIoFailure
+            | SqliteCode::CannotOpen
+            | SqliteCode::DatabaseBusy
+            | SqliteCode::DatabaseLocked
+            | SqliteCode::PermissionDenied
+            | SqliteCode::OutOfMemory => StoreError::Unavailable(Box::new(error)),
+            SqliteCode::DatabaseCorrupt | SqliteCode::NotADatabase => StoreError::Corrupt(error.to_string()),
+            _ => StoreError::Statement(Box::new(error)),
+        },
+        rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => StoreError::Corrupt(error.to_string()),
+        _ => StoreError::Statement(Box::new(error)),
+    }
+}
