@@ -9,3 +9,4 @@ pub mod event;
 pub mod store;
 pub mod bus;
 pub mod log;
+pub mod gateway;

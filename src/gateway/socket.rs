@@ -1,0 +1,540 @@
+//! One socket as the hub sees it, whichever door it came through: a bounded outbox, what it has open, why it closes.
+//! No protocol and no I/O in here: the door takes what waits ([`Socket::take`]) and writes it in one go.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::Login;
+use super::socketio::dialect::{self, Dialect};
+use crate::event::{Event, EventKind};
+use crate::id::{ConversationId, MessageId, Seq, SessionId, SocketId, UserId};
+
+/// Frames that may wait for one socket.
+pub const MAX_WAITING: usize = 1024;
+/// Bytes that may wait for one socket.
+pub const MAX_WAITING_BYTES: usize = 4 << 20;
+/// Conversations that one socket may have open; opening one more closes the one opened first.
+pub const MAX_OPEN: usize = 32;
+
+/// The message in a frame, to be marked as delivered once the frame is on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Its conversation.
+    pub conversation_id: ConversationId,
+    /// Its place there.
+    pub seq: Seq,
+    /// Its id.
+    pub message_id: MessageId,
+    /// Who wrote it.
+    pub sender_id: UserId,
+}
+
+/// One event on its way to any number of sockets. Encoded at most once per protocol, when the first socket needs it.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// What to tell.
+    pub event: Event,
+    /// Set for `message:received`.
+    pub mark: Option<Mark>,
+    /// Whose presence it is, for `user:online` and `user:offline`.
+    about: Option<UserId>,
+    websocket: OnceLock<Utf8Bytes>,
+    socketio: OnceLock<Utf8Bytes>,
+    socketio_bare: OnceLock<Utf8Bytes>,
+}
+
+impl Outgoing {
+    /// The event, ready to be shared.
+    pub fn new(event: Event, mark: Option<Mark>) -> Arc<Self> {
+        let about = dialect::presence_of(&event);
+        let (websocket, socketio, socketio_bare) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Arc::new(Self { event, mark, about, websocket, socketio, socketio_bare })
+    }
+
+    /// Whose presence it is, if it is presence.
+    pub fn about(&self) -> Option<UserId> {
+        self.about
+    }
+
+    /// What it takes up in an outbox, in bytes; an estimate made without encoding.
+    fn weight(&self) -> usize {
+        self.event.data.len() + 64
+    }
+
+    /// The frame of `/ws`: `{"event": name, "data": …}`.
+    pub fn websocket(&self) -> Utf8Bytes {
+        let encode = || format!(r#"{{"event":"{}","data":{}}}"#, self.event.kind.name(), String::from_utf8_lossy(&self.event.data)).into();
+        self.websocket.get_or_init(encode).clone()
+    }
+
+    /// The Engine.IO message of Socket.IO, `42[name, …]`, in the app's dialect.
+    pub fn socketio(&self) -> Utf8Bytes {
+        self.socketio.get_or_init(|| dialect::encode(&self.event).into()).clone()
+    }
+
+    /// The same for a socket that joined a conversation by its bare id.
+    pub fn socketio_bare(&self) -> Utf8Bytes {
+        match self.event.kind {
+            EventKind::MessageDelivered => self.socketio_bare.get_or_init(|| dialect::encode_bare(&self.event).into()).clone(),
+            _ => self.socketio(),
+        }
+    }
+}
+
+/// Which protocol a socket speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// The plain WebSocket at `/ws`.
+    WebSocket,
+    /// Socket.IO, by whichever transport.
+    SocketIo,
+}
+
+impl Door {
+    /// Its name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::SocketIo => "socketio",
+        }
+    }
+}
+
+/// Why the server closes a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The token is bad or expired when connecting.
+    Unauthenticated,
+    /// The login has ended.
+    Revoked,
+    /// The account may not use sockets: not verified, or blocked by the operator.
+    Forbidden,
+    /// Nobody authenticated in time.
+    AuthenticationTimeout,
+    /// The user opened one socket too many: this one was the oldest.
+    Replaced,
+    /// A frame over the limit.
+    TooLarge,
+    /// Too many refusals in too short a time.
+    Flood,
+    /// The client does not read what it is sent.
+    TooSlow,
+    /// The node goes: connect again, to another one.
+    Draining,
+    /// The store is away: connect again in a moment.
+    Unavailable,
+}
+
+impl CloseReason {
+    /// Every reason, for tables and documents.
+    pub const ALL: [Self; 10] = [
+        Self::Unauthenticated,
+        Self::Revoked,
+        Self::Forbidden,
+        Self::AuthenticationTimeout,
+        Self::Replaced,
+        Self::TooLarge,
+        Self::Flood,
+        Self::TooSlow,
+        Self::Draining,
+        Self::Unavailable,
+    ];
+
+    /// The close code of `/ws`.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Unauthenticated | Self::Revoked => 4401,
+            Self::Forbidden => 4403,
+            Self::AuthenticationTimeout => 4408,
+            Self::Replaced => 4409,
+            Self::TooLarge => 4413,
+            Self::Flood => 4429,
+            Self::TooSlow | Self::Draining | Self::Unavailable => 4503,
+        }
+    }
+
+    /// The close frame's words; at most 123 bytes.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "the token is missing, wrong or expired",
+            Self::Revoked => "this login has ended",
+            Self::Forbidden => "this account may not connect",
+            Self::AuthenticationTimeout => "not authenticated in time",
+            Self::Replaced => "too many sockets of this user: the oldest is closed",
+            Self::TooLarge => "the frame is too large",
+            Self::Flood => "too many refused commands",
+            Self::TooSlow => "too slow: connect again and resume",
+            Self::Draining => "the server is going away: connect again and resume",
+            Self::Unavailable => "the server cannot serve now: connect again and resume",
+        }
+    }
+
+    /// Its name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "unauthenticated",
+            Self::Revoked => "revoked",
+            Self::Forbidden => "forbidden",
+            Self::AuthenticationTimeout => "authentication_timeout",
+            Self::Replaced => "replaced",
+            Self::TooLarge => "too_large",
+            Self::Flood => "flood",
+            Self::TooSlow => "too_slow",
+            Self::Draining => "draining",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// Whether coming back with the same login is of no use. Socket.IO says such a one with a DISCONNECT packet, after which
+    /// its clients stay away; for the others it closes the transport, after which they come back by themselves.
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Unauthenticated | Self::Revoked | Self::Forbidden | Self::Replaced => true,
+            Self::AuthenticationTimeout | Self::TooLarge | Self::Flood | Self::TooSlow | Self::Draining | Self::Unavailable => false,
+        }
+    }
+
+    /// Whether what waits in the outbox is still written.
+    fn is_orderly(self) -> bool {
+        matches!(self, Self::Draining | Self::Replaced | Self::Flood)
+    }
+}
+
+#[derive(Debug)]
+enum Frame {
+    Event(Arc<Outgoing>),
+    /// Encoded by the door that writes it.
+    Reply(Utf8Bytes),
+}
+
+impl Frame {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Event(outgoing) => outgoing.weight(),
+            Self::Reply(text) => text.len(),
+        }
+    }
+
+    fn is_ephemeral(&self) -> bool {
+        matches!(self, Self::Event(outgoing) if outgoing.event.kind.is_ephemeral())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Outbox {
+    frames: VecDeque<Frame>,
+    bytes: usize,
+    closing: Option<CloseReason>,
+    opened: Vec<ConversationId>,
+    dialect: Dialect,
+}
+
+impl Outbox {
+    fn has_room(&self, weight: usize) -> bool {
+        self.frames.len() < MAX_WAITING && self.bytes + weight <= MAX_WAITING_BYTES
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.frames.len() >= MAX_WAITING / 2 || self.bytes >= MAX_WAITING_BYTES / 2
+    }
+
+    fn push(&mut self, frame: Frame) {
+        let weight = frame.weight();
+        if self.closing.is_some() || (frame.is_ephemeral() && self.is_crowded()) {
+            return;
+        }
+        if !self.has_room(weight) {
+            self.frames.retain(|frame| !frame.is_ephemeral());
+            self.bytes = self.frames.iter().map(Frame::weight).sum();
+        }
+        if self.has_room(weight) {
+            self.bytes += weight;
+            self.frames.push_back(frame);
+        } else {
+            self.close(CloseReason::TooSlow);
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        if self.closing.is_none() {
+            self.closing = Some(reason);
+            if !reason.is_orderly() {
+                self.frames = VecDeque::new();
+                self.bytes = 0;
+            }
+        }
+    }
+}
+
+/// What a door writes in one go.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The frames, in order.
+    pub frames: Vec<Utf8Bytes>,
+    /// The messages among them.
+    pub marks: Vec<Mark>,
+    /// After these frames the socket closes, for this reason.
+    pub closing: Option<CloseReason>,
+}
+
+impl Batch {
+    /// Nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.closing.is_none()
+    }
+}
+
+/// One authenticated socket of one login on this node.
+#[derive(Debug)]
+pub struct Socket {
+    /// Its own id.
+    pub id: SocketId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The login it is bound to.
+    pub session_id: SessionId,
+    /// What it speaks.
+    pub door: Door,
+    outbox: Mutex<Outbox>,
+    filled: Notify,
+    emptied: Notify,
+}
+
+impl Socket {
+    /// A socket with an empty outbox.
+    pub fn new(login: Login, door: Door) -> Arc<Self> {
+        let Login { user_id, session_id } = login;
+        let (outbox, filled, emptied) = (Mutex::default(), Notify::new(), Notify::new());
+        Arc::new(Self { id: SocketId::fresh(), user_id, session_id, door, outbox, filled, emptied })
+    }
+
+    /// Puts an event into the outbox; never waits. A socket that does not keep up loses typing and presence,
+    /// then is closed as [`CloseReason::TooSlow`].
+    pub fn send(&self, outgoing: Arc<Outgoing>) {
+        let mut outbox = self.outbox.lock();
+        if self.door == Door::SocketIo && !outbox.dialect.wants(&outgoing) {
+            return;
+        }
+        outbox.push(Frame::Event(outgoing));
+        drop(outbox);
+        self.filled.notify_one();
+    }
+
+    /// The same, but waits while the outbox is half full: for replays, which are larger than any outbox.
+    pub async fn send_paced(&self, outgoing: Arc<Outgoing>) {
+        loop {
+            let emptied = self.emptied.notified();
+            if !self.is_crowded() {
+                break;
+            }
+            emptied.await;
+        }
+        self.send(outgoing);
+    }
+
+    fn is_crowded(&self) -> bool {
+        let outbox = self.outbox.lock();
+        outbox.closing.is_none() && outbox.is_crowded()
+    }
+
+    /// Puts a frame into the outbox that the door has encoded itself: acks and errors.
+    pub fn reply(&self, text: impl Into<Utf8Bytes>) {
+        self.outbox.lock().push(Frame::Reply(text.into()));
+        self.filled.notify_one();
+    }
+
+    /// Closes the socket; the first reason stands.
+    pub fn close(&self, reason: CloseReason) {
+        self.outbox.lock().close(reason);
+        self.filled.notify_one();
+        self.emptied.notify_waiters();
+    }
+
+    /// Why it closes, once it does.
+    pub fn closing(&self) -> Option<CloseReason> {
+        self.outbox.lock().closing
+    }
+
+    /// Takes up to `limit` waiting frames, encoded for this socket. An idle socket keeps no buffer.
+    pub fn take(&self, limit: usize) -> Batch {
+        let mut outbox = self.outbox.lock();
+        let count = outbox.frames.len().min(limit);
+        let frames: Vec<Frame> = outbox.frames.drain(..count).collect();
+        let weight: usize = frames.iter().map(Frame::weight).sum();
+        outbox.bytes = outbox.bytes.saturating_sub(weight);
+        let closing = outbox.closing.filter(|_| outbox.frames.is_empty());
+        if outbox.frames.is_empty() && outbox.frames.capacity() > 8 {
+            outbox.frames = VecDeque::new();
+        }
+        let bare = outbox.dialect.is_bare();
+        drop(outbox);
+        self.emptied.notify_waiters();
+        let mut batch = Batch { frames: Vec::with_capacity(count), marks: Vec::new(), closing };
+        for frame in frames {
+            batch.frames.push(match frame {
+                Frame::Reply(text) => text,
+                Frame::Event(outgoing) => {
+                    batch.marks.extend(outgoing.mark);
+                    match self.door {
+                        Door::WebSocket => outgoing.websocket(),
+                        Door::SocketIo if bare => outgoing.socketio_bare(),
+                        Door::SocketIo => outgoing.socketio(),
+                    }
+                }
+            });
+        }
+        batch
+    }
+
+    /// Whether something waits to be written, or the socket closes.
+    pub fn has_waiting(&self) -> bool {
+        let outbox = self.outbox.lock();
+        !outbox.frames.is_empty() || outbox.closing.is_some()
+    }
+
+    /// Returns once something waits to be written, or the socket closes. For one waiter at a time: its door.
+    pub async fn filled(&self) {
+        while !self.has_waiting() {
+            self.filled.notified().await;
+        }
+    }
+
+    /// Marks a conversation as open on this device. `bare`: asked for by its bare id, as the shipped app does;
+    /// `peer` is the other person of a DIRECT one. From then on such a socket hears of the presence of the last peer alone.
+    pub fn opened(&self, conversation: ConversationId, bare: bool, peer: Option<UserId>) {
+        let mut outbox = self.outbox.lock();
+        outbox.opened.retain(|open| *open != conversation);
+        if outbox.opened.len() >= MAX_OPEN {
+            outbox.opened.remove(0);
+        }
+        outbox.opened.push(conversation);
+        if bare {
+            outbox.dialect.joined(peer);
+        }
+    }
+
+    /// Takes the mark away.
+    pub fn left(&self, conversation: ConversationId) {
+        self.outbox.lock().opened.retain(|open| *open != conversation);
+    }
+
+    /// Whether the conversation is open on this device.
+    pub fn has_open(&self, conversation: ConversationId) -> bool {
+        self.outbox.lock().opened.contains(&conversation)
+    }
+
+    /// The conversations that are open on this device, the last opened one last.
+    pub fn open_conversations(&self) -> Vec<ConversationId> {
+        self.outbox.lock().opened.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn socket() -> Arc<Socket> {
+        Socket::new(Login { user_id: UserId::fresh(), session_id: SessionId::fresh() }, Door::WebSocket)
+    }
+
+    fn event(kind: EventKind, size: usize) -> Arc<Outgoing> {
+        Outgoing::new(Event::new(kind, &"x".repeat(size)).unwrap(), None)
+    }
+
+    #[test]
+    fn frames_come_out_in_order_and_bytes_are_shared() {
+        let (one, two) = (socket(), socket());
+        let mark = Mark { conversation_id: ConversationId::fresh(), seq: 4, message_id: MessageId::fresh(), sender_id: UserId::fresh() };
+        let outgoing = Outgoing::new(Event::new(EventKind::MessageReceived, &1).unwrap(), Some(mark));
+        one.reply("a");
+        one.send(outgoing.clone());
+        two.send(outgoing);
+        let (one, two) = (one.take(usize::MAX), two.take(usize::MAX));
+        assert_eq!(one.frames[0].as_str(), "a");
+        assert_eq!(one.frames[1].as_str(), r#"{"event":"message:received","data":1}"#);
+        assert_eq!(one.frames[1].as_ptr(), two.frames[0].as_ptr());
+        assert_eq!((one.marks, one.closing), (vec![mark], None));
+    }
+
+    #[test]
+    fn a_slow_socket_loses_typing_first_and_is_closed_then() {
+        let socket = socket();
+        (0..MAX_WAITING / 2).for_each(|_| socket.send(event(EventKind::TypingStart, 1)));
+        (0..MAX_WAITING).for_each(|_| socket.send(event(EventKind::MessageUpdated, 1)));
+        socket.send(event(EventKind::TypingStart, 1));
+        assert_eq!(socket.closing(), None, "typing made room");
+        assert_eq!(socket.take(3).frames.len(), 3);
+        (0..4).for_each(|_| socket.send(event(EventKind::MessageUpdated, 1)));
+        assert_eq!(socket.closing(), Some(CloseReason::TooSlow));
+        let batch = socket.take(usize::MAX);
+        assert!(batch.frames.is_empty() && batch.closing == Some(CloseReason::TooSlow));
+    }
+
+    #[test]
+    fn bytes_are_bounded_too() {
+        let socket = socket();
+        (0..5).for_each(|_| socket.send(event(EventKind::MessageUpdated, 1 << 20)));
+        assert_eq!(socket.closing(), Some(CloseReason::TooSlow));
+    }
+
+    #[test]
+    fn an_orderly_close_comes_after_what_waits_and_a_revocation_before() {
+        let (draining, revoked) = (socket(), socket());
+        for socket in [&draining, &revoked] {
+            socket.reply("a");
+            socket.reply("b");
+        }
+        draining.close(CloseReason::Draining);
+        draining.close(CloseReason::Revoked);
+        draining.reply("late");
+        revoked.close(CloseReason::Revoked);
+        let first = draining.take(1);
+        assert_eq!((first.frames.len(), first.closing), (1, None));
+        let second = draining.take(1);
+        assert_eq!((second.frames.len(), second.closing), (1, Some(CloseReason::Draining)));
+        assert!(revoked.take(9).frames.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_replay_waits_for_room() {
+        let socket = socket();
+        let writer = {
+            let socket = socket.clone();
+            tokio::spawn(async move {
+                let mut count = 0;
+                while count < 4 * MAX_WAITING {
+                    socket.filled().await;
+                    count += socket.take(100).frames.len();
+                }
+            })
+        };
+        for _ in 0..4 * MAX_WAITING {
+            socket.send_paced(event(EventKind::MessageReceived, 1)).await;
+        }
+        writer.await.unwrap();
+        assert_eq!(socket.closing(), None);
+    }
+
+    #[test]
+    fn open_conversations_are_bounded() {
+        let socket = socket();
+        let all: Vec<_> = (0..=MAX_OPEN).map(|_| ConversationId::fresh()).collect();
+        for id in &all {
+            socket.opened(*id, false, None);
+        }
+        assert!(!socket.has_open(all[0]) && socket.has_open(all[1]) && socket.has_open(all[MAX_OPEN]));
+        socket.left(all[1]);
+        assert_eq!(socket.open_conversations(), all[2..]);
+    }
+
+    #[test]
+    fn close_frames_fit_and_an_idle_socket_is_small() {
+        assert!(CloseReason::ALL.iter().all(|reason| reason.text().len() <= 123));
+        assert!(size_of::<Socket>() < 400, "{}", size_of::<Socket>());
+    }
+}
