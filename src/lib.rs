@@ -8,5 +8,6 @@ pub mod page;
 pub mod event;
 pub mod store;
 pub mod bus;
+pub mod rest;
 pub mod log;
 pub mod gateway;
