@@ -5,6 +5,7 @@ pub mod id;
 pub mod clock;
 pub mod error;
 pub mod page;
+pub mod phone;
 pub mod event;
 pub mod store;
 pub mod bus;
