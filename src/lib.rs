@@ -11,4 +11,5 @@ pub mod store;
 pub mod bus;
 pub mod rest;
 pub mod log;
-pub mod gateway;
+pub mod presence;
+pub mod users;
