@@ -9,6 +9,7 @@ pub mod phone;
 pub mod event;
 pub mod store;
 pub mod bus;
+pub mod config;
 pub mod rest;
 pub mod log;
 pub mod presence;
