@@ -23,21 +23,22 @@ const MAX_DIGITS: usize = 15;
 pub struct Phone(String);
 
 impl Phone {
-    /// Reads a number: first as E.164, else as dialled in `country`, else with a `+` before it.
+    /// Reads a number: first as E.164, else as dialled in `country` (if one is set), else with a `+` before it.
     /// Spaces, dashes, dots, slashes, brackets and the invisible marks of copied contacts do not matter.
     /// A number is taken when its shape fits its country's plan, even if the plan knows no such range (plans change);
     /// what the plan does know wins over what merely fits.
     ///
     /// `None`: no phone number.
-    pub fn read(text: &str, country: Country) -> Option<Self> {
+    pub fn read(text: &str, country: Option<Country>) -> Option<Self> {
         let clean = digits_of(text)?;
         if clean.starts_with('+') {
             return accept(None, &clean, fits);
         }
         let with_plus = format!("+{clean}");
-        accept(Some(country), &clean, PhoneNumber::is_valid)
+        let dialled = |is_number| country.and_then(|country| accept(Some(country), &clean, is_number));
+        dialled(PhoneNumber::is_valid)
             .or_else(|| accept(None, &with_plus, PhoneNumber::is_valid))
-            .or_else(|| accept(Some(country), &clean, fits))
+            .or_else(|| dialled(fits))
             .or_else(|| accept(None, &with_plus, fits))
     }
 
@@ -45,9 +46,14 @@ impl Phone {
     ///
     /// # Errors
     /// `Invalid` at `field`.
-    pub fn parse(field: &str, text: &str, country: Country) -> Result<Self> {
+    pub fn parse(field: &str, text: &str, country: Option<Country>) -> Result<Self> {
         Self::read(text, country)
             .ok_or_else(|| Error::invalid(field, "not a phone number: send it with its country code, like +12025550123"))
+    }
+
+    /// A number that was read before and stored: not read again, so that it stays whose it is when plans change.
+    pub fn stored(text: String) -> Self {
+        Self(text)
     }
 
     /// The number, `+` included.
@@ -126,7 +132,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Option<String> {
-        Phone::read(text, Country::US).map(Phone::into_string)
+        Phone::read(text, Some(Country::US)).map(Phone::into_string)
     }
 
     #[test]
@@ -150,9 +156,9 @@ mod tests {
     fn a_number_of_elsewhere_is_read_with_a_plus_before_it() {
         assert_eq!(read("4915123456789").as_deref(), Some("+4915123456789"));
         assert_eq!(read("447911123456").as_deref(), Some("+447911123456"));
-        assert_eq!(Phone::read("0151 23456789", Country::DE).unwrap().as_str(), "+4915123456789");
-        assert_eq!(Phone::read("0049 151 23456789", Country::DE).unwrap().as_str(), "+4915123456789");
-        assert_eq!(Phone::read("06 1234 5678", Country::IT).unwrap().as_str(), "+390612345678", "Italy keeps its zero");
+        assert_eq!(Phone::read("0151 23456789", Some(Country::DE)).unwrap().as_str(), "+4915123456789");
+        assert_eq!(Phone::read("0049 151 23456789", Some(Country::DE)).unwrap().as_str(), "+4915123456789");
+        assert_eq!(Phone::read("06 1234 5678", Some(Country::IT)).unwrap().as_str(), "+390612345678", "Italy keeps its zero");
     }
 
     #[test]
@@ -188,15 +194,15 @@ mod tests {
     fn any_digits_are_read_or_refused_without_a_panic() {
         for code in 1..1_000 {
             for rest in ["", "1", "000000", "12345678", "0612345678", "99999999999"] {
-                let _ = Phone::read(&format!("+{code}{rest}"), Country::US);
-                let _ = Phone::read(&format!("{code}{rest}"), Country::DE).map(|phone| phone.country());
+                let _ = Phone::read(&format!("+{code}{rest}"), Some(Country::US));
+                let _ = Phone::read(&format!("{code}{rest}"), Some(Country::DE)).map(|phone| phone.country());
             }
         }
     }
 
     #[test]
     fn the_country_is_known_and_the_number_stays_out_of_debug_output() {
-        let phone = Phone::read("+4915123456789", Country::US).unwrap();
+        let phone = Phone::read("+4915123456789", Some(Country::US)).unwrap();
         assert_eq!(phone.country(), Some(Country::DE));
         assert!(!format!("{phone:?}").contains("4915"));
     }
