@@ -2,13 +2,21 @@
 //! Here are the rows, the heads and memberships that are projected from them, the one way to append ([`Appender`])
 //! and the one way to read. What a row means to a reader (views, events, receipts) is the features' business.
 
+mod append;
+mod batch;
+mod reader;
+mod sqlite;
+mod state;
 mod store;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use append::{Announce, Announcement, Appender, Change, Permit, Posted, Proposal, Revise};
+pub use reader::LogReader;
 use serde::{Deserialize, Serialize};
-pub use store::{Insert, LogStore, Rewrite, Rewritten};
+pub use state::ConversationState;
+pub use store::{Insert, LogStore, OwnMark, Rewrite, Rewritten};
 
 use crate::clock::Timestamp;
 use crate::id::{ConversationId, MessageId, Seq, UserId};

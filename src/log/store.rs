@@ -40,6 +40,17 @@ pub enum Rewritten {
     },
 }
 
+/// A writer's own read mark, moved by his own message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnMark {
+    /// Who wrote.
+    pub user_id: UserId,
+    /// His last row.
+    pub seq: Seq,
+    /// Messages of people up to there.
+    pub n: i64,
+}
+
 /// The log, its heads and its memberships.
 ///
 /// *Monotone* cells take the largest value ever written, whatever the order of the writes; a repeated write is harmless.
@@ -73,8 +84,12 @@ pub trait LogStore: Send + Sync + 'static {
     /// Projects row `seq`'s view of kind, creator, profile and size; monotone by `seq`. The head stays.
     async fn put_conversation(&self, id: ConversationId, record: &ConversationRecord, seq: Seq) -> StoreResult<()>;
 
+    /// Says in these memberships, then in the conversation, that it is large: before the row that makes it so is appended.
+    async fn mark_large(&self, id: ConversationId, members: &[UserId]) -> StoreResult<()>;
+
     /// Moves the heads of these members' memberships, then the conversation's; monotone by `head.seq`.
-    async fn advance_heads(&self, id: ConversationId, head: &Head, members: &[UserId]) -> StoreResult<()>;
+    /// Who wrote has read up to his own last row: `own` moves those read marks in the same writes.
+    async fn advance_heads(&self, id: ConversationId, head: &Head, members: &[UserId], own: &[OwnMark]) -> StoreResult<()>;
 
     /// Notes how far the search index goes; monotone.
     async fn mark_indexed(&self, id: ConversationId, seq: Seq) -> StoreResult<()>;

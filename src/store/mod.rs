@@ -2,9 +2,11 @@
 //! The statements themselves stand with their features (`log/sqlite.rs`, `users/sqlite.rs` …);
 //! `app.rs` alone knows which store is behind the traits.
 
+mod cached;
 mod migrate;
 mod sqlite;
 
+pub use cached::{BeforeRead, Cached};
 pub use migrate::{MIGRATIONS, Migration};
 pub use sqlite::{Sqlite, SqliteOptions};
 

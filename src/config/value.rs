@@ -1,0 +1,112 @@
+//! The kinds of values that settings have, each with the words that say what is wrong with a bad one.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// A value as text becomes what it means, or words that follow "it".
+pub type Parsed<T> = Result<T, String>;
+
+/// `127.0.0.1:8080`
+pub fn address(text: &str) -> Parsed<SocketAddr> {
+    text.parse().map_err(|_| "is not an IP address with a port".to_owned())
+}
+
+/// `30d`, `12h`, `5m`, `10s`, `250ms`
+pub fn duration(text: &str) -> Parsed<Duration> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let wrong = || "is not a length of time: a whole number, then ms, s, m, h or d".to_owned();
+    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    let seconds = |each: u64| number.checked_mul(each).map(Duration::from_secs).ok_or_else(wrong);
+    let duration = match &text[digits..] {
+        "ms" => Duration::from_millis(number),
+        "s" => seconds(1)?,
+        "m" => seconds(60)?,
+        "h" => seconds(3_600)?,
+        "d" => seconds(86_400)?,
+        _ => return Err(wrong()),
+    };
+    if duration.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(duration) }
+}
+
+/// A whole number, 1 or more.
+pub fn count(text: &str) -> Parsed<usize> {
+    match text.parse() {
+        Ok(0) => Err("must be 1 or more".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("is not a whole number".to_owned()),
+    }
+}
+
+/// `on`, `true`, `yes`, `1` and their opposites
+pub fn switch(text: &str) -> Parsed<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" => Ok(true),
+        "off" | "false" | "no" | "0" => Ok(false),
+        _ => Err("is neither on nor off".to_owned()),
+    }
+}
+
+/// The items between commas.
+pub fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+/// `10.0.0.0/8, 192.168.1.7`
+pub fn networks(text: &str) -> Parsed<Vec<IpNet>> {
+    let network = |item: &str| item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from));
+    list(text).map(|item| network(item).map_err(|_| format!("has {item:?}, which is neither an address nor a network"))).collect()
+}
+
+/// `US`
+pub fn country(text: &str) -> Parsed<String> {
+    if text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+        Ok(text.to_ascii_uppercase())
+    } else {
+        Err("is not a country of two letters".to_owned())
+    }
+}
+
+/// `https://chat.example.com`, without a slash at the end
+pub fn url(text: &str) -> Parsed<String> {
+    let wrong = || "is not a URL that begins with http:// or https://".to_owned();
+    let uri: http::Uri = text.parse().map_err(|_| wrong())?;
+    let good = matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty());
+    if good { Ok(text.trim_end_matches('/').to_owned()) } else { Err(wrong()) }
+}
+
+/// `https://app.example.com`: scheme, host and port, nothing behind
+pub fn origin(text: &str) -> Parsed<String> {
+    let plain = url(text).ok().filter(|origin| origin.splitn(4, '/').count() == 3);
+    plain.ok_or_else(|| format!("has {text:?}, which is not an origin (scheme, host and port, no path)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("30d"), Ok(Duration::from_hours(720)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        for wrong in ["", "30", "d", "3x", "-1s", "0s", "99999999999999999999d", "18446744073709551615d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn networks_are_addresses_or_prefixes() {
+        assert_eq!(networks("10.0.0.0/8, ::1").map(|networks| networks.len()), Ok(2));
+        assert!(networks("10.0.0.0/33").is_err());
+        assert_eq!(networks(""), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn origins_have_no_path() {
+        assert_eq!(origin("https://a.example:8443"), Ok("https://a.example:8443".to_owned()));
+        assert_eq!(origin("https://a.example/"), Ok("https://a.example".to_owned()));
+        assert!(origin("https://a.example/x").is_err());
+        assert!(origin("a.example").is_err());
+    }
+}

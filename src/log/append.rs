@@ -1,0 +1,247 @@
+//! The one way into a log: one append in flight per conversation and node, and what waits goes together.
+//! Here are the queues and what callers see; `batch.rs` is the protocol itself. Safety never depends on the queue:
+//! any number of nodes may append at once, and the log's conditional inserts decide.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use moka::sync::Cache;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use super::{Body, Content, ConversationState, LogReader, LogRow, LogStore};
+use crate::clock::SharedClock;
+use crate::error::{Error, Result};
+use crate::event::Origin;
+use crate::id::{ConversationId, MessageId, Seq, UserId};
+use crate::store::StoreResult;
+
+/// Rows that one conditional insert carries at most.
+pub(super) const BATCH_ROWS: usize = 32;
+/// Appends that may wait in one conversation; more are refused at once.
+const QUEUE_LIMIT: usize = 1_024;
+/// An append that takes longer is given up; what it did is found by the next one.
+const DEADLINE: Duration = Duration::from_secs(3);
+/// Members of all cached conversations together.
+const CACHED_MEMBERS: u64 = 2_000_000;
+
+/// Whether a row may be appended behind this state.
+pub type Permit = Arc<dyn Fn(&ConversationState) -> Result<()> + Send + Sync>;
+/// What becomes of a row: its new content, or `None` when nothing is to be done.
+pub type Revise = Arc<dyn Fn(&ConversationState, &LogRow) -> Result<Option<Content>> + Send + Sync>;
+
+/// A row that somebody wants appended.
+#[derive(Clone)]
+pub struct Proposal {
+    /// Whose log.
+    pub conversation_id: ConversationId,
+    /// The row's id; the same again means the same row.
+    pub message_id: MessageId,
+    /// Whether an earlier attempt may have been made: then it is looked for.
+    pub may_exist: bool,
+    /// Who wants it.
+    pub sender_id: UserId,
+    /// What it says.
+    pub body: Body,
+    /// Checked against all rows before it.
+    pub permit: Permit,
+    /// Who is not told.
+    pub origin: Origin,
+    /// Sent by POST.
+    pub posted: bool,
+}
+
+/// A row that somebody wants changed.
+#[derive(Clone)]
+pub struct Change {
+    /// Whose log.
+    pub conversation_id: ConversationId,
+    /// Which row.
+    pub target_seq: Seq,
+    /// Who wants it.
+    pub sender_id: UserId,
+    /// [`Body::Edited`] or [`Body::Deleted`]: what the log says of it.
+    pub notice: Body,
+    /// What becomes of it.
+    pub revise: Revise,
+    /// Who is not told.
+    pub origin: Origin,
+}
+
+/// A row that is in the log, acknowledged.
+#[derive(Clone, Debug)]
+pub struct Posted {
+    /// The message as it stands.
+    pub row: LogRow,
+    /// False when an earlier attempt had appended it, or there was nothing to change.
+    pub fresh: bool,
+    /// Who wrote before.
+    pub previous_sender: Option<UserId>,
+}
+
+/// A row that is stored, on its way to whoever may know of it.
+#[derive(Clone, Debug)]
+pub struct Announcement {
+    /// The row.
+    pub row: LogRow,
+    /// The row that it is about, for edits and deletions.
+    pub target: Option<LogRow>,
+    /// Who may know.
+    pub audience: Arc<[UserId]>,
+    /// To whom the conversation is new with it.
+    pub introduces: Arc<[UserId]>,
+    /// Who is not told.
+    pub origin: Origin,
+    /// Sent by POST.
+    pub posted: bool,
+}
+
+/// Who tells the clients. Rows of one conversation come in order from one node, and some may come again.
+#[async_trait]
+pub trait Announce: Send + Sync + 'static {
+    /// Puts the rows on their way; failing to is not failing to append.
+    async fn announce(&self, announcements: Vec<Announcement>);
+}
+
+pub(super) type Reply = oneshot::Sender<Result<Posted>>;
+
+enum Job {
+    Append(Proposal, Reply),
+    Change(Change, Reply),
+}
+
+/// Appends to logs; shared by everybody on a node.
+#[derive(Clone)]
+pub struct Appender {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub store: Arc<dyn LogStore>,
+    pub reader: LogReader,
+    pub clock: SharedClock,
+    pub announce: Arc<dyn Announce>,
+    states: Cache<ConversationId, Arc<ConversationState>>,
+    queues: Mutex<HashMap<ConversationId, VecDeque<Job>>>,
+    tasks: TaskTracker,
+}
+
+impl Appender {
+    /// An appender on this store; its work in flight is spawned on `tasks`, which shutdown waits for.
+    pub fn new(store: Arc<dyn LogStore>, clock: SharedClock, announce: Arc<dyn Announce>, tasks: TaskTracker) -> Self {
+        let states = Cache::builder()
+            .max_capacity(CACHED_MEMBERS)
+            .weigher(|_, state: &Arc<ConversationState>| 4 + u32::try_from(state.members.len()).unwrap_or(u32::MAX - 4))
+            .build();
+        let reader = LogReader::new(Arc::clone(&store));
+        let queues = Mutex::new(HashMap::new());
+        Self { shared: Arc::new(Shared { store, reader, clock, announce, states, queues, tasks }) }
+    }
+
+    /// Appends a row. `Ok`: it is stored, the heads say so and the clients are being told.
+    /// `Unavailable`: perhaps it is, and the same proposal again finds out. A caller that goes away cancels nothing.
+    pub async fn append(&self, proposal: Proposal) -> Result<Posted> {
+        let (sender, receiver) = oneshot::channel();
+        self.submit(proposal.conversation_id, Job::Append(proposal, sender))?;
+        receiver.await.unwrap_or_else(|_| Err(unanswered()))
+    }
+
+    /// Changes a row and appends the notice of it, with the promises of [`Appender::append`].
+    pub async fn change(&self, change: Change) -> Result<Posted> {
+        let (sender, receiver) = oneshot::channel();
+        self.submit(change.conversation_id, Job::Change(change, sender))?;
+        receiver.await.unwrap_or_else(|_| Err(unanswered()))
+    }
+
+    /// The conversation as this node knows it, read from the store when it does not.
+    pub async fn state(&self, id: ConversationId) -> StoreResult<Arc<ConversationState>> {
+        self.shared.load(id).await
+    }
+
+    /// What [`Appender::append`] told about rows after `after`, again: for hubs that missed some. At most `limit` rows.
+    pub async fn announcements(&self, id: ConversationId, after: Seq, limit: usize) -> StoreResult<Vec<Announcement>> {
+        self.shared.announcements(id, after, limit).await
+    }
+
+    fn submit(&self, id: ConversationId, job: Job) -> Result<()> {
+        let mut queues = self.shared.queues.lock();
+        match queues.get_mut(&id) {
+            Some(queue) if queue.len() >= QUEUE_LIMIT => Err(Error::unavailable("this conversation is too busy, try again in a moment")),
+            Some(queue) => {
+                queue.push_back(job);
+                Ok(())
+            }
+            None => {
+                queues.insert(id, VecDeque::from([job]));
+                drop(queues);
+                let shared = Arc::clone(&self.shared);
+                self.shared.tasks.spawn(async move { shared.drain(id).await });
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Works off a conversation's queue; the queue is there exactly as long as somebody does.
+    async fn drain(self: Arc<Self>, id: ConversationId) {
+        loop {
+            let mut appends = Vec::new();
+            let mut change = None;
+            {
+                let mut queues = self.queues.lock();
+                let Some(queue) = queues.get_mut(&id) else { return };
+                while appends.len() < BATCH_ROWS {
+                    match queue.pop_front() {
+                        Some(Job::Append(proposal, reply)) => appends.push((proposal, reply)),
+                        Some(Job::Change(wanted, reply)) if appends.is_empty() => {
+                            change = Some((wanted, reply));
+                            break;
+                        }
+                        Some(job) => {
+                            queue.push_front(job);
+                            break;
+                        }
+                        None => break,
+                    }
+                }
+                if appends.is_empty() && change.is_none() {
+                    queues.remove(&id);
+                    return;
+                }
+            }
+            // Giving up in the middle is like crashing there: the protocol allows it anywhere, and whoever waits is told "perhaps".
+            let done = match change {
+                Some((change, reply)) => tokio::time::timeout(DEADLINE, self.change(change, reply)).await,
+                None => tokio::time::timeout(DEADLINE, self.append(id, appends)).await,
+            };
+            if done.is_err() {
+                tracing::warn!(conversation = %id, "an append was given up at its deadline");
+                self.forget(id);
+            }
+        }
+    }
+
+    pub fn cached(&self, id: ConversationId) -> Option<Arc<ConversationState>> {
+        self.states.get(&id)
+    }
+
+    /// Keeps the state that goes further.
+    pub fn remember(&self, state: Arc<ConversationState>) {
+        self.states.entry(state.id).and_upsert_with(|old| match old {
+            Some(old) if old.value().head.seq > state.head.seq => old.into_value(),
+            _ => state,
+        });
+    }
+
+    pub fn forget(&self, id: ConversationId) {
+        self.states.invalidate(&id);
+    }
+}
+
+fn unanswered() -> Error {
+    Error::unavailable("the message may not have been stored, try again with the same client_message_id")
+}

@@ -1,0 +1,456 @@
+//! The append protocol (docs/adr/0001): what makes a message that was acknowledged stored once, whatever dies in between.
+//! Head, *then* location; floor; scan; permit; insert at the next place if it is free; heads; announcement; answer.
+//! `tests/it/model` explores these steps exhaustively under the same names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{join_all, try_join_all};
+
+use super::append::{Announcement, BATCH_ROWS, Change, Posted, Proposal, Reply, Shared};
+use super::store::{Insert, OwnMark, Rewrite, Rewritten};
+use super::{Body, ConversationState, LARGE_ABOVE, Location, LogRow, MemberState, bucket_of};
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::event::Origin;
+use crate::id::{ConversationId, MessageId, Seq, UserId};
+use crate::store::{StoreError, StoreResult};
+
+/// Pause before the same statement is tried again, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LAST_PAUSE: Duration = Duration::from_millis(250);
+/// Rows that are read at a time when catching up.
+const CATCH_UP_ROWS: usize = 256;
+
+/// A proposal with everybody who waits for it: a retry that meets its first attempt in the queue shares its fate.
+struct Waiting {
+    proposal: Proposal,
+    replies: Vec<Reply>,
+}
+
+impl Waiting {
+    fn answer(self, answer: &Result<Posted>) {
+        for reply in self.replies {
+            let _ = reply.send(match answer {
+                Ok(posted) => Ok(posted.clone()),
+                Err(error) => Err(Error { retry_after: error.retry_after, ..Error::new(error.code, error.message.clone()) }),
+            });
+        }
+    }
+}
+
+impl Shared {
+    /// The conversation with everything that is in its log: projections first, then the rows behind them.
+    pub async fn load(&self, id: ConversationId) -> StoreResult<Arc<ConversationState>> {
+        if let Some(state) = self.cached(id) {
+            return Ok(state);
+        }
+        // The head before the members: whoever moved it had projected everything up to there.
+        let record = self.store.conversation(id).await?;
+        let mut members = Vec::new();
+        loop {
+            let after = members.last().map(|member: &super::Member| member.user_id);
+            let page = self.store.members(id, after, 1_000).await?;
+            let full = page.len() == 1_000;
+            members.extend(page);
+            if !full {
+                break;
+            }
+        }
+        let head = record.as_ref().map_or(0, |record| record.head.seq);
+        let last = if head > 0 { self.store.row(id, head).await? } else { None };
+        let last_at = last.map_or(Timestamp(0), |row| row.created_at);
+        let mut state = ConversationState::projected(id, record, members, last_at);
+        self.catch_up(&mut state).await?;
+        let state = Arc::new(state);
+        if state.record.is_some() {
+            self.remember(Arc::clone(&state));
+        }
+        Ok(state)
+    }
+
+    /// Takes in the rows behind the state, and does for them what their writer may not have lived to do.
+    /// Returns them.
+    async fn catch_up(&self, state: &mut ConversationState) -> StoreResult<Vec<LogRow>> {
+        let mut all = Vec::new();
+        loop {
+            let rows = persist(|| self.whole_rows(state.id, state.head.seq, 0)).await?;
+            let count = rows.len();
+            if count > 0 {
+                metrics::counter!("urge_log_rows_rolled_forward_total").increment(count as u64);
+                self.settle(state, &rows, None, &[]).await?;
+            }
+            all.extend(rows);
+            if count < CATCH_UP_ROWS {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Steps 1-6 for a batch: every proposal is answered, appended or not.
+    pub async fn append(&self, id: ConversationId, batch: Vec<(Proposal, Reply)>) {
+        let mut waiting: Vec<Waiting> = Vec::with_capacity(batch.len());
+        for (proposal, reply) in batch {
+            match waiting.iter_mut().find(|other| other.proposal.message_id == proposal.message_id) {
+                Some(other) => other.replies.push(reply),
+                None => waiting.push(Waiting { proposal, replies: vec![reply] }),
+            }
+        }
+        if let Err(error) = self.append_waiting(id, &mut waiting).await {
+            self.forget(id);
+            let error = Err(Error::from(error));
+            for one in waiting {
+                one.answer(&error);
+            }
+        }
+    }
+
+    async fn append_waiting(&self, id: ConversationId, waiting: &mut Vec<Waiting>) -> StoreResult<()> {
+        // 1. The head, then the locations: a message that is not located now cannot stand at or before this head.
+        let mut state = (*self.load(id).await?).clone();
+        let floors = join_all(waiting.iter().map(|one| self.floor(&state, &one.proposal))).await;
+        // 3. The rows after a known floor may hold the message already.
+        let mut index = 0;
+        for floor in floors {
+            let found = match floor? {
+                Some(floor) if floor < state.head.seq => self.scan(&state, floor, waiting[index].proposal.message_id).await?,
+                _ => None,
+            };
+            match found {
+                Some(row) => {
+                    let one = waiting.remove(index);
+                    self.announce_again(&state, &row).await;
+                    one.answer(&Ok(Posted { row, fresh: false, previous_sender: None }));
+                }
+                None => index += 1,
+            }
+        }
+        while !waiting.is_empty() {
+            self.insert(&mut state, waiting).await?;
+        }
+        Ok(())
+    }
+
+    /// Step 2: the floor of an earlier attempt, or a new one, written and waited for.
+    async fn floor(&self, state: &ConversationState, proposal: &Proposal) -> StoreResult<Option<Seq>> {
+        if proposal.may_exist
+            && let Some(location) = persist(|| self.store.location(proposal.message_id)).await?
+        {
+            return Ok(Some(location.floor_seq));
+        }
+        let location = Location { conversation_id: state.id, floor_seq: state.head.seq };
+        persist(|| self.store.put_location(proposal.message_id, &location)).await?;
+        Ok(None)
+    }
+
+    async fn scan(&self, state: &ConversationState, floor: Seq, message: MessageId) -> StoreResult<Option<LogRow>> {
+        let mut after = floor;
+        while after < state.head.seq {
+            let rows = persist(|| self.whole_rows(state.id, after, state.head.seq)).await?;
+            let last = rows.last().map_or(state.head.seq, |row| row.seq);
+            if let Some(row) = rows.into_iter().find(|row| row.message_id == message) {
+                return Ok(Some(row));
+            }
+            after = last;
+        }
+        Ok(None)
+    }
+
+    /// Rows after `after`, some at least while the log goes to `upto`: a replica that lacks rows must not pass for a log without them.
+    async fn whole_rows(&self, id: ConversationId, after: Seq, upto: Seq) -> StoreResult<Vec<LogRow>> {
+        let rows = self.reader.after(id, after, CATCH_UP_ROWS).await?;
+        let next_to_each_other = rows.iter().zip(after + 1..).all(|(row, seq)| row.seq == seq);
+        if next_to_each_other && (!rows.is_empty() || after >= upto) {
+            Ok(rows)
+        } else {
+            Err(StoreError::Unavailable(format!("the log of {id} was read with a gap after row {after}").into()))
+        }
+    }
+
+    /// Steps 4-6 for as many as fit into one conditional insert. On return some of `waiting` are answered, or the state
+    /// has learned of rows that others appended.
+    async fn insert(&self, state: &mut ConversationState, waiting: &mut Vec<Waiting>) -> StoreResult<()> {
+        // 4. Permission, against every row before.
+        let mut index = 0;
+        while index < waiting.len() {
+            let proposal = &waiting[index].proposal;
+            let refused = match (&proposal.body, state.record.is_some()) {
+                (Body::Created(_), true) => Some(self.reader.row(state.id, 1).await?.map_or_else(
+                    || Err(Error::not_found("there is no such conversation")),
+                    |row| Ok(Posted { row, fresh: false, previous_sender: None }),
+                )),
+                _ => (proposal.permit)(state).err().map(Err),
+            };
+            match refused {
+                Some(answer) => waiting.remove(index).answer(&answer),
+                None => index += 1,
+            }
+        }
+        let rows = self.rows_for(state, waiting);
+        let Some(first) = rows.first() else { return Ok(()) };
+        self.grow_large(state, &rows).await?;
+        // 5. An unknown outcome is tried again at the same place: never at the next, or it might stand twice.
+        let taken = match persist(|| self.store.insert_rows(&rows)).await? {
+            Insert::Applied => None,
+            Insert::Exists(row) if row.message_id == first.message_id => None,
+            Insert::Exists(row) => Some(row),
+        };
+        if taken.is_some() {
+            metrics::counter!("urge_log_append_conflicts_total").increment(1);
+            let others = self.catch_up(state).await?;
+            // Another attempt of one of ours may be among them.
+            for row in others {
+                if let Some(at) = waiting.iter().position(|one| one.proposal.message_id == row.message_id) {
+                    waiting.remove(at).answer(&Ok(Posted { row, fresh: false, previous_sender: None }));
+                }
+            }
+            return Ok(());
+        }
+        // 6. Heads, announcement, answer.
+        metrics::histogram!("urge_log_append_rows").record(rows.len() as f64);
+        let previous_sender = state.last_sender;
+        let origins: Vec<_> = waiting.iter().take(rows.len()).map(|one| (one.proposal.origin, one.proposal.posted)).collect();
+        self.settle(state, &rows, None, &origins).await?;
+        self.remember(Arc::new(state.clone()));
+        for (one, row) in waiting.drain(..rows.len()).zip(rows) {
+            one.answer(&Ok(Posted { row, fresh: true, previous_sender }));
+        }
+        Ok(())
+    }
+
+    /// The rows that the first of `waiting` become: consecutive, in one bucket. A row that changes who may write, or that
+    /// begins the log, goes alone, so that every permission was checked against all rows before.
+    fn rows_for(&self, state: &ConversationState, waiting: &[Waiting]) -> Vec<LogRow> {
+        let now = self.clock.now().max(state.last_at);
+        let mut head = state.head;
+        let bucket = bucket_of(head.seq + 1);
+        let mut rows = Vec::with_capacity(waiting.len().min(BATCH_ROWS));
+        for Waiting { proposal, .. } in waiting {
+            let alone = !matches!(proposal.body, Body::Message(_));
+            let seq = head.seq + 1;
+            if rows.len() >= BATCH_ROWS || bucket_of(seq) != bucket || (alone && !rows.is_empty()) {
+                break;
+            }
+            let row = LogRow {
+                conversation_id: state.id,
+                seq,
+                message_id: proposal.message_id,
+                sender_id: proposal.sender_id,
+                n: head.n + i64::from(proposal.body.is_counted()),
+                total: head.total + i64::from(proposal.body.is_shown()),
+                target_seq: None,
+                body: proposal.body.clone(),
+                created_at: now,
+                updated_at: now,
+                deleted_at: None,
+                version: 0,
+                change_seq: seq,
+                change_id: proposal.message_id,
+            };
+            head = head.after(&row);
+            rows.push(row);
+            if alone {
+                break;
+            }
+        }
+        rows
+    }
+
+    /// A conversation that outgrows [`LARGE_ABOVE`] says so before the row that makes it: no reader trusts a head that
+    /// is no longer written.
+    async fn grow_large(&self, state: &mut ConversationState, rows: &[LogRow]) -> StoreResult<()> {
+        let [LogRow { body: Body::Members(change), .. }] = rows else { return Ok(()) };
+        let joining = change.members.iter().filter(|(_, member, _)| *member == MemberState::Active).count();
+        if state.is_large() || state.active().len() + joining <= LARGE_ABOVE {
+            return Ok(());
+        }
+        persist(|| self.store.mark_large(state.id, state.active())).await?;
+        if let Some(record) = &mut state.record {
+            Arc::make_mut(record).large = true;
+        }
+        Ok(())
+    }
+
+    /// Step 6 for rows that are in the log: projections, heads, announcement. All of it may be done again.
+    async fn settle(
+        &self,
+        state: &mut ConversationState,
+        rows: &[LogRow],
+        target: Option<&LogRow>,
+        origins: &[(Origin, bool)],
+    ) -> StoreResult<()> {
+        let mut announcements = Vec::with_capacity(rows.len());
+        let mut own: Vec<OwnMark> = Vec::new();
+        let mut touched = Vec::new();
+        for (index, row) in rows.iter().enumerate() {
+            let projection = state.apply(row);
+            if let Some(record) = &state.record {
+                if projection.record {
+                    persist(|| self.store.put_conversation(state.id, record, row.seq)).await?;
+                }
+                if !projection.members.is_empty() {
+                    persist(|| self.store.put_members(state.id, record, &projection.members, &projection.cleared)).await?;
+                    touched.extend(projection.members.iter().map(|member| member.user_id));
+                }
+            }
+            if row.body.is_counted() {
+                match own.iter_mut().find(|mark| mark.user_id == row.sender_id) {
+                    Some(mark) => (mark.seq, mark.n) = (row.seq, row.n),
+                    None => own.push(OwnMark { user_id: row.sender_id, seq: row.seq, n: row.n }),
+                }
+            }
+            let (origin, posted) = origins.get(index).copied().unwrap_or_default();
+            let target = match (target, row.target_seq) {
+                (Some(target), _) => Some(target.clone()),
+                (None, Some(seq)) => self.reader.row(state.id, seq).await?,
+                (None, None) => None,
+            };
+            announcements.push(Announcement {
+                row: row.clone(),
+                target,
+                audience: state.audience_at(row.seq),
+                introduces: projection.introduces.into(),
+                origin,
+                posted,
+            });
+        }
+        let mut heads: Vec<_> = if state.is_large() { Vec::new() } else { state.active().to_vec() };
+        for user in touched {
+            if !heads.contains(&user) {
+                heads.push(user);
+            }
+        }
+        persist(|| self.store.advance_heads(state.id, &state.head, &heads, &own)).await?;
+        self.announce.announce(announcements).await;
+        Ok(())
+    }
+
+    /// The event of a row whose first writer may have died before publishing it; hubs drop what they have.
+    async fn announce_again(&self, state: &ConversationState, row: &LogRow) {
+        self.announce.announce(vec![announcement_of(state, row.clone(), None)]).await;
+    }
+
+    pub async fn announcements(&self, id: ConversationId, after: Seq, limit: usize) -> StoreResult<Vec<Announcement>> {
+        let rows = self.reader.after(id, after, limit).await?;
+        // The state last, so that it includes the rows.
+        let state = self.load(id).await?;
+        let targets = try_join_all(rows.iter().map(|row| async {
+            match row.target_seq {
+                Some(seq) => self.reader.row(id, seq).await,
+                None => Ok(None),
+            }
+        }))
+        .await?;
+        Ok(rows.into_iter().zip(targets).map(|(row, target)| announcement_of(&state, row, target)).collect())
+    }
+
+    /// Changes a row: conditional on its version, and told in the log, in one statement where both stand in one bucket.
+    pub async fn change(&self, change: Change, reply: Reply) {
+        let answer = self.change_row(&change).await;
+        if answer.as_ref().is_err_and(|error| error.code == crate::error::ErrorCode::Unavailable) {
+            self.forget(change.conversation_id);
+        }
+        let _ = reply.send(answer);
+    }
+
+    async fn change_row(&self, change: &Change) -> Result<Posted> {
+        let mut state = (*self.load(change.conversation_id).await?).clone();
+        let change_id = MessageId::fresh();
+        loop {
+            let stored = persist(|| self.reader.row(state.id, change.target_seq)).await?;
+            let stored = stored.ok_or_else(|| Error::not_found("there is no such message"))?;
+            let Some(content) = (change.revise)(&state, &stored)? else {
+                return Ok(Posted { row: stored, fresh: false, previous_sender: None });
+            };
+            let now = self.clock.now().max(state.last_at);
+            let notice = notice_row(&state, change, change_id, now);
+            let deleted = matches!(change.notice, Body::Deleted);
+            let target = LogRow {
+                body: Body::Message(content),
+                updated_at: now,
+                deleted_at: if deleted { Some(now) } else { stored.deleted_at },
+                version: stored.version + 1,
+                change_seq: notice.seq,
+                change_id,
+                ..stored
+            };
+            let together = bucket_of(target.seq) == bucket_of(notice.seq);
+            let rewrite = Rewrite { target: target.clone(), notice: together.then(|| notice.clone()) };
+            match persist(|| self.store.rewrite_row(&rewrite)).await? {
+                Rewritten::Applied => {}
+                // Ours after all: the first try was applied, and its answer was lost.
+                Rewritten::Refused { target: Some(found), .. } if found.change_id == change_id => {}
+                Rewritten::Refused { .. } => {
+                    metrics::counter!("urge_log_append_conflicts_total").increment(1);
+                    self.catch_up(&mut state).await?;
+                    continue;
+                }
+            }
+            let notice = if together { notice } else { self.insert_notice(&mut state, change, notice).await? };
+            let target = LogRow { change_seq: notice.seq, ..target };
+            self.settle(&mut state, std::slice::from_ref(&notice), Some(&target), &[(change.origin, false)]).await?;
+            self.remember(Arc::new(state));
+            return Ok(Posted { row: target, fresh: true, previous_sender: None });
+        }
+    }
+
+    /// The notice of a change in an older bucket: the target is changed already, and the notice takes the next free place.
+    async fn insert_notice(&self, state: &mut ConversationState, change: &Change, mut notice: LogRow) -> Result<LogRow> {
+        loop {
+            match persist(|| self.store.insert_rows(std::slice::from_ref(&notice))).await? {
+                Insert::Applied => return Ok(notice),
+                Insert::Exists(row) if row.message_id == notice.message_id => return Ok(notice),
+                Insert::Exists(_) => {
+                    self.catch_up(state).await?;
+                    notice = notice_row(state, change, notice.message_id, notice.created_at.max(state.last_at));
+                }
+            }
+        }
+    }
+}
+
+/// What is told of a row that was told before, or should have been.
+fn announcement_of(state: &ConversationState, row: LogRow, target: Option<LogRow>) -> Announcement {
+    let joined_with = |user: &&UserId| state.members.get(user).is_some_and(|member| member.joined_seq == row.seq);
+    let audience = state.audience_at(row.seq);
+    let introduces = audience.iter().filter(joined_with).copied().collect();
+    Announcement { audience, introduces, target, origin: Origin::default(), posted: false, row }
+}
+
+fn notice_row(state: &ConversationState, change: &Change, id: MessageId, now: Timestamp) -> LogRow {
+    let seq = state.head.seq + 1;
+    LogRow {
+        conversation_id: state.id,
+        seq,
+        message_id: id,
+        sender_id: change.sender_id,
+        n: state.head.n,
+        total: state.head.total,
+        target_seq: Some(change.target_seq),
+        body: change.notice.clone(),
+        created_at: now,
+        updated_at: now,
+        deleted_at: None,
+        version: 0,
+        change_seq: seq,
+        change_id: id,
+    }
+}
+
+/// Repeats the same statement until it answers; the deadline of the append ends it. Every statement here may be repeated.
+async fn persist<T, F>(mut statement: impl FnMut() -> F) -> StoreResult<T>
+where
+    F: Future<Output = StoreResult<T>>,
+{
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match statement().await {
+            Err(StoreError::Full | StoreError::Unavailable(_)) => {
+                metrics::counter!("urge_log_retries_total").increment(1);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+            answer => return answer,
+        }
+    }
+}

@@ -1,0 +1,613 @@
+//! The log's statements on SQLite: one statement a promise of [`LogStore`], no rule of the log.
+//! Conditions are `ON CONFLICT DO NOTHING` and `WHERE version = ?`; monotone cells are `max()`.
+
+use async_trait::async_trait;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::store::{Insert, LogStore, OwnMark, Rewrite, Rewritten};
+use super::{
+    BUCKET_ROWS, Body, Cleared, ConversationKind, ConversationRecord, Flags, Head, Location, LogRow, Member, MemberState, Membership, Role,
+    bucket_of,
+};
+use crate::clock::Timestamp;
+use crate::id::{ConversationId, MessageId, Seq, UserId};
+use crate::store::{Sqlite, StoreResult};
+
+const ROW: &str = "conversation_id, seq, message_id, sender_id, n, total, target_seq, body, created_at, updated_at, deleted_at, version, \
+                   change_seq, change_id";
+
+const MEMBERSHIP: &str = "conversation_id, kind, large, peer_id, state, role, change_seq, joined_seq, last_seq, last_n, last_total, \
+                          last_message_seq, last_at, read_seq, read_n, peer_read_seq, peer_delivered_seq, cleared_seq, cleared_n, \
+                          cleared_total, hidden_seq, muted, archived, favourite";
+
+const MEMBER: &str = "user_id, state, role, change_seq, joined_seq, joined_at, delivered_seq, delivered_at, read_seq, read_at";
+
+#[async_trait]
+impl LogStore for Sqlite {
+    async fn insert_rows(&self, rows: &[LogRow]) -> StoreResult<Insert> {
+        let rows = rows.to_vec();
+        self.write(move |connection| {
+            let Some(first) = rows.first() else { return Ok(Insert::Applied) };
+            if let Some(row) = select_row(connection, first.conversation_id, first.seq)? {
+                return Ok(Insert::Exists(Box::new(row)));
+            }
+            for row in &rows {
+                insert_row(connection, row)?;
+            }
+            Ok(Insert::Applied)
+        })
+        .await
+    }
+
+    async fn rewrite_row(&self, rewrite: &Rewrite) -> StoreResult<Rewritten> {
+        let Rewrite { target, notice } = rewrite.clone();
+        self.write(move |connection| {
+            let stored = select_row(connection, target.conversation_id, target.seq)?;
+            let taken = match &notice {
+                Some(notice) => select_row(connection, notice.conversation_id, notice.seq)?,
+                None => None,
+            };
+            let expected = stored.as_ref().is_some_and(|row| row.version + 1 == target.version);
+            if !expected || taken.is_some() {
+                return Ok(Rewritten::Refused { target: stored.map(Box::new), taken: taken.map(Box::new) });
+            }
+            connection
+                .prepare_cached(
+                    "UPDATE messages SET body = ?4, updated_at = ?5, deleted_at = ?6, version = ?7, change_seq = ?8, change_id = ?9
+                     WHERE conversation_id = ?1 AND bucket = ?2 AND seq = ?3",
+                )?
+                .execute(params![
+                    target.conversation_id.0,
+                    bucket_of(target.seq),
+                    target.seq,
+                    encode(&target.body)?,
+                    target.updated_at.0,
+                    target.deleted_at.map(|at| at.0),
+                    target.version,
+                    target.change_seq,
+                    target.change_id.0
+                ])?;
+            if let Some(notice) = &notice {
+                insert_row(connection, notice)?;
+            }
+            Ok(Rewritten::Applied)
+        })
+        .await
+    }
+
+    async fn rows_after(&self, conversation: ConversationId, after: Seq, limit: usize) -> StoreResult<Vec<LogRow>> {
+        self.read(move |connection| {
+            let sql = format!(
+                "SELECT {ROW} FROM messages WHERE conversation_id = ?1 AND bucket = ?2 AND seq > ?3 AND seq < ?4 ORDER BY seq LIMIT ?5"
+            );
+            let bucket = bucket_of(after + 1);
+            connection
+                .prepare_cached(&sql)?
+                .query_map(params![conversation.0, bucket, after, (bucket + 1) * BUCKET_ROWS, limit as i64], read_row)?
+                .collect()
+        })
+        .await
+    }
+
+    async fn rows_before(&self, conversation: ConversationId, before: Seq, limit: usize) -> StoreResult<Vec<LogRow>> {
+        self.read(move |connection| {
+            let sql = format!(
+                "SELECT {ROW} FROM messages WHERE conversation_id = ?1 AND bucket = ?2 AND seq < ?3 ORDER BY bucket DESC, seq DESC LIMIT ?4"
+            );
+            connection
+                .prepare_cached(&sql)?
+                .query_map(params![conversation.0, bucket_of(before - 1), before, limit as i64], read_row)?
+                .collect()
+        })
+        .await
+    }
+
+    async fn row(&self, conversation: ConversationId, seq: Seq) -> StoreResult<Option<LogRow>> {
+        self.read(move |connection| select_row(connection, conversation, seq)).await
+    }
+
+    async fn location(&self, message: MessageId) -> StoreResult<Option<Location>> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached("SELECT conversation_id, floor_seq FROM message_locations WHERE message_id = ?1")?
+                .query_row([message.0], |row| Ok(Location { conversation_id: ConversationId(row.get(0)?), floor_seq: row.get(1)? }))
+                .optional()
+        })
+        .await
+    }
+
+    async fn put_location(&self, message: MessageId, location: &Location) -> StoreResult<()> {
+        let location = *location;
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO message_locations (message_id, conversation_id, floor_seq) VALUES (?1, ?2, ?3)
+                     ON CONFLICT DO UPDATE SET floor_seq = excluded.floor_seq",
+                )?
+                .execute(params![message.0, location.conversation_id.0, location.floor_seq])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn conversation(&self, id: ConversationId) -> StoreResult<Option<ConversationRecord>> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT kind, created_by, created_at, profile, large, last_seq, last_n, last_total, last_message_seq, last_at, indexed_seq
+                     FROM conversations WHERE id = ?1 AND kind IS NOT NULL",
+                )?
+                .query_row([id.0], |row| {
+                    let profile: String = row.get(3)?;
+                    Ok(ConversationRecord {
+                        kind: kind_of(row.get(0)?)?,
+                        created_by: UserId(row.get(1)?),
+                        created_at: Timestamp(row.get(2)?),
+                        profile: serde_json::from_str(&profile).map_err(|error| unreadable(3, error))?,
+                        large: row.get(4)?,
+                        head: read_head(row, 5)?,
+                        indexed_seq: row.get(10)?,
+                    })
+                })
+                .optional()
+        })
+        .await
+    }
+
+    async fn put_conversation(&self, id: ConversationId, record: &ConversationRecord, seq: Seq) -> StoreResult<()> {
+        let record = record.clone();
+        self.write(move |connection| {
+            let profile = serde_json::to_string(&record.profile).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            connection
+                .prepare_cached(
+                    "INSERT INTO conversations (id, kind, created_by, created_at, profile, profile_seq, large) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                     ON CONFLICT DO UPDATE SET kind = excluded.kind, created_by = excluded.created_by, created_at = excluded.created_at,
+                         profile = CASE WHEN excluded.profile_seq >= profile_seq OR kind IS NULL THEN excluded.profile ELSE profile END,
+                         large = max(large, excluded.large),
+                         profile_seq = max(profile_seq, excluded.profile_seq)",
+                )?
+                .execute(params![
+                    id.0,
+                    kind_number(record.kind),
+                    record.created_by.0,
+                    record.created_at.0,
+                    profile,
+                    seq,
+                    record.large
+                ])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn mark_large(&self, id: ConversationId, members: &[UserId]) -> StoreResult<()> {
+        let members = members.to_vec();
+        self.write(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "INSERT INTO memberships (user_id, conversation_id, large) VALUES (?1, ?2, 1) ON CONFLICT DO UPDATE SET large = 1",
+            )?;
+            for user in &members {
+                statement.execute(params![user.0, id.0])?;
+            }
+            connection
+                .prepare_cached("INSERT INTO conversations (id, large) VALUES (?1, 1) ON CONFLICT DO UPDATE SET large = 1")?
+                .execute([id.0])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn advance_heads(&self, id: ConversationId, head: &Head, members: &[UserId], own: &[OwnMark]) -> StoreResult<()> {
+        let (head, members, own) = (*head, members.to_vec(), own.to_vec());
+        self.write(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "INSERT INTO memberships (user_id, conversation_id, last_seq, last_n, last_total, last_message_seq, last_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 ON CONFLICT DO UPDATE SET last_seq = excluded.last_seq, last_n = excluded.last_n, last_total = excluded.last_total,
+                     last_message_seq = excluded.last_message_seq, last_at = excluded.last_at
+                 WHERE excluded.last_seq > last_seq",
+            )?;
+            for user in &members {
+                statement.execute(params![user.0, id.0, head.seq, head.n, head.total, head.message_seq, head.at.0])?;
+            }
+            for mark in &own {
+                move_read_mark(connection, mark.user_id, id, mark.seq, mark.n)?;
+            }
+            connection
+                .prepare_cached(
+                    "INSERT INTO conversations (id, last_seq, last_n, last_total, last_message_seq, last_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                     ON CONFLICT DO UPDATE SET last_seq = excluded.last_seq, last_n = excluded.last_n, last_total = excluded.last_total,
+                         last_message_seq = excluded.last_message_seq, last_at = excluded.last_at
+                     WHERE excluded.last_seq > last_seq",
+                )?
+                .execute(params![id.0, head.seq, head.n, head.total, head.message_seq, head.at.0])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn mark_indexed(&self, id: ConversationId, seq: Seq) -> StoreResult<()> {
+        self.write(move |connection| {
+            connection
+                .prepare_cached("UPDATE conversations SET indexed_seq = max(indexed_seq, ?2) WHERE id = ?1")?
+                .execute(params![id.0, seq])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn unindexed(&self, after: Option<ConversationId>, limit: usize) -> StoreResult<Vec<ConversationId>> {
+        self.read(move |connection| {
+            let after = after.map_or_else(Vec::new, |id| id.0.as_bytes().to_vec());
+            connection
+                .prepare_cached("SELECT id FROM conversations WHERE indexed_seq < last_seq AND id > ?1 ORDER BY id LIMIT ?2")?
+                .query_map(params![after, limit as i64], |row| row.get(0).map(ConversationId))?
+                .collect()
+        })
+        .await
+    }
+
+    async fn members(&self, id: ConversationId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<Member>> {
+        self.read(move |connection| {
+            let after = after.map_or_else(Vec::new, |user| user.0.as_bytes().to_vec());
+            let sql = format!(
+                "SELECT {MEMBER} FROM members WHERE conversation_id = ?1 AND user_id > ?2 AND change_seq > 0 ORDER BY user_id LIMIT ?3"
+            );
+            connection.prepare_cached(&sql)?.query_map(params![id.0, after, limit as i64], read_member)?.collect()
+        })
+        .await
+    }
+
+    async fn member(&self, id: ConversationId, user: UserId) -> StoreResult<Option<Member>> {
+        self.read(move |connection| {
+            let sql = format!("SELECT {MEMBER} FROM members WHERE conversation_id = ?1 AND user_id = ?2 AND change_seq > 0");
+            connection.prepare_cached(&sql)?.query_row(params![id.0, user.0], read_member).optional()
+        })
+        .await
+    }
+
+    async fn put_members(&self, id: ConversationId, record: &ConversationRecord, changes: &[Member], cleared: &Cleared) -> StoreResult<()> {
+        let (kind, large, changes, cleared) = (record.kind, record.large, changes.to_vec(), *cleared);
+        self.write(move |connection| {
+            for member in &changes {
+                put_member(connection, id, member)?;
+                let peer = match (kind, changes.as_slice()) {
+                    (ConversationKind::Direct, [a, b]) => Some(if a.user_id == member.user_id { b.user_id } else { a.user_id }),
+                    _ => None,
+                };
+                put_membership(connection, id, kind, large, peer, member, &cleared)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn mark_member(&self, id: ConversationId, user: UserId, delivered: Seq, read: Option<Seq>, at: Timestamp) -> StoreResult<()> {
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO members (conversation_id, user_id, delivered_seq, delivered_at, read_seq, read_at)
+                     VALUES (?1, ?2, ?3, ?5, ?4, iif(?4 > 0, ?5, 0))
+                     ON CONFLICT DO UPDATE SET
+                         delivered_at = CASE WHEN excluded.delivered_seq > delivered_seq THEN excluded.delivered_at ELSE delivered_at END,
+                         delivered_seq = max(delivered_seq, excluded.delivered_seq),
+                         read_at = CASE WHEN excluded.read_seq > read_seq THEN excluded.read_at ELSE read_at END,
+                         read_seq = max(read_seq, excluded.read_seq)",
+                )?
+                .execute(params![id.0, user.0, delivered, read.unwrap_or(0), at.0])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn memberships(&self, user: UserId) -> StoreResult<Vec<Membership>> {
+        self.read(move |connection| {
+            let sql = format!("SELECT {MEMBERSHIP} FROM memberships WHERE user_id = ?1 AND change_seq > 0");
+            connection.prepare_cached(&sql)?.query_map([user.0], read_membership)?.collect()
+        })
+        .await
+    }
+
+    async fn membership(&self, user: UserId, id: ConversationId) -> StoreResult<Option<Membership>> {
+        self.read(move |connection| {
+            let sql = format!("SELECT {MEMBERSHIP} FROM memberships WHERE user_id = ?1 AND conversation_id = ?2 AND change_seq > 0");
+            connection.prepare_cached(&sql)?.query_row(params![user.0, id.0], read_membership).optional()
+        })
+        .await
+    }
+
+    async fn mark_read(&self, user: UserId, id: ConversationId, seq: Seq, n: i64) -> StoreResult<()> {
+        self.write(move |connection| move_read_mark(connection, user, id, seq, n)).await
+    }
+
+    async fn mark_peer(&self, user: UserId, id: ConversationId, delivered: Seq, read: Option<Seq>) -> StoreResult<()> {
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO memberships (user_id, conversation_id, peer_delivered_seq, peer_read_seq) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT DO UPDATE SET peer_delivered_seq = max(peer_delivered_seq, excluded.peer_delivered_seq),
+                         peer_read_seq = max(peer_read_seq, excluded.peer_read_seq)",
+                )?
+                .execute(params![user.0, id.0, delivered, read.unwrap_or(0)])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn clear(&self, user: UserId, id: ConversationId, cleared: &Cleared) -> StoreResult<()> {
+        let cleared = *cleared;
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO memberships (user_id, conversation_id, cleared_seq, cleared_n, cleared_total) VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT DO UPDATE SET cleared_seq = excluded.cleared_seq, cleared_n = excluded.cleared_n,
+                         cleared_total = excluded.cleared_total
+                     WHERE excluded.cleared_seq > cleared_seq",
+                )?
+                .execute(params![user.0, id.0, cleared.seq, cleared.n, cleared.total])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn hide(&self, user: UserId, id: ConversationId, seq: Seq) -> StoreResult<()> {
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO memberships (user_id, conversation_id, hidden_seq) VALUES (?1, ?2, ?3)
+                     ON CONFLICT DO UPDATE SET hidden_seq = max(hidden_seq, excluded.hidden_seq)",
+                )?
+                .execute(params![user.0, id.0, seq])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn set_flags(&self, user: UserId, id: ConversationId, flags: &Flags, at: Timestamp) -> StoreResult<()> {
+        let flags = *flags;
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "UPDATE memberships SET muted = coalesce(?3, muted), archived = coalesce(?4, archived),
+                         favourite = coalesce(?5, favourite), flags_at = ?6
+                     WHERE user_id = ?1 AND conversation_id = ?2 AND flags_at <= ?6",
+                )?
+                .execute(params![user.0, id.0, flags.muted, flags.archived, flags.favourite, at.0])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn insert_row(connection: &Connection, row: &LogRow) -> rusqlite::Result<()> {
+    let sql = format!(
+        "INSERT INTO messages (bucket, kind, {ROW}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+    );
+    connection.prepare_cached(&sql)?.execute(params![
+        bucket_of(row.seq),
+        body_number(&row.body),
+        row.conversation_id.0,
+        row.seq,
+        row.message_id.0,
+        row.sender_id.0,
+        row.n,
+        row.total,
+        row.target_seq,
+        encode(&row.body)?,
+        row.created_at.0,
+        row.updated_at.0,
+        row.deleted_at.map(|at| at.0),
+        row.version,
+        row.change_seq,
+        row.change_id.0
+    ])?;
+    Ok(())
+}
+
+fn put_member(connection: &Connection, id: ConversationId, member: &Member) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO members (conversation_id, user_id, state, role, change_seq, joined_seq, joined_at, delivered_seq, read_seq)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT DO UPDATE SET state = excluded.state, role = excluded.role, change_seq = excluded.change_seq,
+                 joined_seq = excluded.joined_seq, joined_at = excluded.joined_at,
+                 delivered_seq = max(delivered_seq, excluded.delivered_seq), read_seq = max(read_seq, excluded.read_seq)
+             WHERE excluded.change_seq > change_seq",
+        )?
+        .execute(params![
+            id.0,
+            member.user_id.0,
+            state_number(member.state),
+            role_number(member.role),
+            member.change_seq,
+            member.joined_seq,
+            member.joined_at.0,
+            member.delivered_seq,
+            member.read_seq
+        ])?;
+    Ok(())
+}
+
+fn move_read_mark(connection: &Connection, user: UserId, id: ConversationId, seq: Seq, n: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO memberships (user_id, conversation_id, read_seq, read_n) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET read_seq = excluded.read_seq, read_n = excluded.read_n WHERE excluded.read_seq > read_seq",
+        )?
+        .execute(params![user.0, id.0, seq, n])?;
+    Ok(())
+}
+
+fn put_membership(
+    connection: &Connection,
+    id: ConversationId,
+    kind: ConversationKind,
+    large: bool,
+    peer: Option<UserId>,
+    member: &Member,
+    cleared: &Cleared,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO memberships (user_id, conversation_id, kind, large, peer_id, state, role, change_seq, joined_seq)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT DO UPDATE SET kind = excluded.kind, large = max(large, excluded.large),
+                 peer_id = coalesce(excluded.peer_id, peer_id), state = excluded.state, role = excluded.role,
+                 change_seq = excluded.change_seq, joined_seq = excluded.joined_seq
+             WHERE excluded.change_seq > change_seq",
+        )?
+        .execute(params![
+            member.user_id.0,
+            id.0,
+            kind_number(kind),
+            large,
+            peer.map(|peer| peer.0),
+            state_number(member.state),
+            role_number(member.role),
+            member.change_seq,
+            member.joined_seq
+        ])?;
+    if member.joined_seq == member.change_seq && member.state == MemberState::Active {
+        connection
+            .prepare_cached(
+                "UPDATE memberships SET cleared_seq = max(cleared_seq, ?3), cleared_n = max(cleared_n, ?4),
+                     cleared_total = max(cleared_total, ?5), read_seq = max(read_seq, ?3), read_n = max(read_n, ?4)
+                 WHERE user_id = ?1 AND conversation_id = ?2",
+            )?
+            .execute(params![member.user_id.0, id.0, cleared.seq, cleared.n, cleared.total])?;
+    }
+    Ok(())
+}
+
+fn select_row(connection: &Connection, conversation: ConversationId, seq: Seq) -> rusqlite::Result<Option<LogRow>> {
+    let sql = format!("SELECT {ROW} FROM messages WHERE conversation_id = ?1 AND bucket = ?2 AND seq = ?3");
+    connection.prepare_cached(&sql)?.query_row(params![conversation.0, bucket_of(seq), seq], read_row).optional()
+}
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<LogRow> {
+    let body = row.get_ref(7)?.as_blob()?;
+    Ok(LogRow {
+        conversation_id: ConversationId(row.get(0)?),
+        seq: row.get(1)?,
+        message_id: MessageId(row.get(2)?),
+        sender_id: UserId(row.get(3)?),
+        n: row.get(4)?,
+        total: row.get(5)?,
+        target_seq: row.get(6)?,
+        body: serde_json::from_slice(body).map_err(|error| unreadable(7, error))?,
+        created_at: Timestamp(row.get(8)?),
+        updated_at: Timestamp(row.get(9)?),
+        deleted_at: row.get::<_, Option<i64>>(10)?.map(Timestamp),
+        version: row.get(11)?,
+        change_seq: row.get(12)?,
+        change_id: MessageId(row.get(13)?),
+    })
+}
+
+fn read_head(row: &Row<'_>, at: usize) -> rusqlite::Result<Head> {
+    Ok(Head {
+        seq: row.get(at)?,
+        n: row.get(at + 1)?,
+        total: row.get(at + 2)?,
+        message_seq: row.get(at + 3)?,
+        at: Timestamp(row.get(at + 4)?),
+    })
+}
+
+fn read_member(row: &Row<'_>) -> rusqlite::Result<Member> {
+    Ok(Member {
+        user_id: UserId(row.get(0)?),
+        state: state_of(row.get(1)?)?,
+        role: role_of(row.get(2)?)?,
+        change_seq: row.get(3)?,
+        joined_seq: row.get(4)?,
+        joined_at: Timestamp(row.get(5)?),
+        delivered_seq: row.get(6)?,
+        delivered_at: Timestamp(row.get(7)?),
+        read_seq: row.get(8)?,
+        read_at: Timestamp(row.get(9)?),
+    })
+}
+
+fn read_membership(row: &Row<'_>) -> rusqlite::Result<Membership> {
+    Ok(Membership {
+        conversation_id: ConversationId(row.get(0)?),
+        kind: kind_of(row.get(1)?)?,
+        large: row.get(2)?,
+        peer_id: row.get::<_, Option<_>>(3)?.map(UserId),
+        state: state_of(row.get(4)?)?,
+        role: role_of(row.get(5)?)?,
+        change_seq: row.get(6)?,
+        joined_seq: row.get(7)?,
+        head: read_head(row, 8)?,
+        read_seq: row.get(13)?,
+        read_n: row.get(14)?,
+        peer_read_seq: row.get(15)?,
+        peer_delivered_seq: row.get(16)?,
+        cleared_seq: row.get(17)?,
+        cleared_n: row.get(18)?,
+        cleared_total: row.get(19)?,
+        hidden_seq: row.get(20)?,
+        muted: row.get(21)?,
+        archived: row.get(22)?,
+        favourite: row.get(23)?,
+    })
+}
+
+fn encode(body: &Body) -> rusqlite::Result<Vec<u8>> {
+    serde_json::to_vec(body).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+fn unreadable(column: usize, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
+}
+
+fn body_number(body: &Body) -> i64 {
+    match body {
+        Body::Created(_) => 1,
+        Body::Message(_) => 2,
+        Body::Edited => 3,
+        Body::Deleted => 4,
+        Body::Members(_) => 5,
+        Body::Profile(_) => 6,
+    }
+}
+
+fn kind_number(kind: ConversationKind) -> i64 {
+    match kind {
+        ConversationKind::Direct => 1,
+        ConversationKind::Group => 2,
+    }
+}
+
+fn kind_of(number: i64) -> rusqlite::Result<ConversationKind> {
+    match number {
+        1 => Ok(ConversationKind::Direct),
+        2 => Ok(ConversationKind::Group),
+        _ => Err(unreadable(0, format!("{number} is no kind of conversation"))),
+    }
+}
+
+const STATES: [MemberState; 3] = [MemberState::Active, MemberState::Left, MemberState::Removed];
+
+fn state_number(state: MemberState) -> i64 {
+    STATES.iter().position(|known| *known == state).map_or(0, |at| at as i64 + 1)
+}
+
+fn state_of(number: i64) -> rusqlite::Result<MemberState> {
+    let at = usize::try_from(number - 1).ok();
+    at.and_then(|at| STATES.get(at)).copied().ok_or_else(|| unreadable(0, format!("{number} is no state of a member")))
+}
+
+const ROLES: [Role; 7] =
+    [Role::Founder, Role::Accountant, Role::Moderator, Role::Recruiter, Role::Support, Role::Cheerleader, Role::Member];
+
+fn role_number(role: Role) -> i64 {
+    ROLES.iter().position(|known| *known == role).map_or(0, |at| at as i64 + 1)
+}
+
+fn role_of(number: i64) -> rusqlite::Result<Role> {
+    let at = usize::try_from(number - 1).ok();
+    at.and_then(|at| ROLES.get(at)).copied().ok_or_else(|| unreadable(0, format!("{number} is no role")))
+}
