@@ -191,11 +191,13 @@ impl Shared {
         self.grow_large(state, &rows).await?;
         // 5. An unknown outcome is tried again at the same place: never at the next, or it might stand twice.
         let taken = match persist(|| self.store.insert_rows(&rows)).await? {
-            Insert::Applied => None,
-            Insert::Exists(row) if row.message_id == first.message_id => None,
-            Insert::Exists(row) => Some(row),
+            Insert::Applied => false,
+            // Our own row after a lost answer. In a batch that says nothing of the others: another attempt of the first
+            // may stand there alone, so the log is asked.
+            Insert::Exists(row) if rows.len() == 1 && *row == *first => false,
+            Insert::Exists(_) => true,
         };
-        if taken.is_some() {
+        if taken {
             metrics::counter!("urge_log_append_conflicts_total").increment(1);
             let others = self.catch_up(state).await?;
             // Another attempt of one of ours may be among them.

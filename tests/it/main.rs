@@ -1,1 +1,4 @@
-fn main() {}
+//! The integration tests: one binary, so that everything is linked once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+mod model;

@@ -1,0 +1,485 @@
+//! The append protocol as a state machine: nodes that take the steps of `src/log/batch.rs`, named as the statements
+//! of `LogStore` that they consist of, a store that loses answers
+//! and applies writes late, and crashes between any two steps. What a row says, permissions and events are left out:
+//! they change nothing about numbers and ids. A write whose answer is lost is a write that lands at any later moment,
+//! at once and never included.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use stateright::{Model, Property};
+
+/// A message: its index in [`Protocol::named`].
+pub type Id = u8;
+/// A place in the log, from 1.
+pub type Seq = u8;
+
+/// A guarantee of the protocol that a mutation switches off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarantee {
+    /// A floor is written before the insert is tried.
+    Floor,
+    /// The floor's write is awaited before the insert is tried.
+    FloorAwaited,
+    /// The head is taken before the location is read.
+    HeadBeforeLocation,
+    /// All rows from the floor to the proposed number have been seen.
+    RowsFromFloor,
+    /// After a timeout the same number is proposed again.
+    SameNumber,
+    /// A refusal by a row of ours settles that row alone, not the batch it was part of.
+    OneByOne,
+    /// Heads take the largest value ever written.
+    MonotoneHeads,
+    /// The heads are written before the answer.
+    HeadsBeforeAnswer,
+}
+
+/// Situations that an exploration must have come through to mean anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Witness {
+    /// A head older than the log's end was used.
+    StaleHead,
+    /// A floor landed after its attempt had gone on or died.
+    LateFloor,
+    /// A floor replaced a different one.
+    FloorReplaced,
+    /// Rows landed after their attempt had gone on or died.
+    LateRows,
+    /// Late rows found their place taken.
+    LateRowsRefused,
+    /// A late head was older than the one there.
+    LateHead,
+    /// An insert was refused by a row of the same message.
+    RefusedByOwn,
+    /// An insert was refused by another message.
+    RefusedByOther,
+    /// An attempt found its message while reading.
+    FoundInRows,
+    /// An attempt died after its rows were in the log, before its answer.
+    DiedUnanswered,
+}
+
+impl Witness {
+    pub const ALL: [Self; 10] = [
+        Self::StaleHead,
+        Self::LateFloor,
+        Self::FloorReplaced,
+        Self::LateRows,
+        Self::LateRowsRefused,
+        Self::LateHead,
+        Self::RefusedByOwn,
+        Self::RefusedByOther,
+        Self::FoundInRows,
+        Self::DiedUnanswered,
+    ];
+}
+
+/// What is explored: who appends what, and how much goes wrong.
+#[derive(Clone, Debug)]
+pub struct Protocol {
+    /// One entry an attempt, each on a node of its own: the messages that it appends in one batch.
+    pub attempts: Vec<Vec<Id>>,
+    /// Whether a message has a client_message_id: only then does the client try again after a crash.
+    pub named: Vec<bool>,
+    /// How many crashes there may be.
+    pub crashes: u8,
+    /// How many answers may be lost.
+    pub timeouts: u8,
+    /// What is switched off.
+    pub without: Option<Guarantee>,
+    /// Bits of [`Witness`] that were seen.
+    pub seen: Arc<AtomicU32>,
+}
+
+/// Where an attempt stands: the step that it takes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    TakeHead,
+    ReadLocation,
+    PutLocation,
+    ReadRows,
+    InsertRows,
+    AdvanceHeads,
+    Answer,
+    Done,
+}
+
+/// One attempt: what a node knows while it appends. All of it is gone after a crash.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Attempt {
+    pub step: Step,
+    /// The messages still to be placed.
+    pending: Vec<Id>,
+    /// The one whose location is being dealt with.
+    locating: u8,
+    /// The head that was taken.
+    head: Seq,
+    /// The last row whose id is known, from the lowest floor on.
+    base: Seq,
+    /// Where messages of the batch stand.
+    found: Vec<(Id, Seq)>,
+}
+
+impl Attempt {
+    fn new(batch: Vec<Id>) -> Self {
+        let step = if batch.is_empty() { Step::Done } else { Step::TakeHead };
+        Self { step, pending: batch, locating: 0, head: 0, base: Seq::MAX, found: Vec::new() }
+    }
+
+    fn locating(&self) -> Id {
+        self.pending[usize::from(self.locating)]
+    }
+
+    /// Notes the row at `seq`; it may be one of ours.
+    fn see(&mut self, seq: Seq, id: Id) -> bool {
+        self.base = seq;
+        let ours = self.pending.contains(&id);
+        if ours {
+            self.pending.retain(|pending| *pending != id);
+            self.found.push((id, seq));
+        }
+        ours
+    }
+}
+
+/// A write whose answer was lost: it may land at any time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Late {
+    Location(Id, Seq),
+    Rows(Seq, Vec<Id>),
+    Heads(Seq),
+}
+
+/// The store, the nodes and what clients have been told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    /// Row `i + 1` of the log.
+    pub rows: Vec<Option<Id>>,
+    pub locations: Vec<Option<Seq>>,
+    pub head: Seq,
+    pub head_went_back: bool,
+    pub late: BTreeSet<Late>,
+    pub attempts: Vec<Attempt>,
+    /// Messages that were acknowledged, and the places named in the answers.
+    pub answers: BTreeSet<(Id, Seq)>,
+    pub crashes: u8,
+    pub timeouts: u8,
+}
+
+impl State {
+    fn last(&self) -> Seq {
+        self.rows.iter().take_while(|row| row.is_some()).count() as Seq
+    }
+
+    fn row(&self, seq: Seq) -> Option<Id> {
+        self.rows.get(usize::from(seq) - 1).copied().flatten()
+    }
+
+    /// `insert_rows`: conditional on the first place alone, as the one batch of a bucket is.
+    fn insert_rows(&mut self, first: Seq, batch: &[Id]) -> Result<(), Id> {
+        if let Some(id) = self.row(first) {
+            return Err(id);
+        }
+        for (place, id) in (usize::from(first) - 1..).zip(batch) {
+            if self.rows.len() <= place {
+                self.rows.resize(place + 1, None);
+            }
+            self.rows[place] = Some(*id);
+        }
+        Ok(())
+    }
+}
+
+/// One thing that happens; the number is the attempt's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Takes a head, perhaps from a cache: any row that is there.
+    TakeHead(usize, Seq),
+    ReadLocation(usize),
+    PutLocation(usize, Answer),
+    /// Reads the rows after the last known one up to this: perhaps not all that are there.
+    ReadRows(usize, Seq),
+    InsertRows(usize, Answer),
+    AdvanceHeads(usize, Answer),
+    Answer(usize),
+    /// The node dies; a write that it was about to make may have left it.
+    Crash(usize, Answer),
+    /// A write lands whose answer was lost.
+    Land(Late),
+}
+
+/// Whether the store's answer arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Arrives,
+    Lost,
+}
+
+impl Protocol {
+    fn lacks(&self, guarantee: Guarantee) -> bool {
+        self.without == Some(guarantee)
+    }
+
+    fn witness(&self, witness: Witness) {
+        self.seen.fetch_or(1 << witness as u32, Ordering::Relaxed);
+    }
+
+    pub fn has_seen(&self, witness: Witness) -> bool {
+        self.seen.load(Ordering::Relaxed) & (1 << witness as u32) != 0
+    }
+
+    /// The write that an attempt is about to make.
+    fn write_of(attempt: &Attempt) -> Option<Late> {
+        match attempt.step {
+            Step::PutLocation => Some(Late::Location(attempt.locating(), attempt.head)),
+            Step::InsertRows => Some(Late::Rows(attempt.base + 1, attempt.pending.clone())),
+            Step::AdvanceHeads => attempt.found.iter().map(|(_, seq)| *seq).max().map(Late::Heads),
+            _ => None,
+        }
+    }
+
+    /// Does a write in the store; `Err` names the row that refused it.
+    fn apply(&self, state: &mut State, write: &Late) -> Result<(), Id> {
+        match write {
+            Late::Location(id, floor) => {
+                if state.locations[usize::from(*id)].replace(*floor).is_some_and(|before| before != *floor) {
+                    self.witness(Witness::FloorReplaced);
+                }
+            }
+            Late::Rows(first, batch) => return state.insert_rows(*first, batch),
+            Late::Heads(head) => {
+                let head = if self.lacks(Guarantee::MonotoneHeads) { *head } else { state.head.max(*head) };
+                state.head_went_back |= head < state.head;
+                state.head = head;
+            }
+        }
+        Ok(())
+    }
+
+    /// After a location was dealt with: the next one, or on to the rows.
+    fn located(&self, attempt: &mut Attempt, floor: Seq) {
+        let floor = if self.lacks(Guarantee::RowsFromFloor) { attempt.head } else { floor };
+        attempt.base = attempt.base.min(floor).min(attempt.head);
+        attempt.locating += 1;
+        attempt.step = if usize::from(attempt.locating) < attempt.pending.len() { self.locate(attempt) } else { Step::ReadRows };
+    }
+
+    /// The first step about a location: a fresh id has none that could be read.
+    fn locate(&self, attempt: &Attempt) -> Step {
+        if self.named[usize::from(attempt.locating())] { Step::ReadLocation } else { Step::PutLocation }
+    }
+
+    /// After rows were seen: what is left is inserted, else the heads are written.
+    fn placed(&self, attempt: &mut Attempt) {
+        attempt.step = match () {
+            () if !attempt.pending.is_empty() => Step::InsertRows,
+            () if self.lacks(Guarantee::HeadsBeforeAnswer) => Step::Answer,
+            () => Step::AdvanceHeads,
+        };
+    }
+
+    fn take_head(&self, attempt: &mut Attempt, head: Seq) {
+        attempt.head = head;
+        if self.lacks(Guarantee::HeadBeforeLocation) {
+            attempt.step = Step::PutLocation;
+        } else {
+            attempt.step = self.locate(attempt);
+        }
+    }
+
+    fn read_location(&self, attempt: &mut Attempt, location: Option<Seq>) {
+        match location {
+            Some(floor) => self.located(attempt, floor),
+            None if self.lacks(Guarantee::HeadBeforeLocation) => attempt.step = Step::TakeHead,
+            None if self.lacks(Guarantee::Floor) => self.located(attempt, attempt.head),
+            None => attempt.step = Step::PutLocation,
+        }
+    }
+
+    fn insert_rows(&self, state: &mut State, attempt: &mut Attempt) {
+        let first = attempt.base + 1;
+        match state.insert_rows(first, &attempt.pending) {
+            Ok(()) => {
+                attempt.found.extend(std::mem::take(&mut attempt.pending).into_iter().zip(first..));
+                self.placed(attempt);
+            }
+            Err(id) => {
+                if attempt.see(first, id) {
+                    self.witness(Witness::RefusedByOwn);
+                    if self.lacks(Guarantee::OneByOne) {
+                        attempt.found.extend(std::mem::take(&mut attempt.pending).into_iter().zip(first + 1..));
+                    }
+                } else {
+                    self.witness(Witness::RefusedByOther);
+                }
+                attempt.step = Step::ReadRows;
+                if attempt.pending.is_empty() {
+                    self.placed(attempt);
+                }
+            }
+        }
+    }
+}
+
+impl Model for Protocol {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let mut attempts: Vec<_> = self.attempts.iter().map(|batch| Attempt::new(batch.clone())).collect();
+        if self.lacks(Guarantee::HeadBeforeLocation) {
+            for attempt in &mut attempts {
+                attempt.step = Step::ReadLocation;
+            }
+        }
+        vec![State {
+            rows: Vec::new(),
+            locations: vec![None; self.named.len()],
+            head: 0,
+            head_went_back: false,
+            late: BTreeSet::new(),
+            attempts,
+            answers: BTreeSet::new(),
+            crashes: self.crashes,
+            timeouts: self.timeouts,
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        for (at, attempt) in state.attempts.iter().enumerate() {
+            match attempt.step {
+                Step::TakeHead => actions.extend((0..=state.last()).map(|head| Action::TakeHead(at, head))),
+                Step::ReadLocation => actions.push(Action::ReadLocation(at)),
+                Step::PutLocation => actions.push(Action::PutLocation(at, Answer::Arrives)),
+                Step::ReadRows => actions.extend((attempt.base..=state.last().max(attempt.base)).map(|to| Action::ReadRows(at, to))),
+                Step::InsertRows => actions.push(Action::InsertRows(at, Answer::Arrives)),
+                Step::AdvanceHeads => actions.push(Action::AdvanceHeads(at, Answer::Arrives)),
+                Step::Answer => actions.push(Action::Answer(at)),
+                Step::Done => {}
+            }
+            if state.timeouts > 0 {
+                match attempt.step {
+                    Step::PutLocation => actions.push(Action::PutLocation(at, Answer::Lost)),
+                    Step::InsertRows => actions.push(Action::InsertRows(at, Answer::Lost)),
+                    Step::AdvanceHeads => actions.push(Action::AdvanceHeads(at, Answer::Lost)),
+                    _ => {}
+                }
+            }
+            if state.crashes > 0 && attempt.step != Step::TakeHead {
+                actions.push(Action::Crash(at, Answer::Arrives));
+                if Self::write_of(attempt).is_some() {
+                    actions.push(Action::Crash(at, Answer::Lost));
+                }
+            }
+        }
+        actions.extend(state.late.iter().cloned().map(Action::Land));
+    }
+
+    fn next_state(&self, before: &State, action: Action) -> Option<State> {
+        let mut state = before.clone();
+        match action {
+            Action::TakeHead(at, head) => {
+                if head < before.last() {
+                    self.witness(Witness::StaleHead);
+                }
+                self.take_head(&mut state.attempts[at], head);
+            }
+            Action::ReadLocation(at) => {
+                let location = state.locations[usize::from(before.attempts[at].locating())];
+                self.read_location(&mut state.attempts[at], location);
+            }
+            Action::PutLocation(at, Answer::Arrives) => {
+                self.apply(&mut state, &Self::write_of(&before.attempts[at])?).ok()?;
+                self.located(&mut state.attempts[at], before.attempts[at].head);
+            }
+            Action::ReadRows(at, to) => {
+                let attempt = &mut state.attempts[at];
+                for seq in attempt.base + 1..=to {
+                    if attempt.see(seq, before.row(seq)?) {
+                        self.witness(Witness::FoundInRows);
+                    }
+                }
+                self.placed(attempt);
+            }
+            Action::InsertRows(at, Answer::Arrives) => {
+                let mut attempt = before.attempts[at].clone();
+                self.insert_rows(&mut state, &mut attempt);
+                state.attempts[at] = attempt;
+            }
+            Action::AdvanceHeads(at, Answer::Arrives) => {
+                self.apply(&mut state, &Self::write_of(&before.attempts[at])?).ok()?;
+                state.attempts[at].step = Step::Answer;
+            }
+            Action::PutLocation(at, Answer::Lost) | Action::InsertRows(at, Answer::Lost) | Action::AdvanceHeads(at, Answer::Lost) => {
+                state.timeouts -= 1;
+                state.late.insert(Self::write_of(&before.attempts[at])?);
+                let attempt = &mut state.attempts[at];
+                if attempt.step == Step::PutLocation && self.lacks(Guarantee::FloorAwaited) {
+                    self.located(attempt, before.attempts[at].head);
+                } else if attempt.step == Step::InsertRows && self.lacks(Guarantee::SameNumber) {
+                    attempt.base += 1;
+                }
+            }
+            Action::Answer(at) => {
+                let found = state.attempts[at].found.clone();
+                state.answers.extend(found);
+                state.attempts[at] = Attempt { found: before.attempts[at].found.clone(), step: Step::Done, ..Attempt::new(Vec::new()) };
+            }
+            Action::Crash(at, answer) => {
+                state.crashes -= 1;
+                let attempt = &before.attempts[at];
+                if matches!(attempt.step, Step::AdvanceHeads | Step::Answer) {
+                    self.witness(Witness::DiedUnanswered);
+                }
+                if answer == Answer::Lost {
+                    state.late.insert(Self::write_of(attempt)?);
+                }
+                let again = self.attempts[at].iter().copied().filter(|id| self.named[usize::from(*id)]).collect();
+                state.attempts[at] = Attempt::new(again);
+                if self.lacks(Guarantee::HeadBeforeLocation) && state.attempts[at].step == Step::TakeHead {
+                    state.attempts[at].step = Step::ReadLocation;
+                }
+            }
+            Action::Land(late) => {
+                state.late.remove(&late);
+                match (self.apply(&mut state, &late), &late) {
+                    (Ok(()), Late::Location(..)) => self.witness(Witness::LateFloor),
+                    (Ok(()), Late::Rows(..)) => self.witness(Witness::LateRows),
+                    (Err(_), _) => self.witness(Witness::LateRowsRefused),
+                    (Ok(()), Late::Heads(head)) if *head < before.head => self.witness(Witness::LateHead),
+                    (Ok(()), Late::Heads(_)) => {}
+                }
+            }
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("no message stands twice in the log", |_, state: &State| {
+                let mut ids: Vec<_> = state.rows.iter().flatten().collect();
+                ids.sort_unstable();
+                ids.windows(2).all(|pair| pair[0] != pair[1])
+            }),
+            Property::always("the log has no gap", |_, state: &State| state.rows.iter().all(Option::is_some)),
+            Property::always("an answered message stands where the answer says", |_, state: &State| {
+                state.answers.iter().all(|(id, seq)| state.row(*seq) == Some(*id))
+            }),
+            Property::always("the location of every message in the log finds it", |_, state: &State| {
+                let mut rows = state.rows.iter().zip(1..);
+                rows.all(|(id, seq)| id.is_none_or(|id| state.locations[usize::from(id)].is_some_and(|floor| floor < seq)))
+            }),
+            Property::always("heads never go back", |_, state: &State| !state.head_went_back),
+            Property::always("heads never point past the log", |_, state: &State| state.head <= state.last()),
+            Property::always("heads cover every answered message", |_, state: &State| {
+                state.answers.iter().all(|(_, seq)| *seq <= state.head)
+            }),
+            Property::sometimes("everything is answered after all that can go wrong", |_, state: &State| {
+                let spent = state.crashes == 0 && state.timeouts == 0 && state.late.is_empty();
+                spent && state.attempts.iter().all(|attempt| attempt.step == Step::Done && !attempt.found.is_empty())
+            }),
+        ]
+    }
+}
