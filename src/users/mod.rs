@@ -2,13 +2,24 @@
 //! The phone number is the identity (claimed once, see [`UserStore::claim_phone`]); names and pictures are decoration.
 //! Logins, codes and sessions are `auth`'s; what people allow others to see is `settings`'.
 
+mod card;
+mod directory;
+mod profile;
+mod search;
+mod service;
 mod sqlite;
 mod store;
+mod view;
 
 use std::collections::BTreeMap;
 
+pub use card::{Card, Seen};
+pub use directory::{Found, Listing};
+pub use profile::UpdateProfile;
 use serde::{Deserialize, Serialize};
+pub use service::{NewUser, Registered, Users, UsersPolicy};
 pub use store::{Claim, Inserted, Replaced, UserStore};
+pub use view::{Sight, User};
 
 use crate::clock::Timestamp;
 use crate::id::UserId;
@@ -25,6 +36,17 @@ pub const MAX_URL_BYTES: usize = 2_048;
 pub const MAX_SOCIAL_LINKS: usize = 20;
 /// Longest name of another network, in bytes.
 pub const MAX_PLATFORM_BYTES: usize = 32;
+
+/// Most numbers in one lookup.
+pub const MAX_LOOKUP_NUMBERS: usize = 500;
+/// Numbers that one person may look up in a day (UTC).
+pub const LOOKUP_NUMBERS_A_DAY: i64 = 2_000;
+/// Most ids in one batch.
+pub const MAX_BATCH_IDS: usize = 100;
+/// Searches that one person may make in a minute.
+pub const SEARCHES_A_MINUTE: u32 = 30;
+/// Longest text to search for, in characters.
+pub const MAX_QUERY_CHARS: usize = 200;
 
 /// The partitions of one search prefix and of the directory.
 pub const SHARDS: u8 = 8;
