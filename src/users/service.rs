@@ -37,7 +37,7 @@ pub struct UsersPolicy {
     /// Unverified accounts can do nothing, and so are not found.
     pub require_verified_phone: bool,
     /// Where numbers without a country code are read.
-    pub default_country: Country,
+    pub default_country: Option<Country>,
     /// Whether limits per user hold.
     pub rate_limit: bool,
 }
