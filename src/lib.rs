@@ -17,3 +17,4 @@ pub mod presence;
 pub mod settings;
 pub mod users;
 pub mod auth;
+pub mod messages;
