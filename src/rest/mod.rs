@@ -2,9 +2,11 @@
 //! [`ApiError`] and the one success without data, [`Success`]. The services know nothing of it.
 //! No feature is imported here: who calls is `auth::Caller`'s business.
 
+mod client;
 pub mod failure;
 pub mod json;
 
+pub use client::{ClientAddress, RequestId};
 pub use failure::{ApiError, Failure};
 pub use json::{BODY_LIMIT_BYTES, Json, JsonWithNulls, read_object};
 use poem_openapi::Object;

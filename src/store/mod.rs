@@ -10,6 +10,8 @@ pub use cached::{BeforeRead, Cached};
 pub use migrate::{MIGRATIONS, Migration};
 pub use sqlite::{Sqlite, SqliteOptions};
 
+use async_trait::async_trait;
+
 use crate::error::{Error, ErrorCode};
 
 /// Why a store did not answer.
@@ -37,6 +39,20 @@ pub enum StoreError {
 
 /// What store methods return.
 pub type StoreResult<T> = Result<T, StoreError>;
+
+/// Whether a store can be written to now: what `/ready` asks.
+#[async_trait]
+pub trait Probe: Send + Sync + 'static {
+    /// Writes something that means nothing.
+    async fn probe(&self) -> StoreResult<()>;
+}
+
+#[async_trait]
+impl Probe for Sqlite {
+    async fn probe(&self) -> StoreResult<()> {
+        Self::probe(self).await
+    }
+}
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {

@@ -1,0 +1,72 @@
+//! What the framework refuses by itself (no such route, wrong method, bad parameters, bodies it reads for others)
+//! becomes the same error, in the same words, as what the services refuse.
+
+use poem::error::{MethodNotAllowedError, NotFoundError, ParsePathError, ReadBodyError};
+use poem::http::StatusCode;
+use poem_openapi::error::{AuthorizationError, ContentTypeError, ParseMultipartError, ParseParamError, ParseRequestPayloadError};
+
+use crate::error::{Error, ErrorCode};
+
+/// The error that says the same as the framework's.
+pub fn translate(error: &poem::Error) -> Error {
+    if let Some(error) = error.downcast_ref::<ParseParamError>() {
+        return Error::invalid_at("query", error.name, parameter(error.name, &error.reason));
+    }
+    if let Some(error) = error.downcast_ref::<poem_openapi::error::ParsePathError>() {
+        return Error::invalid_at("path", error.name, parameter(error.name, &error.reason));
+    }
+    if error.is::<ParsePathError>() {
+        return Error::invalid_at("path", "", "the path cannot be read");
+    }
+    if error.is::<NotFoundError>() {
+        return Error::not_found("there is no such path");
+    }
+    if error.is::<MethodNotAllowedError>() {
+        return Error::new(ErrorCode::MethodNotAllowed, "this path does not take this method");
+    }
+    if error.is::<ContentTypeError>() {
+        return Error::new(ErrorCode::UnsupportedMediaType, "the body's Content-Type is missing or not understood");
+    }
+    if error.is::<AuthorizationError>() {
+        return Error::unauthenticated("log in first");
+    }
+    if error.is::<ParseRequestPayloadError>() || error.is::<ParseMultipartError>() {
+        return Error::bad_request("the body cannot be read");
+    }
+    if matches!(error.downcast_ref::<ReadBodyError>(), Some(ReadBodyError::PayloadTooLarge)) {
+        return Error::new(ErrorCode::TooLarge, "the body is too large");
+    }
+    by_status(error.status())
+}
+
+/// The rest, by the status that it would have had.
+fn by_status(status: StatusCode) -> Error {
+    match status {
+        StatusCode::UNAUTHORIZED => Error::unauthenticated("log in first"),
+        StatusCode::FORBIDDEN => Error::forbidden("this is not allowed"),
+        StatusCode::NOT_FOUND => Error::not_found("there is no such thing"),
+        StatusCode::METHOD_NOT_ALLOWED => Error::new(ErrorCode::MethodNotAllowed, "this path does not take this method"),
+        StatusCode::PAYLOAD_TOO_LARGE => Error::new(ErrorCode::TooLarge, "the body is too large"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Error::new(ErrorCode::UnsupportedMediaType, "this type of body is not understood"),
+        status if status.is_client_error() => Error::bad_request("the request cannot be read"),
+        StatusCode::SERVICE_UNAVAILABLE => Error::unavailable("the server is busy, try again in a moment"),
+        status => Error::internal(format!("the framework answered {status}")),
+    }
+}
+
+/// The framework's reason without its type names.
+fn parameter(name: &str, reason: &str) -> String {
+    if reason.contains("UUID") || reason.contains("uuid") {
+        return format!("{name} must be a UUID");
+    }
+    if reason.contains("invalid digit") || reason.contains("integer") {
+        return format!("{name} must be a whole number");
+    }
+    if reason.contains("bool") {
+        return format!("{name} must be true or false");
+    }
+    if reason.contains("expect") || reason.contains("required") || reason.contains("Type \"") {
+        return format!("{name} is missing or not of the right kind");
+    }
+    format!("{name} cannot be read: {reason}")
+}

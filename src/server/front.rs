@@ -1,0 +1,222 @@
+//! What happens to every request, in this order: it gets an id, an address and a span; a preflight is answered;
+//! `/api` is taken off its path; NUL characters and floods are refused; its handler runs under a deadline and
+//! cannot take the node down by a panic; whatever went wrong becomes the one envelope; it is counted by its route.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use poem::endpoint::BoxEndpoint;
+use poem::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use poem::{Endpoint, IntoResponse, PathPattern, Request, Response};
+use poem_openapi::OpenApi;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::failure::translate;
+use super::{Cors, Proxies};
+use crate::error::Error;
+use crate::rate::{self, Limiter};
+use crate::rest::{ApiError, ClientAddress, RequestId};
+
+/// Carries a request's id, in and out.
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What counts as no route in metrics and logs.
+const NO_ROUTE: &str = "(none)";
+
+/// Which methods each route takes, for `Allow`.
+#[derive(Clone, Debug, Default)]
+pub struct Methods(HashMap<String, String>);
+
+impl Methods {
+    /// Those of these APIs; pages not among them take GET.
+    pub fn of<T: OpenApi>() -> Self {
+        let mut methods: HashMap<String, Vec<String>> = HashMap::new();
+        for path in T::meta().into_iter().flat_map(|api| api.paths) {
+            let known = methods.entry(template(&path.path)).or_default();
+            known.extend(path.operations.iter().map(|operation| operation.method.to_string()));
+        }
+        Self(methods.into_iter().map(|(route, methods)| (route, methods.join(", "))).collect())
+    }
+
+    fn allow(&self, route: &str) -> HeaderValue {
+        let known = self.0.get(&template(route)).and_then(|methods| HeaderValue::from_str(methods).ok());
+        known.unwrap_or(HeaderValue::from_static("GET"))
+    }
+}
+
+/// A route's name, with `{id}` for what varies, whichever way it was written down.
+fn template(route: &str) -> String {
+    let step = |step: &str| match step.strip_prefix(':') {
+        Some(name) => format!("{{{name}}}"),
+        None => step.to_owned(),
+    };
+    let steps: Vec<_> = route.split('/').map(step).collect();
+    steps.join("/")
+}
+
+/// The endpoint in front of all others.
+pub struct Front {
+    /// What answers.
+    pub inner: BoxEndpoint<'static, Response>,
+    /// Which methods its routes take.
+    pub methods: Methods,
+    /// Which web pages may call.
+    pub cors: Cors,
+    /// Whose word on addresses counts.
+    pub proxies: Proxies,
+    /// The limit by address.
+    pub limiter: Limiter<IpAddr>,
+    /// The deadline of a request.
+    pub deadline: Duration,
+}
+
+impl Endpoint for Front {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> poem::Result<Response> {
+        let started = Instant::now();
+        let method = request.method().clone();
+        let id = request_id(&request);
+        let span = tracing::info_span!("request", id);
+        let address = self.proxies.client(&request);
+        let allowed = self.cors.allowed(request.headers());
+        request.set_data(ClientAddress(address));
+        request.set_data(RequestId(id.clone()));
+        let mut response = self.answer(request, address, allowed.is_some()).instrument(span.clone()).await;
+        self.cors.mark(&mut response, allowed);
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(REQUEST_ID.clone(), id);
+        }
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let route = response.data::<PathPattern>().map_or_else(|| NO_ROUTE.to_owned(), |pattern| template(&pattern.0));
+        span.in_scope(|| record(&method, route, response.status(), started.elapsed()));
+        Ok(response)
+    }
+}
+
+impl Front {
+    async fn answer(&self, mut request: Request, address: IpAddr, origin_allowed: bool) -> Response {
+        if Cors::is_preflight(&request) {
+            return if origin_allowed { Cors::preflight(&request) } else { refuse(Error::forbidden("this origin may not call")) };
+        }
+        if let Some(uri) = without_prefix(request.uri()) {
+            *request.uri_mut() = uri;
+        }
+        let path = request.uri().path().to_owned();
+        if has_nul(request.uri()) {
+            return refuse(Error::invalid_at("path", "", "the path and query must not contain NUL characters"));
+        }
+        if !is_unlimited(&request)
+            && let Err(error) = self.limiter.check(rate::network(address))
+        {
+            return refuse(error);
+        }
+        let handling = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        let handled = if is_lasting(&path) { Ok(handling.await) } else { tokio::time::timeout(self.deadline, handling).await };
+        match handled {
+            Ok(Ok(Ok(response))) => response,
+            Ok(Ok(Err(error))) => self.failed(error),
+            Ok(Err(_)) => refuse(Error::internal("a handler panicked")),
+            Err(_) => refuse(Error::unavailable("this took too long, try again in a moment").with_source("the request's deadline passed")),
+        }
+    }
+
+    fn failed(&self, error: poem::Error) -> Response {
+        let route = error.data::<PathPattern>().cloned();
+        let mut response = if error.is_from_response() { error.into_response() } else { refuse(translate(&error)) };
+        if let Some(route) = route {
+            if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+                response.headers_mut().insert(header::ALLOW, self.methods.allow(&route.0));
+            }
+            response.set_data(route);
+        }
+        response
+    }
+}
+
+fn refuse(error: Error) -> Response {
+    ApiError(error).into_response()
+}
+
+/// The caller's id when it is sane, so that a proxy's log and ours can be laid side by side; else a fresh one.
+fn request_id(request: &Request) -> String {
+    let sane = |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let given = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sane);
+    given.map_or_else(|| Uuid::now_v7().simple().to_string(), str::to_owned)
+}
+
+/// The same without the base path; both are answered, the app's release build leaves it out.
+fn without_prefix(uri: &Uri) -> Option<Uri> {
+    let rest = uri.path_and_query()?.as_str().strip_prefix("/api")?;
+    match rest.as_bytes().first() {
+        Some(b'/') => rest.parse().ok(),
+        None | Some(b'?') => format!("/{rest}").parse().ok(),
+        Some(_) => None,
+    }
+}
+
+fn has_nul(uri: &Uri) -> bool {
+    uri.path().contains("%00") || uri.query().is_some_and(|query| query.contains("%00"))
+}
+
+/// Sockets, polling and files last as long as they last.
+fn is_lasting(path: &str) -> bool {
+    path == "/ws" || path.starts_with("/socket.io") || path.starts_with("/media/")
+}
+
+/// Probes; the app's first question after its start, which must not log anybody out; and polls of a session
+/// that has its own limits.
+fn is_unlimited(request: &Request) -> bool {
+    let uri = request.uri();
+    matches!(uri.path(), "/health" | "/ready" | "/metrics" | "/auth/me")
+        || (uri.path().starts_with("/socket.io") && uri.query().is_some_and(|query| query.contains("sid=")))
+}
+
+fn record(method: &Method, route: String, status: StatusCode, took: Duration) {
+    let method = match method.as_str() {
+        known @ ("GET" | "POST" | "PUT" | "DELETE" | "HEAD" | "OPTIONS") => Box::<str>::from(known),
+        _ => "OTHER".into(),
+    };
+    let method: Arc<str> = method.into();
+    let route: Arc<str> = route.into();
+    tracing::debug!(target: "urge::access", %method, %route, status = status.as_u16(), ms = took.as_millis() as u64, "answered");
+    let labels = [("method", Arc::clone(&method)), ("route", Arc::clone(&route))];
+    metrics::histogram!("urge_http_request_seconds", &labels).record(took.as_secs_f64());
+    metrics::counter!("urge_http_requests_total", "method" => method, "route" => route, "status" => status.as_str().to_owned())
+        .increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_base_path_may_be_left_out() {
+        let strip = |path: &str| without_prefix(&path.parse().unwrap()).map(|uri| uri.to_string());
+        assert_eq!(strip("/api/users/me?x=1").as_deref(), Some("/users/me?x=1"));
+        assert_eq!(strip("/api").as_deref(), Some("/"));
+        assert_eq!(strip("/api?x=1").as_deref(), Some("/?x=1"));
+        assert_eq!(strip("/apis/users"), None);
+        assert_eq!(strip("/users/api"), None);
+    }
+
+    #[test]
+    fn insane_request_ids_are_replaced() {
+        let id = |given: &str| request_id(&Request::builder().header("x-request-id", given).finish());
+        assert_eq!(id("abc-1"), "abc-1");
+        assert_ne!(id("a b"), "a b");
+        assert_ne!(id(&"a".repeat(65)), "a".repeat(65));
+    }
+
+    #[test]
+    fn routes_are_named_the_same_whichever_way_they_are_written() {
+        assert_eq!(template("/users/:id/status"), "/users/{id}/status");
+        assert_eq!(template("/users/{id}"), "/users/{id}");
+    }
+}

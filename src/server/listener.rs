@@ -1,0 +1,184 @@
+//! The listener: accepts connections and feeds their requests to one endpoint.
+//! It does what poem's own lacks: TCP_NODELAY, a time limit for heads, a limit of connections (upgraded ones count
+//! until they end), a pause when the process is out of files, and a shutdown that finishes what has begun.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use poem::endpoint::BoxEndpoint;
+use poem::http::uri::Scheme;
+use poem::web::{LocalAddr, RemoteAddr};
+use poem::{Endpoint, Response};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::ServerSettings;
+
+/// The first pause after a failed accept; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The longest pause: clients that wait in the kernel's queue must not time out.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// A head and what is buffered of a body; larger heads are refused.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Serves connections until `stop`, then closes the listener, finishes requests under way and returns;
+/// what is not done after the drain timeout is cut off.
+pub async fn serve(
+    listener: TcpListener,
+    endpoint: Arc<BoxEndpoint<'static, Response>>,
+    settings: &ServerSettings,
+    stop: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(settings.max_connections));
+    let connections = TaskTracker::new();
+    let cut = CancellationToken::new();
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(settings.header_timeout).max_buf_size(BUFFER_BYTES);
+
+    let mut accept = Accept { listener, pause: FIRST_PAUSE };
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await.ok()?;
+            Some((accept.next().await, place))
+        };
+        let Some(Some((stream, place))) = stop.run_until_cancelled(next).await else { break };
+        let (http, endpoint, stop, cut) = (http.clone(), Arc::clone(&endpoint), stop.clone(), cut.clone());
+        connections.spawn(async move {
+            let serving = serve_connection(&http, stream, place, endpoint, stop);
+            cut.run_until_cancelled(serving).await;
+        });
+    }
+    drop(accept);
+    connections.close();
+    if tokio::time::timeout(settings.drain_timeout, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "requests were cut off: they took longer than the drain timeout");
+        cut.cancel();
+        connections.wait().await;
+    }
+}
+
+struct Accept {
+    listener: TcpListener,
+    pause: Duration,
+}
+
+impl Accept {
+    /// The next connection. An error of one connection is skipped; an error of the process (no files, no memory)
+    /// pauses, and is logged when it begins: who has connected waits in the kernel's queue and is not lost.
+    async fn next(&mut self) -> TcpStream {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    if self.pause > FIRST_PAUSE {
+                        tracing::info!("connections are accepted again");
+                        self.pause = FIRST_PAUSE;
+                    }
+                    return stream;
+                }
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) => {
+                    if self.pause == FIRST_PAUSE {
+                        tracing::error!(%error, "connections cannot be accepted; trying on");
+                    }
+                    metrics::counter!("urge_accept_errors_total").increment(1);
+                    tokio::time::sleep(self.pause).await;
+                    self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+}
+
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
+}
+
+async fn serve_connection(
+    http: &hyper::server::conn::http1::Builder,
+    stream: TcpStream,
+    place: OwnedSemaphorePermit,
+    endpoint: Arc<BoxEndpoint<'static, Response>>,
+    stop: CancellationToken,
+) {
+    // It ended before it began: there is nobody to serve.
+    let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps its delay");
+    }
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let endpoint = Arc::clone(&endpoint);
+        async move {
+            let request = poem::Request::from((request, LocalAddr(local.into()), RemoteAddr(peer.into()), Scheme::HTTP));
+            Ok::<_, Infallible>(http::Response::from(endpoint.get_response(request).await))
+        }
+    });
+    let counted = Counted::new(stream, place);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(counted), service).with_upgrades());
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended with an error");
+    }
+}
+
+/// A connection that holds its place, also after an upgrade, until it is dropped.
+struct Counted {
+    stream: TcpStream,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Counted {
+    fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+        metrics::gauge!("urge_connections").increment(1.0);
+        Self { stream, _place: place }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::gauge!("urge_connections").decrement(1.0);
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

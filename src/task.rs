@@ -1,0 +1,127 @@
+//! Background work that shutdown waits for, and gates that keep one class of work from taking the whole node.
+//! Nothing is spawned behind the node's back: what must not end with its request goes through [`Tasks`].
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::error::{Error, Result};
+
+/// The node's background work.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Tasks {
+    /// Starts `work`, in the caller's span; shutdown waits until it ends.
+    pub fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.tracker.spawn(work.in_current_span())
+    }
+
+    /// Calls `work` every `period`, for the first time after one, until the node stops.
+    pub fn repeat<F, W>(&self, period: Duration, mut work: W)
+    where
+        W: FnMut() -> F + Send + 'static,
+        F: Future<Output = ()> + Send,
+    {
+        let stopping = self.stopping.clone();
+        self.tracker.spawn(async move {
+            while stopping.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
+                work().await;
+            }
+        });
+    }
+
+    /// Cancelled when the node begins to stop: work that waits for something waits for this too.
+    pub fn stopping(&self) -> CancellationToken {
+        self.stopping.clone()
+    }
+
+    /// Whether the node has begun to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
+    /// Begins to stop.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Waits for everything that was spawned, at most this long; false when something was left behind.
+    pub async fn finish(&self, limit: Duration) -> bool {
+        self.stop();
+        self.tracker.close();
+        tokio::time::timeout(limit, self.tracker.wait()).await.is_ok()
+    }
+}
+
+/// How much of one class of work may be under way; what comes on top is refused at once, with 503 and `Retry-After`.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    name: &'static str,
+    places: Arc<Semaphore>,
+}
+
+impl Gate {
+    /// A gate with this many places; the name is a metric's label.
+    pub fn new(name: &'static str, places: usize) -> Self {
+        Self { name, places: Arc::new(Semaphore::new(places)) }
+    }
+
+    /// A place until the permit is dropped.
+    pub fn enter(&self) -> Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            metrics::counter!("urge_gate_refusals_total", "gate" => self.name).increment(1);
+            Error::unavailable("the server is busy, try again in a moment")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::error::ErrorCode;
+
+    #[tokio::test]
+    async fn stopping_waits_for_what_was_spawned() {
+        let tasks = Tasks::default();
+        let stopping = tasks.stopping();
+        let work = tasks.spawn(async move {
+            stopping.cancelled().await;
+            7
+        });
+        assert!(tasks.finish(Duration::from_secs(5)).await);
+        assert_eq!(work.await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn stopping_does_not_wait_for_ever() {
+        let tasks = Tasks::default();
+        let _stuck = tasks.spawn(std::future::pending::<()>());
+        assert!(!tasks.finish(Duration::from_millis(10)).await);
+    }
+
+    #[test]
+    fn a_full_gate_refuses_at_once() {
+        let gate = Gate::new("test", 1);
+        let place = gate.enter().unwrap();
+        let error = gate.enter().unwrap_err();
+        assert_eq!((error.code, error.retry_after), (ErrorCode::Unavailable, Some(Duration::from_secs(1))));
+        drop(place);
+        assert!(gate.enter().is_ok());
+    }
+}
