@@ -23,3 +23,6 @@ pub mod auth;
 pub mod messages;
 pub mod gateway;
 pub mod server;
+pub mod app;
+
+pub use app::run;

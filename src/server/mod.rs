@@ -2,14 +2,18 @@
 //! ([`Front`]), and the pages that belong to no feature. What a request means is the features' business.
 
 mod cors;
+mod document;
 mod failure;
 mod front;
 mod listener;
+mod node;
 mod pages;
 mod proxies;
 
 pub use cors::Cors;
+pub use document::{document, service};
 pub use front::{Front, Methods};
 pub use listener::serve;
-pub use pages::{Pages, Readiness};
+pub use node::NodeApi;
+pub use pages::Pages;
 pub use proxies::Proxies;

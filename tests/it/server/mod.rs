@@ -1,0 +1,6 @@
+//! The node as HTTP sees it, whatever the features do: listener, envelope, limits, pages.
+
+mod envelope;
+mod limits;
+mod listener;
+mod pages;

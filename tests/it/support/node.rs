@@ -1,0 +1,111 @@
+//! A node in this process, on a free port and in a folder of its own; it is what `urge serve` runs.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Method, Response};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use urge::app::{Backends, StartError, run_on};
+use urge::clock::ShiftedClock;
+use urge::config::Config;
+
+/// How long a test waits for what must happen.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running node.
+pub struct TestServer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its clock, for tests to shift.
+    pub clock: Arc<ShiftedClock>,
+    /// Its data folder; it outlives the node when a test keeps it.
+    pub folder: Arc<TempDir>,
+    client: reqwest::Client,
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), StartError>>,
+}
+
+impl TestServer {
+    /// A development node; limits by address, user and socket are off.
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::on(Arc::new(TempDir::new().unwrap()), change, |backends| backends).await
+    }
+
+    /// The same in this folder and on backends that `wrap` may have changed, with faults for one.
+    pub async fn on(folder: Arc<TempDir>, change: impl FnOnce(&mut Config), wrap: impl FnOnce(Backends) -> Backends) -> Self {
+        let config = test_config(folder.path(), change);
+        let clock = Arc::new(ShiftedClock::default());
+        let backends = wrap(Backends { clock: clock.clone(), ..Backends::open(&config).unwrap() });
+        let listener = TcpListener::bind(config.listen).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(run_on(config, backends, listener, stop.clone().cancelled_owned()));
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        Self { address, clock, folder, client, stop, running }
+    }
+
+    /// The address of this path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// A request to send.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, self.url(path))
+    }
+
+    /// The answer to a GET.
+    pub async fn get(&self, path: &str) -> Response {
+        self.request(Method::GET, path).send().await.unwrap()
+    }
+
+    /// Tells it to stop, without waiting.
+    pub fn begin_stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Stops it and waits until it has.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.running).await.expect("the node did not stop").unwrap().unwrap();
+    }
+}
+
+fn test_config(folder: &Path, change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = Config::development(folder.to_owned()).unwrap();
+    config.rate_limit = false;
+    change(&mut config);
+    config
+}
+
+/// The body as JSON.
+pub async fn json(response: Response) -> Value {
+    serde_json::from_str(&response.text().await.unwrap()).unwrap()
+}
+
+/// Holds an answer to the contract's envelope and returns its body.
+pub async fn failure(response: Response, status: u16, code: &str) -> Value {
+    assert_eq!(response.status(), status);
+    assert!(response.headers()["content-type"].to_str().unwrap().starts_with("application/json"));
+    let body = json(response).await;
+    assert_eq!(body["success"], false);
+    assert_eq!(body["code"], code);
+    assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()));
+    if status == 422 {
+        assert_eq!(body["detail"][0]["msg"], body["message"]);
+    } else {
+        assert_eq!(body["detail"], body["message"]);
+    }
+    body
+}
