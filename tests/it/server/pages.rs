@@ -57,8 +57,8 @@ async fn documentation_needs_nothing_from_outside() {
 #[tokio::test]
 async fn the_served_document_is_the_one_that_the_command_prints() {
     let server = TestServer::start().await;
-    let served = server.get("/openapi.json").await.text().await.unwrap();
-    assert_eq!(served, urge::server::document::<urge::app::Apis>());
+    let shown = server.get("/openapi.json").await.text().await.unwrap();
+    assert_eq!(shown, urge::server::document::<urge::app::Apis>());
     server.stop().await;
 }
 
