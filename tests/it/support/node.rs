@@ -70,11 +70,6 @@ impl TestServer {
         self.request(Method::GET, path).send().await.unwrap()
     }
 
-    /// Tells it to stop, without waiting.
-    pub fn begin_stop(&self) {
-        self.stop.cancel();
-    }
-
     /// Stops it and waits until it has.
     pub async fn stop(self) {
         self.stop.cancel();
