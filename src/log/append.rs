@@ -78,8 +78,6 @@ pub struct Posted {
     pub row: LogRow,
     /// False when an earlier attempt had appended it, or there was nothing to change.
     pub fresh: bool,
-    /// Who wrote before.
-    pub previous_sender: Option<UserId>,
 }
 
 /// A row that is stored, on its way to whoever may know of it.

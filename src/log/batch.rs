@@ -120,7 +120,7 @@ impl Shared {
                 Some(row) => {
                     let one = waiting.remove(index);
                     self.announce_again(&state, &row).await;
-                    one.answer(&Ok(Posted { row, fresh: false, previous_sender: None }));
+                    one.answer(&Ok(Posted { row, fresh: false }));
                 }
                 None => index += 1,
             }
@@ -177,7 +177,7 @@ impl Shared {
             let refused = match (&proposal.body, state.record.is_some()) {
                 (Body::Created(_), true) => Some(self.reader.row(state.id, 1).await?.map_or_else(
                     || Err(Error::not_found("there is no such conversation")),
-                    |row| Ok(Posted { row, fresh: false, previous_sender: None }),
+                    |row| Ok(Posted { row, fresh: false }),
                 )),
                 _ => (proposal.permit)(state).err().map(Err),
             };
@@ -203,19 +203,18 @@ impl Shared {
             // Another attempt of one of ours may be among them.
             for row in others {
                 if let Some(at) = waiting.iter().position(|one| one.proposal.message_id == row.message_id) {
-                    waiting.remove(at).answer(&Ok(Posted { row, fresh: false, previous_sender: None }));
+                    waiting.remove(at).answer(&Ok(Posted { row, fresh: false }));
                 }
             }
             return Ok(());
         }
         // 6. Heads, announcement, answer.
         metrics::histogram!("urge_log_append_rows").record(rows.len() as f64);
-        let previous_sender = state.last_sender;
         let origins: Vec<_> = waiting.iter().take(rows.len()).map(|one| (one.proposal.origin, one.proposal.posted)).collect();
         self.settle(state, &rows, None, &origins).await?;
         self.remember(Arc::new(state.clone()));
         for (one, row) in waiting.drain(..rows.len()).zip(rows) {
-            one.answer(&Ok(Posted { row, fresh: true, previous_sender }));
+            one.answer(&Ok(Posted { row, fresh: true }));
         }
         Ok(())
     }
@@ -362,7 +361,7 @@ impl Shared {
             let stored = persist(|| self.reader.row(state.id, change.target_seq)).await?;
             let stored = stored.ok_or_else(|| Error::not_found("there is no such message"))?;
             let Some(content) = (change.revise)(&state, &stored)? else {
-                return Ok(Posted { row: stored, fresh: false, previous_sender: None });
+                return Ok(Posted { row: stored, fresh: false });
             };
             let now = self.clock.now().max(state.last_at);
             let notice = notice_row(&state, change, change_id, now);
@@ -392,7 +391,7 @@ impl Shared {
             let target = LogRow { change_seq: notice.seq, ..target };
             self.settle(&mut state, std::slice::from_ref(&notice), Some(&target), &[(change.origin, false)]).await?;
             self.remember(Arc::new(state));
-            return Ok(Posted { row: target, fresh: true, previous_sender: None });
+            return Ok(Posted { row: target, fresh: true });
         }
     }
 

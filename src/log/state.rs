@@ -33,8 +33,6 @@ pub struct ConversationState {
     pub head: Head,
     /// When that row was written.
     pub last_at: Timestamp,
-    /// Who wrote the last row that counts as unread.
-    pub last_sender: Option<UserId>,
     /// Everybody who ever was a member.
     pub members: Members,
     /// The last row that changed them.
@@ -49,7 +47,7 @@ impl ConversationState {
         let members: BTreeMap<_, _> = members.into_iter().map(|member| (member.user_id, member)).collect();
         let members_seq = members.values().map(|member| member.change_seq).max().unwrap_or(0);
         let active = active(&members);
-        Self { id, record: record.map(Arc::new), head, last_at, last_sender: None, members: Arc::new(members), members_seq, active }
+        Self { id, record: record.map(Arc::new), head, last_at, members: Arc::new(members), members_seq, active }
     }
 
     /// Takes in the next row.
@@ -82,8 +80,7 @@ impl ConversationState {
                     projection.record = true;
                 }
             }
-            Body::Message(_) => self.last_sender = Some(row.sender_id),
-            Body::Edited | Body::Deleted => {}
+            Body::Message(_) | Body::Edited | Body::Deleted => {}
         }
         self.head = before.after(row);
         self.last_at = self.last_at.max(row.created_at);
