@@ -175,10 +175,12 @@ impl Shared {
         while index < waiting.len() {
             let proposal = &waiting[index].proposal;
             let refused = match (&proposal.body, state.record.is_some()) {
-                (Body::Created(_), true) => Some(self.reader.row(state.id, 1).await?.map_or_else(
-                    || Err(Error::not_found("there is no such conversation")),
-                    |row| Ok(Posted { row, fresh: false }),
-                )),
+                (Body::Created(_), true) => Some(
+                    self.reader
+                        .row(state.id, 1)
+                        .await?
+                        .map_or_else(|| Err(Error::not_found("there is no such conversation")), |row| Ok(Posted { row, fresh: false })),
+                ),
                 _ => (proposal.permit)(state).err().map(Err),
             };
             match refused {

@@ -1,0 +1,78 @@
+//! How a row of the log becomes something to tell: the event of each kind of row, made once, for all recipients.
+//! The appender calls it after each append, and the hub when it finds that it missed rows.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::service::told;
+use super::{Message, MessageStatus};
+use crate::bus::Bus;
+use crate::event::{Envelope, Event, EventKind, MessageRef, RowEvent};
+use crate::id::ConversationId;
+use crate::log::{Announce, Announcement, Body};
+use crate::users::Users;
+
+/// Told of conversations that have new rows: the search index.
+pub type Touched = Arc<dyn Fn(ConversationId) + Send + Sync>;
+
+/// Puts rows on the bus.
+#[derive(Clone)]
+pub struct Announcer {
+    users: Arc<Users>,
+    bus: Arc<dyn Bus>,
+    touched: Touched,
+}
+
+#[async_trait]
+impl Announce for Announcer {
+    async fn announce(&self, announcements: Vec<Announcement>) {
+        for announcement in announcements {
+            (self.touched)(announcement.row.conversation_id);
+            let row = self.row_event(announcement).await;
+            if let Err(error) = self.bus.publish(Envelope::Row(row)).await {
+                metrics::counter!("urge_bus_publish_failures_total").increment(1);
+                tracing::warn!(%error, "an event was not published; hubs will find it in the log");
+            }
+        }
+    }
+}
+
+impl Announcer {
+    /// Announces on this bus; `touched` is called for each row.
+    pub fn new(users: Arc<Users>, bus: Arc<dyn Bus>, touched: Touched) -> Self {
+        Self { users, bus, touched }
+    }
+
+    /// The row as the hubs take it. Rows that say nothing to clients still have their place.
+    pub async fn row_event(&self, announcement: Announcement) -> RowEvent {
+        let Announcement { row, target, audience, introduces, origin, posted } = announcement;
+        let (conversation_id, seq) = (row.conversation_id, row.seq);
+        let refreshes = matches!(row.body, Body::Members(_) | Body::Profile(_));
+        let message = row.body.is_counted().then_some(MessageRef { message_id: row.message_id, sender_id: row.sender_id });
+        let told_row = match (&row.body, target) {
+            (Body::Edited, Some(target)) => Some((EventKind::MessageUpdated, target)),
+            (Body::Deleted, Some(target)) => Some((EventKind::MessageDeleted, target)),
+            (Body::Created(_) | Body::Edited | Body::Deleted, _) => None,
+            (Body::Message(_) | Body::Members(_) | Body::Profile(_), _) => Some((EventKind::MessageReceived, row)),
+        };
+        let event = match told_row {
+            Some((kind, row)) => self.event(kind, row, seq).await,
+            None => None,
+        };
+        RowEvent { conversation_id, seq, audience, introduces, refreshes, event, message, origin, posted }
+    }
+
+    async fn event(&self, kind: EventKind, row: crate::log::LogRow, change_seq: i64) -> Option<Event> {
+        let message = match told(&self.users, row.clone()).await {
+            Ok(message) => message,
+            // Better a message without its sender's name than none.
+            Err(error) => {
+                tracing::warn!(%error, "a sender's name could not be read");
+                super::view::message(row, MessageStatus::Sent, None, |_| super::view::Author::default())
+            }
+        };
+        let message = message.map(|message| Message { change_seq, ..message })?;
+        Event::new(kind, &message).inspect_err(|error| tracing::error!(%error, "a message could not be serialised")).ok()
+    }
+}

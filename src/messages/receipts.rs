@@ -1,0 +1,310 @@
+//! Who has received and read what: marks per person, and the events of messages whose status they turn.
+//! Marks are monotone, so any of this may happen twice. A DIRECT conversation's marks stand at the peer too;
+//! in groups up to [`crate::log::LARGE_ABOVE`] a message turns when the last one has it; above, marks are only kept.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::MessageStatus;
+use crate::bus::Bus;
+use crate::clock::SharedClock;
+use crate::error::Result;
+use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin};
+use crate::id::{ConversationId, MessageId, Seq, UserId};
+use crate::log::{Appender, ConversationState, LARGE_ABOVE, LogReader, LogRow, LogStore, Member, MemberState, Membership};
+use crate::settings::Settings;
+
+/// Events that one mark sends at most: the newest.
+const MAX_EVENTS: usize = 50;
+/// Rows that one mark looks through at most.
+const MAX_TURNS: usize = 1_000;
+/// A member's marks in a large conversation are written this often.
+const LARGE_INTERVAL: Duration = Duration::from_secs(5);
+/// Marks kept in memory.
+const KEPT_MARKS: u64 = 200_000;
+const STRIPES: usize = 64;
+
+/// A message that a mark passes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Its place.
+    pub seq: Seq,
+    /// Its id.
+    pub message_id: MessageId,
+    /// Who wrote it.
+    pub sender_id: UserId,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Marks {
+    delivered: Seq,
+    read: Seq,
+}
+
+/// Deliveries that wait while those before them are written.
+#[derive(Default)]
+struct Pending {
+    upto: Seq,
+    turns: Vec<Turn>,
+    /// Some messages below `upto` are not among the turns: the log is to be asked.
+    unknown: bool,
+}
+
+/// The marks service.
+pub struct Receipts {
+    log: Arc<dyn LogStore>,
+    reader: LogReader,
+    appender: Appender,
+    settings: Arc<Settings>,
+    bus: Arc<dyn Bus>,
+    clock: SharedClock,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+    marks: Cache<(UserId, ConversationId), Marks>,
+    pending: Mutex<HashMap<(UserId, ConversationId), Pending>>,
+    large: Mutex<HashMap<(UserId, ConversationId), Marks>>,
+    stripes: Vec<tokio::sync::Mutex<()>>,
+}
+
+impl Receipts {
+    /// The service on these parts; work in flight is spawned on `tasks`, and written early when `stopping` is cancelled.
+    pub fn new(
+        log: Arc<dyn LogStore>,
+        appender: Appender,
+        settings: Arc<Settings>,
+        bus: Arc<dyn Bus>,
+        clock: SharedClock,
+        (tasks, stopping): (TaskTracker, CancellationToken),
+    ) -> Self {
+        Self {
+            reader: LogReader::new(Arc::clone(&log)),
+            log,
+            appender,
+            settings,
+            bus,
+            clock,
+            tasks,
+            stopping,
+            marks: Cache::new(KEPT_MARKS),
+            pending: Mutex::default(),
+            large: Mutex::default(),
+            stripes: (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect(),
+        }
+    }
+
+    /// Everything up to `upto` has reached a device of `user`; `turns` names the messages if the caller knows them all.
+    /// Returns at once; what arrives while a mark is being written goes with the next.
+    pub fn deliver(self: &Arc<Self>, user: UserId, id: ConversationId, upto: Seq, turns: Vec<Turn>) {
+        let key = (user, id);
+        if turns.is_empty() && self.marks.get(&key).is_some_and(|marks| marks.delivered >= upto) {
+            return;
+        }
+        let mut pending = self.pending.lock();
+        let is_running = pending.contains_key(&key);
+        let entry = pending.entry(key).or_default();
+        entry.upto = entry.upto.max(upto);
+        entry.unknown |= turns.is_empty() || entry.turns.len() + turns.len() > MAX_TURNS;
+        if !entry.unknown {
+            entry.turns.extend(turns);
+        }
+        if !is_running {
+            let receipts = Arc::clone(self);
+            self.tasks.spawn(async move { receipts.deliver_pending(key).await });
+        }
+    }
+
+    async fn deliver_pending(&self, key: (UserId, ConversationId)) {
+        loop {
+            let next = {
+                let mut pending = self.pending.lock();
+                match pending.get_mut(&key) {
+                    Some(entry) if entry.upto > 0 => std::mem::take(entry),
+                    _ => {
+                        pending.remove(&key);
+                        return;
+                    }
+                }
+            };
+            let turns = if next.unknown { None } else { Some(next.turns) };
+            if let Err(error) = self.mark(key.0, key.1, next.upto, false, turns).await {
+                tracing::warn!(%error, "a delivery mark was not written; the next one makes up for it");
+            }
+        }
+    }
+
+    /// Moves a person's marks to `upto` and tells of the messages whose status that turns; returns how many turned READ.
+    /// `known`: the messages on the way, if the caller knows them all.
+    pub(super) async fn mark(&self, user: UserId, id: ConversationId, upto: Seq, read: bool, known: Option<Vec<Turn>>) -> Result<usize> {
+        let state = self.appender.state(id).await?;
+        state.member(user)?;
+        let shows = !read || self.settings.privacy(user).await?.show_read_receipts;
+        let peer = state.peer(user);
+        if let Some(peer) = peer
+            && self.settings.is_blocked_either(user, peer).await?
+        {
+            return Ok(0);
+        }
+        let wanted = Marks { delivered: upto, read: if read && shows { upto } else { 0 } };
+        if state.is_large() {
+            self.mark_large(user, id, wanted);
+            return Ok(0);
+        }
+        let _in_turn = self.stripe(id).lock().await;
+        let old = self.marks_of(user, id).await?;
+        let new = Marks { delivered: old.delivered.max(wanted.delivered), read: old.read.max(wanted.read) };
+        if new == old {
+            return Ok(0);
+        }
+        // The peer's view first: should the second write fail, the next mark does both again.
+        if let Some(peer) = peer {
+            self.log.mark_peer(peer, id, new.delivered, Some(new.read)).await?;
+        }
+        self.log.mark_member(id, user, new.delivered, Some(new.read), self.clock.now()).await?;
+        self.marks.insert((user, id), new);
+        let from = if new.read > old.read { old.read.min(old.delivered) } else { old.delivered };
+        let turns = match known {
+            Some(turns) if !read => turns.into_iter().filter(|turn| turn.seq > from && turn.sender_id != user).collect(),
+            _ => self.turns(user, id, from, upto).await?,
+        };
+        let others = if peer.is_some() { Vec::new() } else { self.log.members(id, None, LARGE_ABOVE * 4).await? };
+        Ok(self.tell(user, id, &state, (old, new), &others, turns).await)
+    }
+
+    async fn marks_of(&self, user: UserId, id: ConversationId) -> Result<Marks> {
+        if let Some(marks) = self.marks.get(&(user, id)) {
+            return Ok(marks);
+        }
+        let member = self.log.member(id, user).await?;
+        Ok(member.map_or(Marks::default(), |member| Marks { delivered: member.delivered_seq, read: member.read_seq }))
+    }
+
+    /// Messages of others in (`from`, `upto`], ascending; the newest if there are too many.
+    async fn turns(&self, user: UserId, id: ConversationId, from: Seq, upto: Seq) -> Result<Vec<Turn>> {
+        let limit = usize::try_from(upto - from).unwrap_or(0).min(MAX_TURNS);
+        let rows = self.reader.before(id, upto + 1, limit).await?;
+        let of_others = |row: &LogRow| row.seq > from && row.sender_id != user && row.body.is_counted();
+        let turn = |row: LogRow| Turn { seq: row.seq, message_id: row.message_id, sender_id: row.sender_id };
+        Ok(rows.into_iter().rev().filter(of_others).map(turn).collect())
+    }
+
+    async fn tell(
+        &self,
+        user: UserId,
+        id: ConversationId,
+        state: &ConversationState,
+        (old, new): (Marks, Marks),
+        others: &[Member],
+        turns: Vec<Turn>,
+    ) -> usize {
+        let mut turned = Vec::new();
+        for turn in turns {
+            let others = || others.iter().filter(|member| member.user_id != user && concerns(member, turn.sender_id, turn.seq));
+            let rest = others().map(|member| status_of(member.delivered_seq, member.read_seq, turn.seq)).min();
+            let rest = rest.unwrap_or(MessageStatus::Read);
+            let before = status_of(old.delivered, old.read, turn.seq).min(rest);
+            let after = status_of(new.delivered, new.read, turn.seq).min(rest);
+            if after > before {
+                turned.push((turn, after));
+            }
+        }
+        let read = turned.iter().filter(|(_, status)| *status == MessageStatus::Read).count();
+        for (turn, status) in turned.split_off(turned.len().saturating_sub(MAX_EVENTS)) {
+            let kind = if status == MessageStatus::Read { EventKind::MessageRead } else { EventKind::MessageDelivered };
+            let data = json!({"messageId": turn.message_id, "conversationId": id, "userId": user});
+            self.publish(Arc::new([turn.sender_id]), kind, &data, Some(turn.message_id)).await;
+        }
+        let audience: Arc<[UserId]> = state.active().iter().copied().filter(|member| *member != user).collect();
+        let data = json!({"conversationId": id, "userId": user, "deliveredSeq": new.delivered, "readSeq": new.read});
+        self.publish(audience, EventKind::Receipts, &data, None).await;
+        read
+    }
+
+    async fn publish(&self, audience: Arc<[UserId]>, kind: EventKind, data: &serde_json::Value, receipt_of: Option<MessageId>) {
+        let Ok(event) = Event::new(kind, data) else { return };
+        let envelope = Envelope::Loose(LooseEvent { audience, event, origin: Origin::default(), receipt_of });
+        if let Err(error) = self.bus.publish(envelope).await {
+            tracing::warn!(%error, "a receipt was not published");
+        }
+    }
+
+    /// Keeps the marks of a large conversation for a while, so that a busy group does not write one a message and member.
+    fn mark_large(&self, user: UserId, id: ConversationId, wanted: Marks) {
+        let mut large = self.large.lock();
+        if let Some(marks) = large.get_mut(&(user, id)) {
+            *marks = Marks { delivered: marks.delivered.max(wanted.delivered), read: marks.read.max(wanted.read) };
+            return;
+        }
+        large.insert((user, id), wanted);
+    }
+
+    /// Writes the marks of large conversations now and then, until `stopping`, and a last time then.
+    pub async fn write_large(self: Arc<Self>) {
+        loop {
+            let stopped = tokio::time::timeout(LARGE_INTERVAL, self.stopping.cancelled()).await.is_ok();
+            let marks = std::mem::take(&mut *self.large.lock());
+            for ((user, id), marks) in marks {
+                if let Err(error) = self.log.mark_member(id, user, marks.delivered, Some(marks.read), self.clock.now()).await {
+                    tracing::warn!(%error, "a mark was not written; the next one makes up for it");
+                }
+            }
+            if stopped {
+                return;
+            }
+        }
+    }
+
+    /// The status of each row as `caller` sees it.
+    pub(super) async fn statuses(
+        &self,
+        caller: UserId,
+        state: &ConversationState,
+        membership: &Membership,
+        rows: &[LogRow],
+    ) -> Result<Vec<MessageStatus>> {
+        if state.is_large() {
+            return Ok(vec![MessageStatus::Sent; rows.len()]);
+        }
+        if state.is_direct() {
+            let status = |row: &LogRow| {
+                if row.sender_id == caller {
+                    status_of(membership.peer_delivered_seq, membership.peer_read_seq, row.seq)
+                } else {
+                    status_of(row.seq, membership.read_seq, row.seq)
+                }
+            };
+            return Ok(rows.iter().map(status).collect());
+        }
+        let members = self.log.members(state.id, None, LARGE_ABOVE * 4).await?;
+        let status = |row: &LogRow| {
+            let others = members.iter().filter(|member| concerns(member, row.sender_id, row.seq));
+            others.map(|member| status_of(member.delivered_seq, member.read_seq, row.seq)).min().unwrap_or(MessageStatus::Sent)
+        };
+        Ok(rows.iter().map(status).collect())
+    }
+
+    fn stripe(&self, id: ConversationId) -> &tokio::sync::Mutex<()> {
+        &self.stripes[id.0.as_bytes()[15] as usize % STRIPES]
+    }
+}
+
+/// Whether a message of `sender` at `seq` waits for this member.
+fn concerns(member: &Member, sender: UserId, seq: Seq) -> bool {
+    member.user_id != sender && member.state == MemberState::Active && member.joined_seq <= seq
+}
+
+fn status_of(delivered: Seq, read: Seq, seq: Seq) -> MessageStatus {
+    if read >= seq {
+        MessageStatus::Read
+    } else if delivered >= seq {
+        MessageStatus::Delivered
+    } else {
+        MessageStatus::Sent
+    }
+}

@@ -1,0 +1,151 @@
+//! Sending: check, build the row, append, show. What makes it exactly once is the log's business.
+
+use std::sync::Arc;
+
+use super::{MAX_CLIENT_ID_BYTES, Message, Messages, QUOTE_CHARS, SendMessage};
+use crate::error::{Error, Result};
+use crate::event::Origin;
+use crate::id::{ConversationId, MessageId, UserId};
+use crate::log::{Body, Content, ConversationState, Permit, Proposal, Reply};
+
+/// Where a send comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sent {
+    /// The socket or login that is not told of its own message.
+    pub origin: Origin,
+    /// By POST: receipts wait until the answer has arrived.
+    pub posted: bool,
+}
+
+impl Messages {
+    /// Sends a message, or answers with the one that the same `client_message_id` (or `id`) already stands for.
+    ///
+    /// # Errors
+    /// `Invalid` names the field; `NotFound`/`Forbidden`: the conversation, a block, or only admins may post;
+    /// `Unavailable`: perhaps stored, send the same again.
+    pub async fn send(&self, caller: UserId, command: SendMessage, sent: Sent) -> Result<Message> {
+        let conversation_id = command.conversation_id.ok_or_else(|| Error::invalid("conversation_id", "conversation_id is required"))?;
+        if let Some(stored) = self.stored(caller, &command).await? {
+            return Ok(stored);
+        }
+        let client_id = client_message_id(command.client_message_id.clone())?;
+        self.may_write(caller, conversation_id).await?;
+        let content = self.content(caller, conversation_id, command).await?;
+        let message_id = client_id.as_deref().map(|id| MessageId::derived(caller, conversation_id, id));
+        let content = Content { client_message_id: client_id, ..content };
+        self.post(caller, conversation_id, message_id, content, sent).await
+    }
+
+    /// Appends a message whose content is checked. With a `message_id` an earlier attempt is looked for.
+    pub(super) async fn post(
+        &self,
+        caller: UserId,
+        conversation_id: ConversationId,
+        message_id: Option<MessageId>,
+        content: Content,
+        sent: Sent,
+    ) -> Result<Message> {
+        let proposal = Proposal {
+            conversation_id,
+            message_id: message_id.unwrap_or_else(MessageId::fresh),
+            may_exist: message_id.is_some(),
+            sender_id: caller,
+            body: Body::Message(content),
+            permit: may_post(caller),
+            origin: sent.origin,
+            posted: sent.posted,
+        };
+        let posted = self.appender.append(proposal).await?;
+        if posted.fresh {
+            return self.fresh_view(posted.row).await;
+        }
+        let (state, membership) = self.membership(caller, conversation_id).await?;
+        self.view(caller, &state, &membership, posted.row).await
+    }
+
+    /// Whether the caller may write here as things stand: a participant, and in a DIRECT one no block either way.
+    ///
+    /// # Errors
+    /// `NotFound`, `Forbidden`.
+    pub(super) async fn may_write(&self, caller: UserId, conversation_id: ConversationId) -> Result<Arc<ConversationState>> {
+        let state = self.appender.state(conversation_id).await?;
+        may_post(caller)(&state)?;
+        if let Some(peer) = state.peer(caller)
+            && self.settings.is_blocked_either(caller, peer).await?
+        {
+            return Err(Error::forbidden("you cannot write to this person"));
+        }
+        Ok(state)
+    }
+
+    /// The message that the socket's `id` names, if the caller has sent it here before.
+    async fn stored(&self, caller: UserId, command: &SendMessage) -> Result<Option<Message>> {
+        let Some(id) = command.id.as_deref().and_then(|id| id.parse::<MessageId>().ok()) else { return Ok(None) };
+        let Some(row) = self.reader.find(id).await? else { return Ok(None) };
+        if row.sender_id != caller || Some(row.conversation_id) != command.conversation_id || !row.body.is_counted() {
+            return Ok(None);
+        }
+        let (state, membership) = self.membership(caller, row.conversation_id).await?;
+        self.view(caller, &state, &membership, row).await.map(Some)
+    }
+
+    async fn content(&self, caller: UserId, conversation_id: ConversationId, command: SendMessage) -> Result<Content> {
+        let media_url = super::url("media_url", command.media_url)?;
+        let thumbnail_url = super::url("thumbnail_url", command.thumbnail_url)?;
+        let message_type = super::message_type(command.message_type.as_deref(), media_url.is_some())?;
+        let content = super::content(command.content.as_deref(), media_url.is_some())?;
+        if command.audio_duration.is_some_and(|seconds| !(0.0..=86_400.0).contains(&seconds)) {
+            return Err(Error::invalid("audio_duration", "audio_duration is in seconds, from 0 to 86400"));
+        }
+        let reply_to = match command.reply_to_id {
+            Some(id) => Some(self.quote(caller, conversation_id, id).await?),
+            None => None,
+        };
+        Ok(Content {
+            message_type,
+            content,
+            media_url,
+            thumbnail_url,
+            audio_duration: command.audio_duration,
+            reply_to,
+            is_encrypted: command.is_encrypted.unwrap_or(false),
+            ..Content::default()
+        })
+    }
+
+    async fn quote(&self, caller: UserId, conversation_id: ConversationId, id: MessageId) -> Result<Reply> {
+        let wrong = || Error::invalid("reply_to_id", "reply_to_id is no message of this conversation");
+        let row = match self.visible(caller, id).await {
+            Ok(visible) if visible.row.conversation_id == conversation_id => visible.row,
+            Err(error) if error.retry_after.is_some() => return Err(error),
+            Ok(_) | Err(_) => return Err(wrong()),
+        };
+        let quoted = match row.body {
+            Body::Message(content) => content.content,
+            Body::Members(change) => change.text,
+            Body::Profile(change) => change.text,
+            Body::Created(_) | Body::Edited | Body::Deleted => return Err(wrong()),
+        };
+        Ok(Reply { id, sender_id: row.sender_id, content: quoted.chars().take(QUOTE_CHARS).collect() })
+    }
+}
+
+/// A member, and an admin where only admins may post.
+fn may_post(caller: UserId) -> Permit {
+    Arc::new(move |state| {
+        let member = state.member(caller)?;
+        if state.record()?.profile.rules.only_admins_can_post && !member.role.is_admin() {
+            return Err(Error::forbidden("only admins may write in this group"));
+        }
+        Ok(())
+    })
+}
+
+fn client_message_id(id: Option<String>) -> Result<Option<String>> {
+    match id {
+        Some(id) if id.is_empty() || id.len() > MAX_CLIENT_ID_BYTES => {
+            Err(Error::invalid("client_message_id", format!("client_message_id must have 1 to {MAX_CLIENT_ID_BYTES} bytes")))
+        }
+        id => Ok(id),
+    }
+}

@@ -1,0 +1,148 @@
+//! The service behind `/messages`: what its use cases share. Each use case stands in a file of its own:
+//! `send.rs`, `change.rs` (edit, delete), `history.rs`; marks are `receipts.rs`.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::view::{self, Author};
+use super::{Message, MessageStatus, MessageStore, Receipts};
+use crate::bus::Bus;
+use crate::error::{Error, Result};
+use crate::id::{ConversationId, MessageId, Seq, UserId};
+use crate::log::{Appender, Body, ConversationState, LogReader, LogRow, LogStore, MemberState, Membership};
+use crate::settings::Settings;
+use crate::users::Users;
+
+/// Everything one can do with messages.
+#[derive(Clone)]
+pub struct Messages {
+    pub(super) appender: Appender,
+    pub(super) reader: LogReader,
+    pub(super) log: Arc<dyn LogStore>,
+    pub(super) store: Arc<dyn MessageStore>,
+    pub(super) users: Arc<Users>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) receipts: Arc<Receipts>,
+    pub(super) bus: Arc<dyn Bus>,
+}
+
+/// A message that the caller may see, with what is known of its conversation.
+pub(super) struct Visible {
+    pub row: LogRow,
+    pub state: Arc<ConversationState>,
+    pub membership: Membership,
+}
+
+impl Messages {
+    /// The service on these parts.
+    pub fn new(
+        appender: Appender,
+        log: Arc<dyn LogStore>,
+        store: Arc<dyn MessageStore>,
+        users: Arc<Users>,
+        settings: Arc<Settings>,
+        receipts: Arc<Receipts>,
+        bus: Arc<dyn Bus>,
+    ) -> Self {
+        Self { appender, reader: LogReader::new(Arc::clone(&log)), log, store, users, settings, receipts, bus }
+    }
+
+    /// The marks of these conversations.
+    pub fn receipts(&self) -> &Arc<Receipts> {
+        &self.receipts
+    }
+
+    /// One message.
+    ///
+    /// # Errors
+    /// `NotFound`: none, or cleared or removed from the caller's view; `Forbidden`: somebody else's conversation.
+    pub async fn get(&self, caller: UserId, id: MessageId) -> Result<Message> {
+        let Visible { row, state, membership } = self.visible(caller, id).await?;
+        self.view(caller, &state, &membership, row).await
+    }
+
+    /// A message that the caller may see.
+    pub(super) async fn visible(&self, caller: UserId, id: MessageId) -> Result<Visible> {
+        let missing = || Error::not_found("there is no such message");
+        let row = self.reader.find(id).await?.filter(|row| row.body.is_shown()).ok_or_else(missing)?;
+        let (state, membership) = self.membership(caller, row.conversation_id).await?;
+        if row.seq <= membership.cleared_seq || !self.store.hidden_in(caller, row.conversation_id, row.seq, row.seq).await?.is_empty() {
+            return Err(missing());
+        }
+        Ok(Visible { row, state, membership })
+    }
+
+    /// The caller's membership with its head.
+    ///
+    /// # Errors
+    /// `NotFound`: no such conversation; `Forbidden`: not, or no longer, a participant.
+    pub async fn membership(&self, caller: UserId, id: ConversationId) -> Result<(Arc<ConversationState>, Membership)> {
+        let state = self.appender.state(id).await?;
+        state.record()?;
+        let membership = self.log.membership(caller, id).await?.filter(|membership| membership.state == MemberState::Active);
+        let mut membership = membership.ok_or_else(|| Error::forbidden("you are not a participant of this conversation"))?;
+        if membership.large {
+            membership.head = self.log.conversation(id).await?.map(|record| record.head).unwrap_or_default();
+        }
+        Ok((state, membership))
+    }
+
+    pub(super) async fn view(&self, caller: UserId, state: &ConversationState, membership: &Membership, row: LogRow) -> Result<Message> {
+        let mut views = self.views(caller, state, membership, vec![row]).await?;
+        views.pop().ok_or_else(|| Error::not_found("there is no such message"))
+    }
+
+    /// Rows as the caller sees them, in their order; rows that are no messages are left out.
+    pub async fn views(
+        &self,
+        caller: UserId,
+        state: &ConversationState,
+        membership: &Membership,
+        rows: Vec<LogRow>,
+    ) -> Result<Vec<Message>> {
+        let Some(first) = rows.iter().map(|row| row.seq).min() else { return Ok(Vec::new()) };
+        let last = rows.iter().map(|row| row.seq).max().unwrap_or(first);
+        let stars: HashSet<Seq> = self.store.stars_in(caller, state.id, first, last).await?.into_iter().collect();
+        let statuses = self.receipts.statuses(caller, state, membership, &rows).await?;
+        let authors = authors(&self.users, &rows).await?;
+        let author_of = |user| authors.get(&user).cloned().unwrap_or_default();
+        let messages = rows.into_iter().zip(statuses).filter_map(|(row, status)| {
+            let starred = stars.contains(&row.seq);
+            view::message(row, status, Some(starred), author_of)
+        });
+        Ok(messages.collect())
+    }
+
+    /// A row that was just appended by its sender, as he sees it: nobody has it yet.
+    pub(super) async fn fresh_view(&self, row: LogRow) -> Result<Message> {
+        let message = told(&self.users, row).await?.ok_or_else(|| Error::not_found("there is no such message"))?;
+        Ok(Message { is_starred: Some(false), ..message })
+    }
+}
+
+/// A row as everybody may be told of it: nothing in it differs by recipient.
+pub(super) async fn told(users: &Users, row: LogRow) -> Result<Option<Message>> {
+    let authors = authors(users, std::slice::from_ref(&row)).await?;
+    Ok(view::message(row, MessageStatus::Sent, None, |user| authors.get(&user).cloned().unwrap_or_default()))
+}
+
+/// Who wrote these rows, and what they answer to.
+async fn authors(users: &Users, rows: &[LogRow]) -> Result<HashMap<UserId, Author>> {
+    let mut ids: Vec<UserId> = Vec::new();
+    for row in rows {
+        let quoted = match &row.body {
+            Body::Message(content) => content.reply_to.as_ref().map(|reply| reply.sender_id),
+            _ => None,
+        };
+        for id in std::iter::once(row.sender_id).chain(quoted) {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+    }
+    let mut authors = HashMap::with_capacity(ids.len());
+    for (id, card) in users.cards(&ids).await? {
+        authors.insert(id, Author { name: Some(card.name().to_owned()), avatar_url: card.public_avatar().map(str::to_owned) });
+    }
+    Ok(authors)
+}
