@@ -1,6 +1,7 @@
 //! What a person lets others see, whom he has blocked, and which notifications he wants.
 //! Views and the gateway ask here before they show presence, pictures or receipts; who people are is `users`' business.
 
+mod api;
 mod people;
 mod service;
 mod sqlite;
@@ -8,6 +9,7 @@ mod store;
 
 use std::collections::BTreeMap;
 
+pub use api::SettingsApi;
 pub use people::{BlockCheck, Blocks, People, Person};
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};

@@ -6,7 +6,6 @@ use futures_util::future::try_join_all;
 use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
-use super::service::unknown;
 use super::{LOOKUP_NUMBERS_A_DAY, MAX_BATCH_IDS, MAX_LOOKUP_NUMBERS, SHARDS, User, UserRecord, Users};
 use crate::config::Directory;
 use crate::error::{Error, Result};
@@ -198,15 +197,6 @@ impl Users {
             return Err(Error::invalid("user_ids", format!("user_ids can be {MAX_BATCH_IDS} long")));
         }
         self.views(caller, self.records(ids).await?).await
-    }
-
-    /// Whether a person is online and when he was last, as the caller may know.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub async fn status(&self, caller: UserId, id: UserId) -> Result<User> {
-        let record = self.find(id).await?.ok_or_else(unknown)?;
-        self.views(caller, vec![record]).await?.pop().ok_or_else(unknown)
     }
 
     /// Those of `others` who share a conversation with the caller: a DIRECT one, or a group that both are members of.

@@ -2,6 +2,7 @@
 //! The phone number is the identity (claimed once, see [`UserStore::claim_phone`]); names and pictures are decoration.
 //! Logins, codes and sessions are `auth`'s; what people allow others to see is `settings`'.
 
+mod api;
 mod card;
 mod directory;
 mod profile;
@@ -13,6 +14,7 @@ mod view;
 
 use std::collections::BTreeMap;
 
+pub use api::UsersApi;
 pub use card::{Card, Seen};
 pub use directory::{Found, Listing};
 pub use profile::UpdateProfile;

@@ -244,7 +244,7 @@ impl Users {
     }
 }
 
-pub(super) fn unknown() -> Error {
+fn unknown() -> Error {
     Error::not_found("there is no such user")
 }
 
