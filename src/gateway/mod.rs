@@ -4,6 +4,11 @@
 
 pub mod command;
 pub mod socket;
+mod reply;
+mod dialogue;
+mod doors;
+mod wire;
+mod websocket;
 pub mod socketio;
 
 use std::net::IpAddr;
@@ -13,6 +18,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use command::{Command, Throttle};
+pub use doors::{Doors, Settings};
 pub use socket::{Batch, CloseReason, Door, Mark, Outgoing, Socket};
 
 use crate::error::Result;

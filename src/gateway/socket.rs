@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -17,6 +18,8 @@ use crate::id::{ConversationId, MessageId, Seq, SessionId, SocketId, UserId};
 pub const MAX_WAITING: usize = 1024;
 /// Bytes that may wait for one socket.
 pub const MAX_WAITING_BYTES: usize = 4 << 20;
+/// How long a socket that closes in good order may take to read what waits.
+const ORDERLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Conversations that one socket may have open; opening one more closes the one opened first.
 pub const MAX_OPEN: usize = 32;
 
@@ -320,8 +323,16 @@ impl Socket {
             return;
         }
         outbox.push(Frame::Event(outgoing));
+        let closes = outbox.closing.is_some();
         drop(outbox);
+        self.wake(closes);
+    }
+
+    fn wake(&self, closes: bool) {
         self.filled.notify_one();
+        if closes {
+            self.emptied.notify_waiters();
+        }
     }
 
     /// The same, but waits while the outbox is half full: for replays, which are larger than any outbox.
@@ -343,15 +354,17 @@ impl Socket {
 
     /// Puts a frame into the outbox that the door has encoded itself: acks and errors.
     pub fn reply(&self, text: impl Into<Utf8Bytes>) {
-        self.outbox.lock().push(Frame::Reply(text.into()));
-        self.filled.notify_one();
+        let mut outbox = self.outbox.lock();
+        outbox.push(Frame::Reply(text.into()));
+        let closes = outbox.closing.is_some();
+        drop(outbox);
+        self.wake(closes);
     }
 
     /// Closes the socket; the first reason stands.
     pub fn close(&self, reason: CloseReason) {
         self.outbox.lock().close(reason);
-        self.filled.notify_one();
-        self.emptied.notify_waiters();
+        self.wake(true);
     }
 
     /// Why it closes, once it does.
@@ -400,6 +413,30 @@ impl Socket {
     pub async fn filled(&self) {
         while !self.has_waiting() {
             self.filled.notified().await;
+        }
+    }
+
+    /// Returns once the socket closes and a stuck write is waited for no longer. For its door alone, instead of [`Socket::filled`].
+    pub async fn closed_at_once(&self) -> CloseReason {
+        loop {
+            if let Some(reason) = self.closing() {
+                if reason.is_orderly() {
+                    tokio::time::sleep(ORDERLY_TIMEOUT).await;
+                }
+                return reason;
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    /// Returns once the socket closes, whoever takes from it.
+    pub async fn closed(&self) -> CloseReason {
+        loop {
+            let emptied = self.emptied.notified();
+            if let Some(reason) = self.closing() {
+                return reason;
+            }
+            emptied.await;
         }
     }
 

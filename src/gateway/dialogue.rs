@@ -1,0 +1,140 @@
+//! One authenticated socket's side of the talk: it is let in, asks, and is answered, one command after the other.
+//! Whoever drives the transport awaits [`Dialogue::advance`] beside its I/O, so a slow command holds up neither writes nor pings.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::doors::Doors;
+use super::reply::{self, AckId};
+use super::{CloseReason, Command, Door, Login, Socket, Throttle, command};
+use crate::error::{Error, ErrorCode, Result};
+
+enum Step {
+    Opened(Result<()>),
+    Answered(Option<AckId>, Result<Bytes>),
+}
+
+/// See the module. Dropping it tells the gateway that the socket is gone.
+pub struct Dialogue {
+    doors: Arc<Doors>,
+    /// The socket that it is about.
+    pub socket: Arc<Socket>,
+    throttle: Throttle,
+    running: Option<Pin<Box<dyn Future<Output = Step> + Send>>>,
+}
+
+impl Dialogue {
+    /// Starts to let the login in. `greeting` goes out first, then `authenticated`.
+    pub fn start(doors: Arc<Doors>, login: Login, door: Door, greeting: impl FnOnce(&Socket) -> Option<String>) -> Self {
+        let socket = Socket::new(login, door);
+        if let Some(greeting) = greeting(&socket) {
+            socket.reply(greeting);
+        }
+        socket.reply(reply::authenticated(door, login.user_id));
+        metrics::gauge!("urge_sockets", "door" => door.name()).increment(1.0);
+        let opening = {
+            let (gateway, socket) = (doors.gateway.clone(), socket.clone());
+            async move { Step::Opened(gateway.open(&socket).await) }
+        };
+        let throttle = Throttle::new(doors.settings.rate_limit, Instant::now());
+        Self { doors, socket, throttle, running: Some(Box::pin(opening)) }
+    }
+
+    /// Whether something is being carried out: the next command must wait.
+    pub fn is_busy(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Carries on with what is being carried out; pending for ever when there is nothing. Safe to cancel.
+    pub async fn advance(&mut self) {
+        let Some(running) = self.running.as_mut() else { return std::future::pending().await };
+        let step = running.await;
+        self.running = None;
+        match step {
+            Step::Opened(Ok(())) => {}
+            Step::Opened(Err(error)) => {
+                note(&error, "a socket was not let in");
+                self.socket.close(CloseReason::Unavailable);
+            }
+            Step::Answered(ack, Ok(data)) => {
+                if let Some(id) = ack {
+                    self.socket.reply(reply::ack(self.socket.door, &id, &data));
+                }
+            }
+            Step::Answered(ack, Err(error)) => {
+                note(&error, "a command failed");
+                self.answer(&error, ack.as_deref());
+            }
+        }
+    }
+
+    /// Takes a command; only while not busy. A socket that closes, perhaps because its login has ended, asks in vain.
+    pub fn ask(&mut self, event: &str, data: Option<&RawValue>, ack: Option<&str>) {
+        if self.socket.closing().is_some() {
+            return;
+        }
+        let admitted = self.throttle.admit(event == "message:sent", Instant::now());
+        match admitted.and_then(|()| Command::parse(event, data)) {
+            Ok(command) => {
+                let (gateway, socket, ack) = (self.doors.gateway.clone(), self.socket.clone(), ack.map(Into::into));
+                metrics::counter!("urge_socket_commands", "event" => command.name()).increment(1);
+                self.running = Some(Box::pin(async move { Step::Answered(ack, gateway.command(&socket, command).await) }));
+            }
+            Err(error) => self.refuse(&error, ack),
+        }
+    }
+
+    /// Answers what makes no sense, or comes too fast, and counts it.
+    pub fn refuse(&mut self, error: &Error, ack: Option<&str>) {
+        self.answer(error, ack);
+        self.count_refusal();
+    }
+
+    /// Counts a refusal that needs no words.
+    pub fn count_refusal(&mut self) {
+        if self.throttle.refuse(Instant::now()) {
+            self.socket.close(CloseReason::Flood);
+        }
+    }
+
+    fn answer(&self, error: &Error, ack: Option<&str>) {
+        let (door, failure) = (self.socket.door, command::failure(error));
+        self.socket.reply(match ack {
+            Some(id) => reply::refusal(door, id, &failure),
+            None => reply::event(door, "error", &failure),
+        });
+    }
+}
+
+impl Drop for Dialogue {
+    fn drop(&mut self) {
+        metrics::gauge!("urge_sockets", "door" => self.socket.door.name()).decrement(1.0);
+        let reason = self.socket.closing().map_or("client", CloseReason::name);
+        metrics::counter!("urge_sockets_closed", "door" => self.socket.door.name(), "reason" => reason).increment(1);
+        self.doors.gateway.closed(&self.socket);
+    }
+}
+
+/// The one place where errors of sockets are logged.
+pub fn note(error: &Error, what: &'static str) {
+    let source = error.source.as_ref().map(tracing::field::display);
+    match error.code {
+        ErrorCode::Internal => tracing::error!(source, "{what}: {}", error.message),
+        ErrorCode::Unavailable => tracing::warn!(source, "{what}: {}", error.message),
+        _ => tracing::debug!(code = error.code.name(), "{what}"),
+    }
+}
+
+/// What becomes of a connection whose credentials were refused.
+pub fn refusal_reason(error: &Error) -> CloseReason {
+    match error.code {
+        ErrorCode::Unauthenticated | ErrorCode::TotpRequired => CloseReason::Unauthenticated,
+        ErrorCode::Forbidden | ErrorCode::PhoneUnverified => CloseReason::Forbidden,
+        ErrorCode::RateLimited => CloseReason::Flood,
+        _ => CloseReason::Unavailable,
+    }
+}

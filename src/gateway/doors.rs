@@ -1,0 +1,124 @@
+//! What both doors share: the gateway behind them, their settings, the bound on strangers, their tasks; and their routes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use poem::http::{StatusCode, header};
+use poem::{Request, Response, Route};
+use tokio_util::task::TaskTracker;
+
+use super::socketio::{self, Sessions};
+use super::{Gateway, Visitor, command, websocket};
+use crate::error::{Error, ErrorCode};
+
+/// How the doors behave. The defaults are the contract's; tests make the times shorter.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Limits on commands per socket.
+    pub rate_limit: bool,
+    /// From one ping of ours to the next.
+    pub ping_interval: Duration,
+    /// How long the answer to a ping may take.
+    pub ping_timeout: Duration,
+    /// How long `/ws` waits for credentials.
+    pub authentication_timeout: Duration,
+    /// How long Socket.IO waits for a CONNECT packet: two round trips more over polling.
+    pub connect_timeout: Duration,
+    /// How long a probed websocket may take to become the transport.
+    pub upgrade_timeout: Duration,
+    /// The largest frame, in bytes.
+    pub max_frame_bytes: usize,
+    /// What may come before authentication, in bytes.
+    pub max_stranger_bytes: usize,
+    /// Connections that may be unauthenticated at one time.
+    pub max_strangers: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            rate_limit: true,
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            authentication_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(10),
+            upgrade_timeout: Duration::from_secs(10),
+            max_frame_bytes: 1 << 20,
+            max_stranger_bytes: 16 << 10,
+            max_strangers: 10_000,
+        }
+    }
+}
+
+/// The doors of one node.
+pub struct Doors {
+    pub(super) gateway: Arc<dyn Gateway>,
+    pub(super) settings: Settings,
+    pub(super) sessions: Sessions,
+    pub(super) tasks: TaskTracker,
+    strangers: AtomicUsize,
+}
+
+impl Doors {
+    /// Doors to this gateway.
+    pub fn new(gateway: Arc<dyn Gateway>, settings: Settings) -> Arc<Self> {
+        let (sessions, tasks, strangers) = (Sessions::default(), TaskTracker::new(), AtomicUsize::new(0));
+        Arc::new(Self { gateway, settings, sessions, tasks, strangers })
+    }
+
+    /// `/ws` and `/socket.io/`. Requests there take as long as they like: no deadline may be put around them.
+    pub fn routes(self: &Arc<Self>) -> Route {
+        let socketio = || socketio::Endpoint::new(self.clone());
+        Route::new().at("/ws", websocket::Endpoint::new(self.clone())).at("/socket.io", socketio()).at("/socket.io/", socketio())
+    }
+
+    /// Waits until the last socket's task has ended: for shutdown, after the hub has closed them all.
+    pub async fn finished(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Takes a stranger's place, until it is dropped.
+    ///
+    /// # Errors
+    /// `Unavailable` when there is none, or when the node drains.
+    pub(super) fn admit(self: &Arc<Self>) -> Result<Stranger, Error> {
+        if self.gateway.is_draining() {
+            return Err(unavailable("the server is going away: connect again"));
+        }
+        let stranger = Stranger(self.clone());
+        if self.strangers.fetch_add(1, Ordering::Relaxed) >= self.settings.max_strangers {
+            return Err(unavailable("too many connections are being opened: try again"));
+        }
+        Ok(stranger)
+    }
+}
+
+/// The place of a connection that has not authenticated yet.
+pub(super) struct Stranger(Arc<Doors>);
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.0.strangers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn unavailable(message: &'static str) -> Error {
+    Error { retry_after: Some(Duration::from_secs(1)), ..Error::new(ErrorCode::Unavailable, message) }
+}
+
+/// An HTTP answer instead of a socket, in the envelope of the REST errors.
+pub(super) fn refused(status: StatusCode, error: &Error) -> Response {
+    let mut response = Response::builder().status(status).content_type("application/json").body(command::failure(error).to_string());
+    if let Some(after) = error.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, after.as_secs().max(1).into());
+    }
+    response
+}
+
+/// Who makes this request.
+pub(super) fn visitor(request: &Request) -> Visitor {
+    let agent = request.header(header::USER_AGENT).map(|agent| agent.chars().take(256).collect());
+    Visitor { address: request.remote_addr().as_socket_addr().map(std::net::SocketAddr::ip), user_agent: agent }
+}
