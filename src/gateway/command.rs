@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::id::{ConversationId, MessageId, Seq};
+use crate::rest::Failure;
 
 /// Conversations that one `resume` may name.
 pub const MAX_KNOWN: usize = 10_000;
@@ -176,14 +177,9 @@ fn known(text: &str) -> Result<HashMap<ConversationId, Seq>> {
     Ok(known)
 }
 
-/// How a refusal reads in an ack or an `error` event: code, message and detail as in REST, and `retryAfter` in seconds.
+/// How a refusal reads in an ack or an `error` event: as in REST, and `retryAfter` in seconds.
 pub fn failure(error: &Error) -> Value {
-    let detail = if error.fields.is_empty() {
-        json!(error.message)
-    } else {
-        error.fields.iter().map(|field| json!({"loc": field.loc, "msg": field.msg, "type": field.kind})).collect()
-    };
-    let mut failure = json!({"success": false, "code": error.code.name(), "message": error.message, "detail": detail});
+    let mut failure = serde_json::to_value(Failure::from(error)).unwrap_or_default();
     if let Some(after) = error.retry_after {
         failure["retryAfter"] = json!(after.as_millis().div_ceil(1000) as u64);
     }

@@ -187,9 +187,9 @@ mod tests {
 
     #[test]
     fn every_packet_is_read() {
+        use Packet::*;
         let all: Vec<_> =
             packets("1\u{1e}2\u{1e}2probe\u{1e}3\u{1e}4é\u{1e}5\u{1e}6\u{1e}bAA==").map(Packet::parse).map(Option::unwrap).collect();
-        use Packet::*;
         assert_eq!(all, [Close, Ping(""), Ping("probe"), Pong, Message("é"), Upgrade, Noop, Binary]);
         let long = format!("2{}", "x".repeat(200));
         for bad in ["", "0{}", "7", "é4", &long] {

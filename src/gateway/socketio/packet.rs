@@ -213,13 +213,14 @@ mod tests {
 
     #[test]
     fn no_text_makes_it_panic() {
+        use super::super::engine;
         use rand::{RngExt, SeedableRng};
         let mut random = rand::rngs::StdRng::seed_from_u64(5);
         let alphabet: Vec<char> = "0123456789/,-?[]{}\":abé\u{1e}\\u ".chars().collect();
         for _ in 0..50_000 {
             let text: String = (0..random.random_range(0..24)).map(|_| alphabet[random.random_range(0..alphabet.len())]).collect();
             let _ = Packet::parse(&text);
-            super::super::engine::packets(&text).for_each(|packet| drop(super::super::engine::Packet::parse(packet)));
+            assert!(engine::packets(&text).map(engine::Packet::parse).count() > 0);
         }
     }
 

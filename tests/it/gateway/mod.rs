@@ -1,0 +1,6 @@
+//! The doors over real TCP, with a gateway of the tests' own behind them.
+
+mod fake;
+mod polling;
+mod socketio;
+mod websocket;
