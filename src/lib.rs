@@ -23,6 +23,7 @@ pub mod auth;
 pub mod messages;
 pub mod gateway;
 pub mod server;
+pub mod worker;
 pub mod app;
 
 pub use app::run;

@@ -5,6 +5,7 @@
 mod announce;
 mod change;
 mod history;
+mod index_queue;
 mod mark;
 mod receipts;
 mod send;
@@ -12,15 +13,18 @@ mod service;
 mod sqlite;
 mod store;
 mod view;
+mod words;
 
 pub use announce::{Announcer, Touched};
 pub use history::{History, HistoryQuery};
+pub use index_queue::IndexQueue;
 pub use receipts::{Receipts, Turn};
 pub use send::Sent;
 use serde::Deserialize;
 pub use service::Messages;
 pub use store::{MessageStore, SEARCH_BLOCK_ROWS, Star, Term, TermMatch, search_block_of};
 pub use view::{Message, MessageStatus, ReplyView};
+pub use words::{Query, terms};
 
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, MessageId};

@@ -1,0 +1,171 @@
+//! The search indexer: takes rows of the log into the search index, off the path of sending.
+//! It is told of touched conversations, gathers them for a moment and works each off from its `indexed_seq`;
+//! at the start it asks the store what was left behind, so a crash loses nothing and at worst repeats something.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio_util::sync::CancellationToken;
+
+use crate::id::{ConversationId, Seq};
+use crate::log::{Body, LogReader, LogRow, LogStore};
+use crate::messages::{IndexQueue, MessageStore, Term, search_block_of, terms};
+use crate::store::{StoreError, StoreResult};
+
+/// Pause between two rounds: what arrives in it is written together. A message is found within 2 s.
+const PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause while the store is away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Rows of one conversation that are read at a time.
+const BATCH_ROWS: usize = 256;
+/// Words that one write carries at most, so that no send waits long behind it.
+const BATCH_TERMS: usize = 2_048;
+/// Conversations that are worked on side by side.
+const CONCURRENT: usize = 8;
+/// Conversations that are asked for at a time when looking for what was left behind.
+const PAGE: usize = 500;
+
+/// The search indexer.
+pub struct Indexer {
+    log: Arc<dyn LogStore>,
+    reader: LogReader,
+    messages: Arc<dyn MessageStore>,
+    queue: Arc<IndexQueue>,
+}
+
+impl Indexer {
+    /// An indexer of this log that is told by `queue`.
+    pub fn new(log: Arc<dyn LogStore>, messages: Arc<dyn MessageStore>, queue: Arc<IndexQueue>) -> Self {
+        Self { reader: LogReader::new(Arc::clone(&log)), log, messages, queue }
+    }
+
+    /// Indexes until `stopping`.
+    pub async fn run(self, stopping: CancellationToken) {
+        let mut look = true;
+        let mut waiting = HashSet::new();
+        let mut pause = PAUSE;
+        loop {
+            if !look && waiting.is_empty() {
+                let Some(touched) = stopping.run_until_cancelled(self.queue.take()).await else { return };
+                waiting.extend(touched.conversations);
+                look = touched.overflown;
+            }
+            let Some(left) = stopping.run_until_cancelled(self.round(&mut look, &waiting)).await else { return };
+            pause = if left.is_empty() && !look { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            waiting = left;
+            if stopping.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// One round; what could not be done is returned, and `look` stays true when not everything was looked at.
+    async fn round(&self, look: &mut bool, waiting: &HashSet<ConversationId>) -> HashSet<ConversationId> {
+        let mut left = self.index_all(waiting.iter().copied()).await;
+        let mut after = None;
+        while *look {
+            match self.log.unindexed(after, PAGE).await {
+                Ok(ids) => {
+                    *look = ids.len() == PAGE;
+                    after = ids.last().copied();
+                    left.extend(self.index_all(ids.into_iter()).await);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "conversations without search index could not be listed");
+                    break;
+                }
+            }
+        }
+        metrics::gauge!("urge_search_index_waiting").set(left.len() as f64);
+        left
+    }
+
+    /// Those that are to be tried again.
+    async fn index_all(&self, ids: impl Iterator<Item = ConversationId>) -> HashSet<ConversationId> {
+        let attempts = stream::iter(ids).map(async |id| (id, self.index(id).await)).buffer_unordered(CONCURRENT);
+        attempts
+            .filter_map(async |(id, attempt)| match attempt {
+                Ok(()) => None,
+                Err(error @ (StoreError::Full | StoreError::Unavailable(_))) => {
+                    tracing::warn!(%error, conversation = %id, "indexing will be tried again");
+                    Some(id)
+                }
+                Err(error) => {
+                    tracing::error!(%error, conversation = %id, "a conversation cannot be indexed");
+                    None
+                }
+            })
+            .collect()
+            .await
+    }
+
+    /// Works a conversation off to its end.
+    async fn index(&self, id: ConversationId) -> StoreResult<()> {
+        let Some(record) = self.log.conversation(id).await? else { return Ok(()) };
+        let mut indexed = record.indexed_seq;
+        loop {
+            let mut rows = self.reader.after(id, indexed, BATCH_ROWS).await?;
+            // A replica that lacks rows must not pass for a log without them.
+            let whole = rows.iter().zip(indexed + 1..).take_while(|(row, seq)| row.seq == *seq).count();
+            let (ended, gap) = (rows.len() < BATCH_ROWS, whole < rows.len());
+            rows.truncate(whole);
+            if let Some(last) = rows.last() {
+                indexed = last.seq;
+                self.put(id, rows).await?;
+                self.log.mark_indexed(id, indexed).await?;
+            }
+            if gap {
+                return Err(StoreError::Unavailable(format!("the log was read with a gap after row {indexed}").into()));
+            }
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Adds what these rows say, and what the rows that they changed say now.
+    async fn put(&self, id: ConversationId, rows: Vec<LogRow>) -> StoreResult<()> {
+        let mut blocks: BTreeMap<i64, Vec<Term>> = BTreeMap::new();
+        let mut again: HashSet<Seq> = HashSet::new();
+        let mut count = 0_u64;
+        let mut add = |row: &LogRow| {
+            if let Some(content) = searchable(row) {
+                count += 1;
+                let words = terms(content).into_iter().map(|word| Term { word, seq: row.seq });
+                blocks.entry(search_block_of(row.seq)).or_default().extend(words);
+            }
+        };
+        for row in &rows {
+            match (&row.body, row.target_seq) {
+                (Body::Edited, Some(target)) => drop(again.insert(target)),
+                _ => add(row),
+            }
+        }
+        // Also those of this batch: they may have been read before their edit, and the edit after it.
+        for target in again {
+            if let Some(row) = self.reader.row(id, target).await? {
+                add(&row);
+            }
+        }
+        for (block, mut terms) in blocks {
+            // In the order of the table, so that the writes go to few places.
+            terms.sort_unstable();
+            for part in terms.chunks(BATCH_TERMS) {
+                self.messages.put_terms(id, block, part).await?;
+            }
+        }
+        metrics::counter!("urge_search_indexed_messages_total").increment(count);
+        Ok(())
+    }
+}
+
+/// What may be searched of a row: the words of a person, unless they are deleted or a cipher text.
+fn searchable(row: &LogRow) -> Option<&str> {
+    match &row.body {
+        Body::Message(content) if row.deleted_at.is_none() && !content.is_encrypted => Some(&content.content),
+        _ => None,
+    }
+}

@@ -1,0 +1,5 @@
+//! Work that nobody waits for: it runs beside the requests, may be repeated at any time, and is found again after a crash.
+
+mod index;
+
+pub use index::Indexer;
