@@ -44,6 +44,11 @@ impl Tasks {
         });
     }
 
+    /// For services that spawn by themselves: shutdown waits for what they track.
+    pub fn tracker(&self) -> TaskTracker {
+        self.tracker.clone()
+    }
+
     /// Cancelled when the node begins to stop: work that waits for something waits for this too.
     pub fn stopping(&self) -> CancellationToken {
         self.stopping.clone()

@@ -17,6 +17,8 @@ use ipnet::IpNet;
 pub use layer::{Layers, Origin, Resolved, Sources};
 use value::Parsed;
 
+use crate::phone::Country;
+
 /// What kind of place the node runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Environment {
@@ -98,10 +100,10 @@ pub struct AuthSettings {
 pub struct SmsSettings {
     /// Who sends them.
     pub provider: SmsProvider,
-    /// Countries whose numbers get codes, two capitals each; `None`: all.
-    pub countries: Option<Vec<String>>,
+    /// Countries whose numbers get codes; empty: all.
+    pub countries: Vec<Country>,
     /// Codes sent a day, all numbers together; `None`: unlimited, as in development.
-    pub daily_budget: Option<usize>,
+    pub daily_budget: Option<u32>,
 }
 
 /// Settings of the listener.
@@ -152,7 +154,7 @@ pub struct Config {
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Where phone numbers without a country code are read.
-    pub default_country: Option<String>,
+    pub default_country: Option<Country>,
     /// How the outside reaches this node; no slash at the end.
     pub public_url: String,
     /// Web origins that may call; `*` alone is any.
@@ -333,8 +335,8 @@ impl Config {
 
         let sms = SmsSettings {
             provider: sms_provider(&read, production),
-            countries: read.need("sms.countries", countries, None),
-            daily_budget: Some(read.need("sms.daily_budget", value::count, 1)).filter(|_| production),
+            countries: read.need("sms.countries", countries, Vec::new()),
+            daily_budget: Some(read.need("sms.daily_budget", value::count, 1) as u32).filter(|_| production),
         };
         let auth = AuthSettings {
             access_token_ttl: read.need("auth.access_token_ttl", value::duration, Duration::ZERO),
@@ -415,8 +417,8 @@ fn backend(text: &str, only: &str, planned: &[&str]) -> Parsed<()> {
     }
 }
 
-fn countries(text: &str) -> Parsed<Option<Vec<String>>> {
-    if text == "*" { Ok(None) } else { value::list(text).map(value::country).collect::<Parsed<_>>().map(Some) }
+fn countries(text: &str) -> Parsed<Vec<Country>> {
+    if text == "*" { Ok(Vec::new()) } else { value::list(text).map(value::country).collect() }
 }
 
 fn filter(text: &str) -> Parsed<String> {

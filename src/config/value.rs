@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::phone::Country;
+
 /// A value as text becomes what it means, or words that follow "it".
 pub type Parsed<T> = Result<T, String>;
 
@@ -34,6 +36,7 @@ pub fn duration(text: &str) -> Parsed<Duration> {
 pub fn count(text: &str) -> Parsed<usize> {
     match text.parse() {
         Ok(0) => Err("must be 1 or more".to_owned()),
+        Ok(number) if number > 1_000_000_000 => Err("is too large".to_owned()),
         Ok(number) => Ok(number),
         Err(_) => Err("is not a whole number".to_owned()),
     }
@@ -60,12 +63,8 @@ pub fn networks(text: &str) -> Parsed<Vec<IpNet>> {
 }
 
 /// `US`
-pub fn country(text: &str) -> Parsed<String> {
-    if text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-        Ok(text.to_ascii_uppercase())
-    } else {
-        Err("is not a country of two letters".to_owned())
-    }
+pub fn country(text: &str) -> Parsed<Country> {
+    text.to_ascii_uppercase().parse().map_err(|_| "is not a country of two letters".to_owned())
 }
 
 /// `https://chat.example.com`, without a slash at the end

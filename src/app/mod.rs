@@ -1,5 +1,8 @@
-//! A node put together: settings become backends, backends services, services routes. The only place that names
-//! Sqlite and Local. A new feature adds its store to [`Stores`], its service to [`Services`] and its API to [`Apis`].
+//! A node put together: settings become [`Backends`], backends [`Services`], services routes. The only folder that
+//! names Sqlite and Local. A new feature adds its store to `Stores`, its service to `Services` and its API to [`Apis`].
+
+mod backends;
+mod services;
 
 use std::future::Future;
 use std::io;
@@ -8,24 +11,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use poem::{Endpoint, EndpointExt, Response, Route};
+pub use backends::{Backends, Stores, open_store};
+use poem::{Endpoint, EndpointExt, Response};
 use poem_openapi::OpenApiService;
+pub use services::Services;
 use tokio::net::TcpListener;
 
-use crate::bus::{Bus, Local};
-use crate::clock::{RealClock, SharedClock};
-use crate::config::{Config, secret};
-use crate::log::LogStore;
+use crate::auth::sms::SmsError;
+use crate::config::Config;
 use crate::rate::Limiter;
 use crate::server::{self, Cors, Front, Methods, NodeApi, Pages, Proxies};
-use crate::settings::{Settings, SettingsStore};
-use crate::store::{Probe, Sqlite, SqliteOptions, StoreError};
+use crate::store::StoreError;
 use crate::task::Tasks;
 use crate::telemetry;
-use crate::users::UserStore;
-
-/// The embedded store's file in the data folder.
-const STORE_FILE: &str = "urge.db";
 
 /// Every REST API, in the order of the document. At most 16 a tuple; tuples nest.
 pub type Apis = NodeApi;
@@ -44,59 +42,9 @@ pub enum StartError {
     /// The store.
     #[error("the store cannot be opened: {0}")]
     Store(#[from] StoreError),
-}
-
-/// The stores of all features; tests wrap single ones.
-#[derive(Clone)]
-pub struct Stores {
-    /// Conversations, their logs and memberships.
-    pub log: Arc<dyn LogStore>,
-    /// Privacy, blocks, notification settings.
-    pub settings: Arc<dyn SettingsStore>,
-    /// People.
-    pub users: Arc<dyn UserStore>,
-    /// Whether the store is there.
-    pub probe: Arc<dyn Probe>,
-}
-
-impl Stores {
-    /// All of them in one SQLite file.
-    pub fn sqlite(sqlite: &Sqlite) -> Self {
-        let sqlite = Arc::new(sqlite.clone());
-        Self { log: sqlite.clone(), settings: sqlite.clone(), users: sqlite.clone(), probe: sqlite }
-    }
-}
-
-/// What a node stands on.
-#[derive(Clone)]
-pub struct Backends {
-    /// Where everything is kept.
-    pub stores: Stores,
-    /// How nodes tell each other.
-    pub bus: Arc<dyn Bus>,
-    /// What time it is.
-    pub clock: SharedClock,
-}
-
-impl Backends {
-    /// Opens what the settings name.
-    pub fn open(config: &Config) -> Result<Self, StartError> {
-        let sqlite = open_store(config, !config.is_production())?;
-        Ok(Self { stores: Stores::sqlite(&sqlite), bus: Arc::new(Local::default()), clock: Arc::new(RealClock) })
-    }
-}
-
-/// Opens the embedded store; with `migrate`, missing migrations are applied.
-pub fn open_store(config: &Config, migrate: bool) -> Result<Sqlite, StartError> {
-    let folder = |source| StartError::Folder { folder: config.data_dir.clone(), source };
-    std::fs::create_dir_all(&config.data_dir).map_err(folder)?;
-    Ok(Sqlite::open(&SqliteOptions { path: config.data_dir.join(STORE_FILE), readers: config.store_readers, migrate })?)
-}
-
-/// The services of a node.
-pub struct Services {
-    /// Privacy, blocks, notification settings.
-    pub settings: Arc<Settings>,
+    /// The way to send one-time codes.
+    #[error("one-time codes cannot be sent: {0}")]
+    Sms(#[from] SmsError),
 }
 
 /// A node: its services and what they share.
@@ -115,10 +63,8 @@ impl App {
     /// Builds the services; nothing runs yet.
     pub fn new(config: Config, backends: Backends) -> Result<Self, StartError> {
         let tasks = Tasks::default();
-        let _secret = secret::load(&config).map_err(|source| StartError::Folder { folder: config.data_dir.clone(), source })?;
-        let Backends { stores, clock, .. } = &backends;
-        let settings = Arc::new(Settings::new(Arc::clone(&stores.settings), Arc::clone(clock)));
-        Ok(Self { services: Services { settings }, config, backends, tasks })
+        let services = Services::new(&config, &backends, &tasks)?;
+        Ok(Self { config, backends, tasks, services })
     }
 
     /// The REST APIs with their services.
@@ -131,7 +77,7 @@ impl App {
     pub fn endpoint(&self) -> impl Endpoint<Output = Response> + use<> {
         let Config { rate_limit, server, .. } = &self.config;
         let service: OpenApiService<Apis, ()> = server::service(self.apis());
-        let routes: Route = Pages::of(&service).routes().nest("/", service);
+        let routes = Pages::of(&service).routes().nest("/", service.data(Arc::clone(&self.services.auth)));
         let limiter: Limiter<IpAddr> =
             Limiter::new(*rate_limit, server.requests_per_minute as u32, Duration::from_mins(1), server.request_burst as u32);
         Front {

@@ -1,0 +1,75 @@
+//! What a node stands on: stores, bus and clock, opened as the settings say or brought along by a test.
+
+use std::sync::Arc;
+
+use super::StartError;
+use crate::auth::AuthStore;
+use crate::bus::{Bus, Local};
+use crate::clock::{RealClock, SharedClock};
+use crate::config::Config;
+use crate::log::LogStore;
+use crate::messages::MessageStore;
+use crate::settings::SettingsStore;
+use crate::store::{Probe, Sqlite, SqliteOptions};
+use crate::users::UserStore;
+
+/// The embedded store's file in the data folder.
+const STORE_FILE: &str = "urge.db";
+
+/// The stores of all features; tests wrap single ones.
+#[derive(Clone)]
+pub struct Stores {
+    /// Conversations, their logs and memberships.
+    pub log: Arc<dyn LogStore>,
+    /// Privacy, blocks, notification settings.
+    pub settings: Arc<dyn SettingsStore>,
+    /// People.
+    pub users: Arc<dyn UserStore>,
+    /// Sessions and one-time codes.
+    pub auth: Arc<dyn AuthStore>,
+    /// Stars, hidden messages, search terms.
+    pub messages: Arc<dyn MessageStore>,
+    /// Whether the store is there.
+    pub probe: Arc<dyn Probe>,
+}
+
+impl Stores {
+    /// All of them in one SQLite file.
+    pub fn sqlite(sqlite: &Sqlite) -> Self {
+        let sqlite = Arc::new(sqlite.clone());
+        Self {
+            log: sqlite.clone(),
+            settings: sqlite.clone(),
+            users: sqlite.clone(),
+            auth: sqlite.clone(),
+            messages: sqlite.clone(),
+            probe: sqlite,
+        }
+    }
+}
+
+/// What a node stands on.
+#[derive(Clone)]
+pub struct Backends {
+    /// Where everything is kept.
+    pub stores: Stores,
+    /// How nodes tell each other.
+    pub bus: Arc<dyn Bus>,
+    /// What time it is.
+    pub clock: SharedClock,
+}
+
+impl Backends {
+    /// Opens what the settings name; in development missing migrations are applied.
+    pub fn open(config: &Config) -> Result<Self, StartError> {
+        let sqlite = open_store(config, !config.is_production())?;
+        Ok(Self { stores: Stores::sqlite(&sqlite), bus: Arc::new(Local::default()), clock: Arc::new(RealClock) })
+    }
+}
+
+/// Opens the embedded store; with `migrate`, missing migrations are applied.
+pub fn open_store(config: &Config, migrate: bool) -> Result<Sqlite, StartError> {
+    let folder = |source| StartError::Folder { folder: config.data_dir.clone(), source };
+    std::fs::create_dir_all(&config.data_dir).map_err(folder)?;
+    Ok(Sqlite::open(&SqliteOptions { path: config.data_dir.join(STORE_FILE), readers: config.store_readers, migrate })?)
+}

@@ -1,0 +1,97 @@
+//! The services of a node, each made of stores, of services above it and of its own few settings.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use super::{Backends, StartError};
+use crate::auth::sms::{LogSms, Sms, Twilio, TwilioAccount};
+use crate::auth::{self, Auth, SendLimits};
+use crate::config::{Config, SmsProvider, secret};
+use crate::presence::{OnlineSet, Presence};
+use crate::settings::{Blocks, Settings};
+use crate::task::Tasks;
+use crate::users::{Users, UsersPolicy};
+
+/// The use cases.
+#[derive(Clone)]
+pub struct Services {
+    /// Who is online.
+    pub online: Arc<OnlineSet>,
+    /// Privacy, blocks, notification settings.
+    pub settings: Arc<Settings>,
+    /// People.
+    pub users: Arc<Users>,
+    /// Blocks between people who exist.
+    pub blocks: Arc<Blocks>,
+    /// Logins.
+    pub auth: Arc<Auth>,
+}
+
+impl Services {
+    /// All of them on these backends.
+    pub fn new(config: &Config, backends: &Backends, tasks: &Tasks) -> Result<Self, StartError> {
+        let Backends { stores, bus, clock } = backends;
+        let online = Arc::new(OnlineSet::default());
+        let presence: Arc<dyn Presence> = online.clone();
+        let settings = Arc::new(Settings::new(Arc::clone(&stores.settings), Arc::clone(clock)));
+        let users = Arc::new(Users::new(
+            Arc::clone(&stores.users),
+            Arc::clone(&stores.log),
+            Arc::clone(&settings),
+            presence,
+            Arc::clone(clock),
+            users_policy(config),
+        ));
+        let blocks = Arc::new(Blocks::new(Arc::clone(&settings), users.clone()));
+        let auth = Arc::new(Auth::new(
+            auth_settings(config)?,
+            Arc::clone(&stores.users),
+            Arc::clone(&stores.auth),
+            Arc::clone(bus),
+            sms(config)?,
+            Arc::clone(clock),
+            tasks.tracker(),
+        ));
+        Ok(Self { online, settings, users, blocks, auth })
+    }
+}
+
+fn users_policy(config: &Config) -> UsersPolicy {
+    UsersPolicy {
+        directory: config.directory,
+        require_verified_phone: config.auth.require_verified_phone,
+        default_country: config.default_country,
+        rate_limit: config.rate_limit,
+    }
+}
+
+fn auth_settings(config: &Config) -> Result<auth::Settings, StartError> {
+    let secret = secret::load(config).map_err(|source| StartError::Folder { folder: config.data_dir.clone(), source })?;
+    let countries = config.sms.countries.clone();
+    Ok(auth::Settings {
+        secret: secret.reveal().as_bytes().to_vec(),
+        previous_secret: config.secret_key_previous.as_ref().map(|secret| secret.reveal().as_bytes().to_vec()),
+        access_token_ttl: config.auth.access_token_ttl,
+        session_ttl: config.auth.refresh_token_ttl,
+        require_verified_phone: config.auth.require_verified_phone,
+        default_country: config.default_country,
+        send_limits: match config.sms.daily_budget {
+            Some(budget) => SendLimits::production(budget, countries),
+            None => SendLimits { countries, ..SendLimits::development() },
+        },
+        rate_limit: config.rate_limit,
+        hashing_threads: NonZeroUsize::new(config.auth.hashing_threads).unwrap_or(NonZeroUsize::MIN),
+    })
+}
+
+fn sms(config: &Config) -> Result<Arc<dyn Sms>, StartError> {
+    match &config.sms.provider {
+        SmsProvider::Log => Ok(Arc::new(LogSms)),
+        SmsProvider::Twilio { account_sid, auth_token, from, url } => Ok(Arc::new(Twilio::new(TwilioAccount {
+            base_url: url.clone(),
+            sid: account_sid.clone(),
+            token: auth_token.reveal().to_owned(),
+            from: from.clone(),
+        })?)),
+    }
+}
