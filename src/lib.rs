@@ -21,6 +21,7 @@ pub mod settings;
 pub mod users;
 pub mod auth;
 pub mod messages;
+pub mod conversations;
 pub mod gateway;
 pub mod server;
 pub mod worker;

@@ -119,7 +119,7 @@ pub(super) fn clean_email(email: Option<String>) -> Result<Option<String>> {
 }
 
 /// `http://` or `https://`, a host, no blanks, of bounded length.
-pub(super) fn is_web_address(url: &str) -> bool {
+pub fn is_web_address(url: &str) -> bool {
     let scheme = url.split_once("://").filter(|(scheme, _)| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"));
     let host = scheme.map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
     url.len() <= MAX_URL_BYTES && !host.is_empty() && !url.contains(|c: char| c.is_whitespace() || c.is_control())
