@@ -21,12 +21,14 @@ use crate::auth::sms::SmsError;
 use crate::config::Config;
 use crate::rate::Limiter;
 use crate::server::{self, Cors, Front, Methods, NodeApi, Pages, Proxies};
+use crate::settings::SettingsApi;
 use crate::store::StoreError;
 use crate::task::Tasks;
 use crate::telemetry;
+use crate::users::UsersApi;
 
 /// Every REST API, in the order of the document. At most 16 a tuple; tuples nest.
-pub type Apis = NodeApi;
+pub type Apis = (NodeApi, UsersApi, SettingsApi);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +72,12 @@ impl App {
     /// The REST APIs with their services.
     fn apis(&self) -> Apis {
         let Backends { stores, bus, .. } = &self.backends;
-        NodeApi { store: Arc::clone(&stores.probe), bus: Arc::clone(bus), stopping: self.tasks.stopping() }
+        let Services { users, settings, blocks, .. } = &self.services;
+        (
+            NodeApi { store: Arc::clone(&stores.probe), bus: Arc::clone(bus), stopping: self.tasks.stopping() },
+            UsersApi { users: Arc::clone(users) },
+            SettingsApi { settings: Arc::clone(settings), blocks: Arc::clone(blocks) },
+        )
     }
 
     /// Everything that answers requests.

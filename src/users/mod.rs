@@ -12,6 +12,10 @@ mod sqlite;
 mod store;
 mod view;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 pub use api::UsersApi;

@@ -1,14 +1,9 @@
 //! Finding people by name or number. The index of prefixes only proposes: every hit is read again and matched,
 //! so a name changed a moment ago is found by what it is now. A number is found whole or not at all.
 
-use std::num::NonZeroU32;
-use std::time::Duration;
-
 use futures_util::future::try_join_all;
-use governor::clock::Clock as _;
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
-use super::{Found, MAX_QUERY_CHARS, SEARCHES_A_MINUTE, SHARDS, UserRecord, Users};
+use super::{Found, MAX_QUERY_CHARS, SHARDS, UserRecord, Users};
 use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::page::{Cursor, Page};
@@ -27,13 +22,6 @@ const MAX_CANDIDATES: usize = 2_000;
 const CANDIDATES: usize = 100;
 /// What cursors of searches are tagged with.
 const CURSOR: &str = "user-search";
-/// Counts of people who have not searched for a while are thrown away when there are more than this.
-const MAX_COUNTED: usize = 10_000;
-
-/// What counts each person's searches.
-pub(super) fn limiter() -> DefaultKeyedRateLimiter<UserId> {
-    RateLimiter::keyed(Quota::per_minute(NonZeroU32::new(SEARCHES_A_MINUTE).unwrap_or(NonZeroU32::MIN)))
-}
 
 /// The prefixes under which a name is listed, each once, in order.
 pub(super) fn prefixes(name: Option<&str>) -> Vec<String> {
@@ -70,9 +58,9 @@ impl Users {
     /// whole phone number. The caller is not among them, nor is anybody who has blocked him.
     ///
     /// # Errors
-    /// `RateLimited` beyond [`SEARCHES_A_MINUTE`]; `Invalid`: the query is too long, or the cursor none of this list.
+    /// `RateLimited` beyond 30 a minute; `Invalid`: the query is too long, or the cursor none of this list.
     pub async fn search(&self, caller: UserId, query: &str, page: &Page) -> Result<Found> {
-        self.count_search(caller)?;
+        self.searches.check(caller)?;
         if query.chars().count() > MAX_QUERY_CHARS {
             return Err(Error::invalid_at("query", "q", format!("q can be {MAX_QUERY_CHARS} characters long")));
         }
@@ -91,19 +79,6 @@ impl Users {
         let skip = if after.is_some() { 0 } else { page.offset };
         let (records, next) = self.matching(caller, &beginning(rarest), &words, after, skip, page.limit).await?;
         self.found(caller, records, page, next.map(|place| Cursor::new(CURSOR, &place))).await
-    }
-
-    fn count_search(&self, caller: UserId) -> Result<()> {
-        if !self.policy.rate_limit {
-            return Ok(());
-        }
-        if self.searches.len() > MAX_COUNTED {
-            self.searches.retain_recent();
-        }
-        self.searches.check_key(&caller).map_err(|refused| {
-            let wait = refused.wait_time_from(governor::clock::DefaultClock::default().now());
-            Error::rate_limited("you are searching too often, try again in a moment", wait.max(Duration::from_secs(1)))
-        })
     }
 
     /// People who match, by id; `skip` of them left out, at most `limit`; and where to go on, if there may be more.

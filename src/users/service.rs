@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use governor::DefaultKeyedRateLimiter;
 
 use super::card::Face;
 use super::search::prefixes;
 use super::store::{Claim, Inserted, Replaced, UserStore};
-use super::{Sight, UpdateProfile, User, UserRecord, profile};
+use super::{SEARCHES_A_MINUTE, Sight, UpdateProfile, User, UserRecord, profile};
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::Directory;
 use crate::error::{Error, Result};
@@ -19,6 +18,7 @@ use crate::id::UserId;
 use crate::log::LogStore;
 use crate::phone::{Country, Phone};
 use crate::presence::Presence;
+use crate::rate::Limiter;
 use crate::settings::{People, Person, Settings};
 use crate::store::Cached;
 
@@ -75,7 +75,7 @@ pub struct Users {
     pub(super) clock: SharedClock,
     pub(super) policy: UsersPolicy,
     pub(super) faces: Cached<UserId, Arc<Face>>,
-    pub(super) searches: DefaultKeyedRateLimiter<UserId>,
+    pub(super) searches: Limiter<UserId>,
 }
 
 impl Users {
@@ -88,7 +88,7 @@ impl Users {
         clock: SharedClock,
         policy: UsersPolicy,
     ) -> Self {
-        let searches = super::search::limiter();
+        let searches = Limiter::new(policy.rate_limit, SEARCHES_A_MINUTE, Duration::from_mins(1), SEARCHES_A_MINUTE);
         Self { store, log, settings, presence, clock, policy, faces: Cached::new(KEPT, KEPT_FOR), searches }
     }
 
