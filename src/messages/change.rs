@@ -7,7 +7,7 @@ use super::{DELETED_CONTENT, Message, Messages, content};
 use crate::error::{Error, Result};
 use crate::event::Origin;
 use crate::id::{MessageId, UserId};
-use crate::log::{Body, Change, Content, Revise};
+use crate::log::{Body, Change, Content, LogRow, Revise};
 
 impl Messages {
     /// Changes a message's words.
@@ -16,7 +16,7 @@ impl Messages {
     /// `Forbidden`: somebody else's, or a block; `BadRequest`: deleted; `Invalid`: no words or too many.
     pub async fn edit(&self, caller: UserId, id: MessageId, text: Option<String>, origin: Origin) -> Result<Message> {
         let visible = self.visible(caller, id).await?;
-        if visible.row.sender_id != caller || !visible.row.body.is_counted() {
+        if !is_own(&visible.row, caller) {
             return Err(Error::forbidden("only its sender may edit a message"));
         }
         let has_media = matches!(&visible.row.body, Body::Message(content) if content.media_url.is_some());
@@ -65,4 +65,9 @@ impl Messages {
         let changed = self.appender.change(change).await?;
         self.view(caller, &state, &membership, changed.row).await
     }
+}
+
+/// Whether this person wrote it, as a person.
+pub(super) fn is_own(row: &LogRow, user: UserId) -> bool {
+    row.sender_id == user && row.body.is_counted()
 }

@@ -2,26 +2,38 @@
 //! A message is a row of its conversation's log (`log/`); here is what people may do with it and how it reads on the wire.
 //! Not here: what a conversation is to its members (`conversations/`), and how events reach sockets (`gateway/`).
 
+mod across;
 mod announce;
+mod candidates;
 mod change;
+mod forward;
+mod hide;
 mod history;
 mod index_queue;
 mod mark;
+mod readers;
 mod receipts;
+mod search;
 mod send;
 mod service;
 mod sqlite;
+mod star;
 mod store;
 mod view;
 mod words;
 
 pub use announce::{Announcer, Touched};
+pub use forward::{ForwardMessages, Forwarded, MAX_FORWARDED, MAX_TARGETS};
+pub use hide::{MAX_HIDDEN, Scope};
 pub use history::{History, HistoryQuery};
 pub use index_queue::IndexQueue;
+pub use readers::{Receipt, ReceiptKind, ReceiptPage};
 pub use receipts::{Receipts, Turn};
+pub use search::{FoundMessages, MAX_CONVERSATIONS};
 pub use send::Sent;
 use serde::Deserialize;
 pub use service::Messages;
+pub use star::{MAX_STARS, Starred};
 pub use store::{MessageStore, SEARCH_BLOCK_ROWS, Star, Term, TermMatch, search_block_of};
 pub use view::{Message, MessageStatus, ReplyView};
 pub use words::{Query, terms};

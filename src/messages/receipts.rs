@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::MessageStatus;
 use crate::bus::Bus;
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, Timestamp};
 use crate::error::Result;
 use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin};
 use crate::id::{ConversationId, MessageId, Seq, UserId};
@@ -97,6 +97,11 @@ impl Receipts {
             large: Mutex::default(),
             stripes: (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect(),
         }
+    }
+
+    /// The time that marks and stars are stamped with.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Everything up to `upto` has reached a device of `user`; `turns` names the messages if the caller knows them all.
@@ -295,7 +300,7 @@ impl Receipts {
 }
 
 /// Whether a message of `sender` at `seq` waits for this member.
-fn concerns(member: &Member, sender: UserId, seq: Seq) -> bool {
+pub(super) fn concerns(member: &Member, sender: UserId, seq: Seq) -> bool {
     member.user_id != sender && member.state == MemberState::Active && member.joined_seq <= seq
 }
 

@@ -11,7 +11,11 @@ use crate::error::{Error, Result};
 use crate::id::{ConversationId, MessageId, Seq, UserId};
 use crate::log::{Appender, Body, ConversationState, LogReader, LogRow, LogStore, MemberState, Membership};
 use crate::settings::Settings;
+use crate::task::Gate;
 use crate::users::Users;
+
+/// Searches that may be under way on a node.
+const SEARCHES: usize = 16;
 
 /// Everything one can do with messages.
 #[derive(Clone)]
@@ -24,6 +28,7 @@ pub struct Messages {
     pub(super) settings: Arc<Settings>,
     pub(super) receipts: Arc<Receipts>,
     pub(super) bus: Arc<dyn Bus>,
+    pub(super) searches: Gate,
 }
 
 /// A message that the caller may see, with what is known of its conversation.
@@ -44,7 +49,17 @@ impl Messages {
         receipts: Arc<Receipts>,
         bus: Arc<dyn Bus>,
     ) -> Self {
-        Self { appender, reader: LogReader::new(Arc::clone(&log)), log, store, users, settings, receipts, bus }
+        Self {
+            appender,
+            reader: LogReader::new(Arc::clone(&log)),
+            log,
+            store,
+            users,
+            settings,
+            receipts,
+            bus,
+            searches: Gate::new("search", SEARCHES),
+        }
     }
 
     /// The marks of these conversations.
@@ -63,12 +78,18 @@ impl Messages {
 
     /// A message that the caller may see.
     pub(super) async fn visible(&self, caller: UserId, id: MessageId) -> Result<Visible> {
-        let missing = || Error::not_found("there is no such message");
-        let row = self.reader.find(id).await?.filter(|row| row.body.is_shown()).ok_or_else(missing)?;
-        let (state, membership) = self.membership(caller, row.conversation_id).await?;
-        if row.seq <= membership.cleared_seq || !self.store.hidden_in(caller, row.conversation_id, row.seq, row.seq).await?.is_empty() {
+        let found = self.located(caller, id).await?;
+        let (conversation, seq) = (found.row.conversation_id, found.row.seq);
+        if seq <= found.membership.cleared_seq || !self.store.hidden_in(caller, conversation, seq, seq).await?.is_empty() {
             return Err(missing());
         }
+        Ok(found)
+    }
+
+    /// A message of a conversation of the caller, whether he still sees it or not.
+    pub(super) async fn located(&self, caller: UserId, id: MessageId) -> Result<Visible> {
+        let row = self.reader.find(id).await?.filter(|row| row.body.is_shown()).ok_or_else(missing)?;
+        let (state, membership) = self.membership(caller, row.conversation_id).await?;
         Ok(Visible { row, state, membership })
     }
 
@@ -118,6 +139,10 @@ impl Messages {
         let message = told(&self.users, row).await?.ok_or_else(|| Error::not_found("there is no such message"))?;
         Ok(Message { is_starred: Some(false), ..message })
     }
+}
+
+fn missing() -> Error {
+    Error::not_found("there is no such message")
 }
 
 /// A row as everybody may be told of it: nothing in it differs by recipient.

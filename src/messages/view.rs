@@ -1,6 +1,7 @@
 //! The one wire object of a message and the one function that makes it of a row.
 //! REST, sync, acks and live events all show this; in live events `isStarred` is absent, for it differs by recipient.
 
+use poem_openapi::types::Example;
 use poem_openapi::{Enum, Object};
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +39,7 @@ pub struct ReplyView {
 /// A message as the app reads it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase", example)]
 pub struct Message {
     /// Its id.
     pub id: MessageId,
@@ -94,6 +95,39 @@ pub struct Message {
     pub updated_at: Timestamp,
     /// When it was deleted for everyone.
     pub deleted_at: Option<Timestamp>,
+}
+
+impl Example for Message {
+    fn example() -> Self {
+        let at = Timestamp(1_769_860_800_123);
+        Self {
+            id: MessageId(uuid::Uuid::from_u128(0x0197_5a3c_9a01_7c00_9d21_6b0a_51f3_8c01)),
+            seq: 42,
+            change_seq: 42,
+            conversation_id: ConversationId(uuid::Uuid::from_u128(0x0197_5a3c_8b10_7a00_8c44_2f9e_10ad_7b02)),
+            sender_id: UserId(uuid::Uuid::from_u128(0x0197_5a3c_77d2_7f00_8e11_3f5b_2c9d_4e10)),
+            sender_name: Some("Ada Lovelace".into()),
+            sender_avatar: None,
+            content: "Hello!".into(),
+            message_type: MessageType::Text,
+            kind: MessageType::Text,
+            status: MessageStatus::Sent,
+            media_url: None,
+            thumbnail_url: None,
+            audio_duration: None,
+            reply_to_id: None,
+            reply_to: None,
+            is_edited: false,
+            is_deleted: false,
+            is_encrypted: false,
+            is_starred: Some(false),
+            is_forwarded: false,
+            client_message_id: Some("4f6b1c".into()),
+            created_at: at,
+            updated_at: at,
+            deleted_at: None,
+        }
+    }
 }
 
 /// A person as a message names him.
