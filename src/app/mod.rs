@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 
 use crate::auth::sms::SmsError;
 use crate::config::Config;
+use crate::conversations::{ConversationsApi, SyncApi};
 use crate::rate::Limiter;
 use crate::server::{self, Cors, Front, Methods, NodeApi, Pages, Proxies};
 use crate::settings::SettingsApi;
@@ -26,9 +27,10 @@ use crate::store::StoreError;
 use crate::task::Tasks;
 use crate::telemetry;
 use crate::users::UsersApi;
+use crate::worker::Indexer;
 
 /// Every REST API, in the order of the document. At most 16 a tuple; tuples nest.
-pub type Apis = (NodeApi, UsersApi, SettingsApi);
+pub type Apis = (NodeApi, UsersApi, SettingsApi, ConversationsApi, SyncApi);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -72,11 +74,13 @@ impl App {
     /// The REST APIs with their services.
     fn apis(&self) -> Apis {
         let Backends { stores, bus, .. } = &self.backends;
-        let Services { users, settings, blocks, .. } = &self.services;
+        let Services { users, settings, blocks, conversations, messages, .. } = &self.services;
         (
             NodeApi { store: Arc::clone(&stores.probe), bus: Arc::clone(bus), stopping: self.tasks.stopping() },
             UsersApi { users: Arc::clone(users) },
             SettingsApi { settings: Arc::clone(settings), blocks: Arc::clone(blocks) },
+            ConversationsApi { conversations: Arc::clone(conversations), messages: messages.clone() },
+            SyncApi { conversations: Arc::clone(conversations) },
         )
     }
 
@@ -100,6 +104,10 @@ impl App {
     /// Serves until `shutdown`, then drains: no new connections, what is under way is finished, within limits.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
         self.tasks.repeat(telemetry::UPKEEP, || async { telemetry::recorder().upkeep() });
+        let Backends { stores, .. } = &self.backends;
+        let indexer = Indexer::new(Arc::clone(&stores.log), Arc::clone(&stores.messages), Arc::clone(&self.services.index_queue));
+        self.tasks.spawn(indexer.run(self.tasks.stopping()));
+        self.tasks.spawn(Arc::clone(self.services.messages.receipts()).write_large());
         let endpoint = Arc::new(self.endpoint().boxed());
         let tasks = self.tasks.clone();
         let stop = tasks.stopping();

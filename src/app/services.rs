@@ -7,6 +7,9 @@ use super::{Backends, StartError};
 use crate::auth::sms::{LogSms, Sms, Twilio, TwilioAccount};
 use crate::auth::{self, Auth, SendLimits};
 use crate::config::{Config, SmsProvider, secret};
+use crate::conversations::{Conversations, Parts, TypingSet};
+use crate::log::Appender;
+use crate::messages::{Announcer, IndexQueue, Messages, Receipts};
 use crate::presence::{OnlineSet, Presence};
 use crate::settings::{Blocks, Settings};
 use crate::task::Tasks;
@@ -25,6 +28,18 @@ pub struct Services {
     pub blocks: Arc<Blocks>,
     /// Logins.
     pub auth: Arc<Auth>,
+    /// Conversations whose new rows the search index lacks.
+    pub index_queue: Arc<IndexQueue>,
+    /// How rows become events.
+    pub announcer: Announcer,
+    /// The way into logs.
+    pub appender: Appender,
+    /// Messages.
+    pub messages: Messages,
+    /// Who is typing.
+    pub typing: Arc<TypingSet>,
+    /// Conversations.
+    pub conversations: Arc<Conversations>,
 }
 
 impl Services {
@@ -52,7 +67,40 @@ impl Services {
             Arc::clone(clock),
             tasks.tracker(),
         ));
-        Ok(Self { online, settings, users, blocks, auth })
+        let index_queue = Arc::new(IndexQueue::default());
+        let touched = Arc::clone(&index_queue);
+        let announcer = Announcer::new(Arc::clone(&users), Arc::clone(bus), Arc::new(move |id| touched.touched(id)));
+        let appender = Appender::new(Arc::clone(&stores.log), Arc::clone(clock), Arc::new(announcer.clone()), tasks.tracker());
+        let receipts = Arc::new(Receipts::new(
+            Arc::clone(&stores.log),
+            appender.clone(),
+            Arc::clone(&settings),
+            Arc::clone(bus),
+            Arc::clone(clock),
+            (tasks.tracker(), tasks.stopping()),
+        ));
+        let messages = Messages::new(
+            appender.clone(),
+            Arc::clone(&stores.log),
+            Arc::clone(&stores.messages),
+            Arc::clone(&users),
+            Arc::clone(&settings),
+            receipts,
+            Arc::clone(bus),
+        );
+        let typing = Arc::new(TypingSet::default());
+        let conversations = Arc::new(Conversations::new(Parts {
+            appender: appender.clone(),
+            log: Arc::clone(&stores.log),
+            hidden: Arc::clone(&stores.messages),
+            messages: messages.clone(),
+            users: Arc::clone(&users),
+            settings: Arc::clone(&settings),
+            typing: typing.clone(),
+            bus: Arc::clone(bus),
+            clock: Arc::clone(clock),
+        }));
+        Ok(Self { online, settings, users, blocks, auth, index_queue, announcer, appender, messages, typing, conversations })
     }
 }
 
