@@ -1,12 +1,13 @@
-//! What a node stands on: stores, bus and clock, opened as the settings say or brought along by a test.
+//! What a node stands on: stores, bus, clock and SMS, opened as the settings say or brought along by a test.
 
 use std::sync::Arc;
 
 use super::StartError;
 use crate::auth::AuthStore;
+use crate::auth::sms::{LogSms, Sms, Twilio, TwilioAccount};
 use crate::bus::{Bus, Local};
 use crate::clock::{RealClock, SharedClock};
-use crate::config::Config;
+use crate::config::{Config, SmsProvider};
 use crate::log::LogStore;
 use crate::messages::MessageStore;
 use crate::settings::SettingsStore;
@@ -57,13 +58,15 @@ pub struct Backends {
     pub bus: Arc<dyn Bus>,
     /// What time it is.
     pub clock: SharedClock,
+    /// How one-time codes reach people.
+    pub sms: Arc<dyn Sms>,
 }
 
 impl Backends {
     /// Opens what the settings name; in development missing migrations are applied.
     pub fn open(config: &Config) -> Result<Self, StartError> {
         let sqlite = open_store(config, !config.is_production())?;
-        Ok(Self { stores: Stores::sqlite(&sqlite), bus: Arc::new(Local::default()), clock: Arc::new(RealClock) })
+        Ok(Self { stores: Stores::sqlite(&sqlite), bus: Arc::new(Local::default()), clock: Arc::new(RealClock), sms: open_sms(config)? })
     }
 }
 
@@ -72,4 +75,16 @@ pub fn open_store(config: &Config, migrate: bool) -> Result<Sqlite, StartError> 
     let folder = |source| StartError::Folder { folder: config.data_dir.clone(), source };
     std::fs::create_dir_all(&config.data_dir).map_err(folder)?;
     Ok(Sqlite::open(&SqliteOptions { path: config.data_dir.join(STORE_FILE), readers: config.store_readers, migrate })?)
+}
+
+fn open_sms(config: &Config) -> Result<Arc<dyn Sms>, StartError> {
+    match &config.sms.provider {
+        SmsProvider::Log => Ok(Arc::new(LogSms)),
+        SmsProvider::Twilio { account_sid, auth_token, from, url } => Ok(Arc::new(Twilio::new(TwilioAccount {
+            base_url: url.clone(),
+            sid: account_sid.clone(),
+            token: auth_token.reveal().to_owned(),
+            from: from.clone(),
+        })?)),
+    }
 }

@@ -17,6 +17,7 @@ use poem_openapi::OpenApiService;
 pub use services::Services;
 use tokio::net::TcpListener;
 
+use crate::auth::AuthApi;
 use crate::auth::sms::SmsError;
 use crate::config::Config;
 use crate::conversations::{ConversationsApi, SyncApi};
@@ -30,7 +31,7 @@ use crate::users::UsersApi;
 use crate::worker::Indexer;
 
 /// Every REST API, in the order of the document. At most 16 a tuple; tuples nest.
-pub type Apis = (NodeApi, UsersApi, SettingsApi, ConversationsApi, SyncApi);
+pub type Apis = (NodeApi, AuthApi, UsersApi, SettingsApi, ConversationsApi, SyncApi);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -74,9 +75,10 @@ impl App {
     /// The REST APIs with their services.
     fn apis(&self) -> Apis {
         let Backends { stores, bus, .. } = &self.backends;
-        let Services { users, settings, blocks, conversations, messages, .. } = &self.services;
+        let Services { auth, users, settings, blocks, conversations, messages, .. } = &self.services;
         (
             NodeApi { store: Arc::clone(&stores.probe), bus: Arc::clone(bus), stopping: self.tasks.stopping() },
+            AuthApi { auth: Arc::clone(auth) },
             UsersApi { users: Arc::clone(users) },
             SettingsApi { settings: Arc::clone(settings), blocks: Arc::clone(blocks) },
             ConversationsApi { conversations: Arc::clone(conversations), messages: messages.clone() },

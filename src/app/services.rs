@@ -4,9 +4,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::{Backends, StartError};
-use crate::auth::sms::{LogSms, Sms, Twilio, TwilioAccount};
 use crate::auth::{self, Auth, SendLimits};
-use crate::config::{Config, SmsProvider, secret};
+use crate::config::{Config, secret};
 use crate::conversations::{Conversations, Parts, TypingSet};
 use crate::log::Appender;
 use crate::messages::{Announcer, IndexQueue, Messages, Receipts};
@@ -45,7 +44,7 @@ pub struct Services {
 impl Services {
     /// All of them on these backends.
     pub fn new(config: &Config, backends: &Backends, tasks: &Tasks) -> Result<Self, StartError> {
-        let Backends { stores, bus, clock } = backends;
+        let Backends { stores, bus, clock, sms } = backends;
         let online = Arc::new(OnlineSet::default());
         let presence: Arc<dyn Presence> = online.clone();
         let settings = Arc::new(Settings::new(Arc::clone(&stores.settings), Arc::clone(clock)));
@@ -60,12 +59,12 @@ impl Services {
         let blocks = Arc::new(Blocks::new(Arc::clone(&settings), users.clone()));
         let auth = Arc::new(Auth::new(
             auth_settings(config)?,
-            Arc::clone(&stores.users),
+            Arc::clone(&users),
             Arc::clone(&stores.auth),
             Arc::clone(bus),
-            sms(config)?,
+            Arc::clone(sms),
             Arc::clone(clock),
-            tasks.tracker(),
+            tasks.clone(),
         ));
         let index_queue = Arc::new(IndexQueue::default());
         let touched = Arc::clone(&index_queue);
@@ -130,16 +129,4 @@ fn auth_settings(config: &Config) -> Result<auth::Settings, StartError> {
         rate_limit: config.rate_limit,
         hashing_threads: NonZeroUsize::new(config.auth.hashing_threads).unwrap_or(NonZeroUsize::MIN),
     })
-}
-
-fn sms(config: &Config) -> Result<Arc<dyn Sms>, StartError> {
-    match &config.sms.provider {
-        SmsProvider::Log => Ok(Arc::new(LogSms)),
-        SmsProvider::Twilio { account_sid, auth_token, from, url } => Ok(Arc::new(Twilio::new(TwilioAccount {
-            base_url: url.clone(),
-            sid: account_sid.clone(),
-            token: auth_token.reveal().to_owned(),
-            from: from.clone(),
-        })?)),
-    }
 }

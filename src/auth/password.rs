@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::error::{Error, Result};
@@ -43,38 +43,55 @@ impl Passwords {
         Self { admitted: Arc::new(Semaphore::new(admitted)), running: Arc::new(Semaphore::new(threads)) }
     }
 
-    /// The PHC string of a password.
+    /// A place among those that run now; waits in line while there is room in it.
     ///
     /// # Errors
-    /// `Unavailable` at once when the pool is full.
-    pub async fn hash(&self, password: &str) -> Result<String> {
-        let password = normal(password);
-        let hash = self.run(move || argon2()?.hash_password(password.as_bytes()).map(|hash| hash.to_string())).await?;
-        hash.map_err(Error::internal)
-    }
-
-    /// Whether the password has this hash; without a hash the same work is done, and the answer is no.
-    ///
-    /// # Errors
-    /// `Unavailable` at once when the pool is full.
-    pub async fn verify(&self, password: &str, hash: Option<&str>) -> Result<bool> {
-        let known = hash.is_some();
-        let (password, hash) = (normal(password), hash.unwrap_or(NOBODYS).to_owned());
-        let same = self.run(move || argon2().is_ok_and(|argon2| argon2.verify_password(password.as_bytes(), &*hash).is_ok())).await?;
-        Ok(same && known)
-    }
-
-    async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    /// `Unavailable` at once when the line is full.
+    pub async fn enter(&self) -> Result<Place> {
         let full = || Error {
             retry_after: Some(Duration::from_secs(2)),
             ..Error::unavailable("too many logins at the moment, try again shortly")
         };
         let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| full())?;
         let running = Arc::clone(&self.running).acquire_owned().await.map_err(Error::internal)?;
-        // Both permits go along: a caller that goes away does not make room while its hash is still computed.
+        Ok(Place { _admitted: admitted, _running: running })
+    }
+
+    /// The PHC string of a password.
+    ///
+    /// # Errors
+    /// As [`Passwords::enter`].
+    pub async fn hash(&self, password: &str) -> Result<String> {
+        self.enter().await?.hash(password).await
+    }
+}
+
+/// A place in the pool. It goes along into the work: who goes away does not make room while his hash is still computed.
+pub struct Place {
+    _admitted: OwnedSemaphorePermit,
+    _running: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// The PHC string of a password.
+    pub async fn hash(self, password: &str) -> Result<String> {
+        let password = normal(password);
+        let hash = self.run(move || argon2()?.hash_password(password.as_bytes()).map(|hash| hash.to_string())).await?;
+        hash.map_err(Error::internal)
+    }
+
+    /// Whether the password has this hash; without a hash the same work is done, and the answer is no.
+    pub async fn verify(self, password: &str, hash: Option<&str>) -> Result<bool> {
+        let known = hash.is_some();
+        let (password, hash) = (normal(password), hash.unwrap_or(NOBODYS).to_owned());
+        let same = self.run(move || argon2().is_ok_and(|argon2| argon2.verify_password(password.as_bytes(), &*hash).is_ok())).await?;
+        Ok(same && known)
+    }
+
+    async fn run<T: Send + 'static>(self, job: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let work = tokio::task::spawn_blocking(move || {
             let outcome = job();
-            drop((admitted, running));
+            drop(self);
             outcome
         });
         work.await.map_err(Error::internal)
@@ -109,16 +126,20 @@ mod tests {
         Passwords::new(NonZeroUsize::new(threads).unwrap())
     }
 
+    async fn verify(pool: &Passwords, password: &str, hash: Option<&str>) -> Result<bool> {
+        pool.enter().await?.verify(password, hash).await
+    }
+
     #[tokio::test]
     async fn a_password_has_its_hash_and_no_other() {
         let pool = pool(1);
         let hash = pool.hash("correct horse").await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert!(pool.verify("correct horse", Some(&hash)).await.unwrap());
-        assert!(!pool.verify("Correct horse", Some(&hash)).await.unwrap());
+        assert!(verify(&pool, "correct horse", Some(&hash)).await.unwrap());
+        assert!(!verify(&pool, "Correct horse", Some(&hash)).await.unwrap());
         assert_ne!(hash, pool.hash("correct horse").await.unwrap(), "salted");
         let composed = pool.hash("caf\u{e9} noir").await.unwrap();
-        assert!(pool.verify("cafe\u{301} noir", Some(&composed)).await.unwrap());
+        assert!(verify(&pool, "cafe\u{301} noir", Some(&composed)).await.unwrap());
     }
 
     #[tokio::test]
@@ -129,7 +150,7 @@ mod tests {
         let real = argon2::PasswordHash::new(&hash).unwrap();
         assert_eq!((parsed.algorithm, parsed.version, parsed.params), (real.algorithm, real.version, real.params));
         assert_eq!(parsed.hash.unwrap().len(), real.hash.unwrap().len());
-        assert!(!pool.verify("correct horse", None).await.unwrap());
+        assert!(!verify(&pool, "correct horse", None).await.unwrap());
     }
 
     #[tokio::test]
@@ -139,13 +160,13 @@ mod tests {
         let waiting: Vec<_> = (0..=WAITING_PER_THREAD)
             .map(|_| {
                 let pool = pool.clone();
-                tokio::spawn(async move { pool.verify("a password", None).await })
+                tokio::spawn(async move { verify(&pool, "a password", None).await })
             })
             .collect();
         while pool.admitted.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        let refused = pool.verify("a password", None).await.unwrap_err();
+        let refused = verify(&pool, "a password", None).await.unwrap_err();
         assert_eq!(refused.code, crate::error::ErrorCode::Unavailable);
         assert!(refused.retry_after.is_some());
         waiting.iter().for_each(tokio::task::JoinHandle::abort);
@@ -153,7 +174,7 @@ mod tests {
             assert!(task.await.is_err(), "aborted while waiting");
         }
         drop(held);
-        assert!(!pool.verify("a password", None).await.unwrap(), "who gave up left his place");
+        assert!(!verify(&pool, "a password", None).await.unwrap(), "who gave up left his place");
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The service behind logins: what all its use cases share, and the check of tokens that every request and socket needs.
-//! The use cases stand in `register`, `login`, `recovery`, `refresh`, `sessions` and `ticket`.
+//! The use cases stand in `register`, `login`, `recovery`, `refresh` and `sessions`.
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::task::TaskTracker;
+use moka::sync::Cache;
 
 use super::code::{Codes, SendLimits};
 use super::keys::KeyRing;
@@ -14,14 +14,19 @@ use super::password::Passwords;
 use super::session::{Identity, SESSION_TTL, Sessions};
 use super::sms::Sms;
 use super::store::AuthStore;
-use super::token::{AccessClaims, Tokens};
+use super::token::{AccessClaims, Signer};
 use crate::bus::Bus;
 use crate::clock::SharedClock;
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::Envelope;
 use crate::id::{SessionId, UserId};
 use crate::phone::{Country, Phone};
-use crate::users::UserStore;
+use crate::task::Tasks;
+use crate::users::{User, Users};
+
+/// People whose own view is kept for the time when the store is away.
+const KNOWN_PEOPLE: u64 = 10_000;
+const KNOWN_FOR: Duration = Duration::from_hours(24);
 
 /// What the settings say about logins.
 #[derive(Clone)]
@@ -75,33 +80,36 @@ pub struct Client {
 /// Logins.
 pub struct Auth {
     pub(super) settings: Settings,
-    pub(super) users: Arc<dyn UserStore>,
+    pub(super) users: Arc<Users>,
     pub(super) store: Arc<dyn AuthStore>,
     pub(super) bus: Arc<dyn Bus>,
     pub(super) clock: SharedClock,
-    pub(super) tasks: TaskTracker,
+    pub(super) tasks: Tasks,
     pub(super) ring: KeyRing,
-    pub(super) tokens: Tokens,
+    pub(super) signer: Signer,
     pub(super) passwords: Passwords,
     pub(super) codes: Codes,
     pub(super) sessions: Sessions,
+    /// How people last saw themselves: what `/auth/me` answers while the store is away.
+    pub(super) known: Cache<UserId, User>,
 }
 
 impl Auth {
     /// The service on these stores; `tasks` tracks what goes on after an answer, for shutdown to wait for.
     pub fn new(
         settings: Settings,
-        users: Arc<dyn UserStore>,
+        users: Arc<Users>,
         store: Arc<dyn AuthStore>,
         bus: Arc<dyn Bus>,
         sms: Arc<dyn Sms>,
         clock: SharedClock,
-        tasks: TaskTracker,
+        tasks: Tasks,
     ) -> Self {
         let ring = KeyRing::new(&settings.secret, settings.previous_secret.as_deref());
-        let tokens = Tokens::new(ring.clone(), settings.access_token_ttl);
+        let signer = Signer::new(ring.clone(), settings.access_token_ttl);
         let passwords = Passwords::new(settings.hashing_threads);
         let sessions = Sessions::new(Arc::clone(&store), Arc::clone(&users), settings.session_ttl);
+        let known = Cache::builder().max_capacity(KNOWN_PEOPLE).time_to_live(KNOWN_FOR).build();
         let codes = Codes {
             store: Arc::clone(&store),
             ring: ring.clone(),
@@ -110,7 +118,7 @@ impl Auth {
             sms,
             clock: Arc::clone(&clock),
         };
-        Self { settings, users, store, bus, clock, tasks, ring, tokens, passwords, codes, sessions }
+        Self { settings, users, store, bus, clock, tasks, ring, signer, passwords, codes, sessions, known }
     }
 
     /// Whom an access token speaks for, if its session goes on and the account may be used.
@@ -120,15 +128,21 @@ impl Auth {
     /// `Unavailable`: the session cannot be checked now.
     pub async fn authenticate(&self, token: &str) -> Result<Identity> {
         let identity = self.authenticate_any(token).await?;
+        self.require_verified(&identity)?;
+        Ok(identity)
+    }
+
+    /// Refuses who must verify first.
+    pub(super) fn require_verified(&self, identity: &Identity) -> Result<()> {
         if identity.is_verified || !self.settings.require_verified_phone {
-            return Ok(identity);
+            return Ok(());
         }
         Err(Error::new(ErrorCode::PhoneUnverified, "verify your phone number first"))
     }
 
     /// As [`Auth::authenticate`], for what an unverified account may do too.
     pub async fn authenticate_any(&self, token: &str) -> Result<Identity> {
-        let claims = self.tokens.read_access(token, self.clock.now())?;
+        let claims = self.signer.read_access(token, self.clock.now())?;
         self.check(&claims).await
     }
 
@@ -149,7 +163,7 @@ impl Auth {
     /// Whether the session goes on: for sockets, which are opened by a token and outlive its checks.
     pub async fn recheck(&self, user_id: UserId, session_id: SessionId) -> Result<Identity> {
         let (iat, exp) = (0, i64::MAX);
-        self.check(&AccessClaims { sub: user_id, sid: session_id, iat, exp, name: None }).await
+        self.check(&AccessClaims { sub: user_id, sid: session_id, iat, exp, name: None, verified: false }).await
     }
 
     /// What a revocation that came over the bus means for this node: nothing that was read before it is believed.

@@ -13,7 +13,7 @@ use super::token::AccessClaims;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 use crate::id::{SessionId, UserId};
-use crate::users::UserStore;
+use crate::users::Users;
 
 /// A login is over this long after its last use, unless the settings say otherwise.
 pub const SESSION_TTL: Duration = Duration::from_hours(24 * 180);
@@ -72,7 +72,7 @@ struct Checked {
 /// Checks sessions.
 pub(super) struct Sessions {
     store: Arc<dyn AuthStore>,
-    users: Arc<dyn UserStore>,
+    users: Arc<Users>,
     ttl: Duration,
     checked: Cache<SessionId, Checked>,
     /// What was read before this moment about this person is not believed any more.
@@ -86,7 +86,7 @@ pub(super) struct Check {
 }
 
 impl Sessions {
-    pub fn new(store: Arc<dyn AuthStore>, users: Arc<dyn UserStore>, ttl: Duration) -> Self {
+    pub fn new(store: Arc<dyn AuthStore>, users: Arc<Users>, ttl: Duration) -> Self {
         Self {
             store,
             users,
@@ -117,7 +117,7 @@ impl Sessions {
             return if known.identity.user_id == claims.sub { Ok(Check { identity: known.identity, touch: false }) } else { Err(ended()) };
         }
         let at = Instant::now();
-        let (session, user) = tokio::join!(self.store.session(claims.sub, claims.sid), self.users.user(claims.sub));
+        let (session, user) = tokio::join!(self.store.session(claims.sub, claims.sid), self.users.find(claims.sub));
         let session = session.map_err(away)?.filter(|session| !self.is_over(session, now)).ok_or_else(ended)?;
         let user = user.map_err(away)?.ok_or_else(ended)?;
         let identity = Identity { user_id: user.id, session_id: session.id, is_verified: user.is_verified, name: user.display_name };
@@ -146,8 +146,8 @@ fn ended() -> Error {
 }
 
 /// 503, whatever the store's trouble is: a login that cannot be checked is not a login that has ended.
-fn away(error: crate::store::StoreError) -> Error {
-    let error = Error::from(error);
+fn away(error: impl Into<Error>) -> Error {
+    let error = error.into();
     if error.code == ErrorCode::Unavailable {
         error
     } else {

@@ -17,6 +17,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::id::{SessionId, UserId};
 use crate::phone::Phone;
+use crate::users::UserRecord;
 
 /// A longer token is none of ours.
 const MAX_TOKEN_BYTES: usize = 2_048;
@@ -37,6 +38,9 @@ pub struct AccessClaims {
     /// The owner's display name when it was made: what is shown while the store is away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Whether the owner's number was proven when it was made.
+    #[serde(default)]
+    pub verified: bool,
 }
 
 /// What a refresh token says.
@@ -59,13 +63,13 @@ struct RegistrationClaims {
 }
 
 /// Makes tokens and believes them.
-pub struct Tokens {
+pub struct Signer {
     ring: KeyRing,
     access_ttl: Duration,
 }
 
-impl Tokens {
-    /// Tokens under these keys; access tokens live for `access_ttl`.
+impl Signer {
+    /// Signs with these keys; access tokens live for `access_ttl`.
     pub fn new(ring: KeyRing, access_ttl: Duration) -> Self {
         Self { ring, access_ttl }
     }
@@ -76,9 +80,10 @@ impl Tokens {
     }
 
     /// An access token for this session.
-    pub fn access(&self, user: UserId, session: SessionId, name: Option<String>, now: Timestamp) -> Result<String> {
+    pub fn access(&self, owner: &UserRecord, session: SessionId, now: Timestamp) -> Result<String> {
         let (iat, exp) = (now.seconds(), now.plus(self.access_ttl).seconds());
-        sign(&AccessClaims { sub: user, sid: session, iat, exp, name }, &self.ring.current, |keys| &keys.access)
+        let claims = AccessClaims { sub: owner.id, sid: session, iat, exp, name: owner.display_name.clone(), verified: owner.is_verified };
+        sign(&claims, &self.ring.current, |keys| &keys.access)
     }
 
     /// What the token says, if it is ours and not over.
@@ -176,8 +181,12 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_769_860_800_000);
 
-    fn tokens(secret: &str, previous: Option<&str>) -> Tokens {
-        Tokens::new(KeyRing::new(secret.as_bytes(), previous.map(str::as_bytes)), Duration::from_hours(24 * 30))
+    fn tokens(secret: &str, previous: Option<&str>) -> Signer {
+        Signer::new(KeyRing::new(secret.as_bytes(), previous.map(str::as_bytes)), Duration::from_hours(24 * 30))
+    }
+
+    fn ann() -> UserRecord {
+        UserRecord { display_name: Some("Ann".into()), ..UserRecord::new(UserId(Uuid::nil()), "+12025550123".into(), NOW) }
     }
 
     fn phone(text: &str) -> Phone {
@@ -187,8 +196,8 @@ mod tests {
     #[test]
     fn an_access_token_says_who_and_lives_its_time() {
         let tokens = tokens("secret", None);
-        let (user, session) = (UserId::fresh(), SessionId::fresh());
-        let token = tokens.access(user, session, Some("Ann".into()), NOW).unwrap();
+        let (user, session) = (UserId(Uuid::nil()), SessionId::fresh());
+        let token = tokens.access(&ann(), session, NOW).unwrap();
         let claims = tokens.read_access(&token, NOW).unwrap();
         assert_eq!((claims.sub, claims.sid, claims.name.as_deref()), (user, session, Some("Ann")));
         assert_eq!(claims.exp - claims.iat, 30 * 86_400);
@@ -199,7 +208,7 @@ mod tests {
     #[test]
     fn two_secrets_hold_at_once_and_a_third_does_not() {
         let old = tokens("old", None);
-        let token = old.access(UserId::fresh(), SessionId::fresh(), None, NOW).unwrap();
+        let token = old.access(&ann(), SessionId::fresh(), NOW).unwrap();
         let refresh = old.refresh(&refresh_claims());
         let between = tokens("new", Some("old"));
         assert!(between.read_access(&token, NOW).is_ok() && between.read_refresh(&refresh).is_some());
@@ -210,7 +219,7 @@ mod tests {
     #[test]
     fn forged_headers_are_not_believed() {
         let tokens = tokens("secret", None);
-        let token = tokens.access(UserId::fresh(), SessionId::fresh(), None, NOW).unwrap();
+        let token = tokens.access(&ann(), SessionId::fresh(), NOW).unwrap();
         let parts: Vec<_> = token.split('.').collect();
         let kid = &Keys::derive(b"secret").kid;
         for header in [
@@ -235,7 +244,7 @@ mod tests {
         let tokens = tokens("secret", None);
         let number = phone("+12025550123");
         let registration = tokens.registration(&number, NOW).unwrap();
-        let access = tokens.access(UserId::fresh(), SessionId::fresh(), None, NOW).unwrap();
+        let access = tokens.access(&ann(), SessionId::fresh(), NOW).unwrap();
         assert!(tokens.proves(&registration, &number, NOW));
         assert!(!tokens.proves(&registration, &phone("+12025550124"), NOW));
         assert!(!tokens.proves(&registration, &number, NOW.plus(REGISTRATION_TTL)));

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 pub use api::UsersApi;
 pub use card::{Card, Seen};
 pub use directory::{Found, Listing};
-pub use profile::{UpdateProfile, is_web_address};
+pub use profile::{UpdateProfile, clean_email, clean_name, is_web_address};
 use serde::{Deserialize, Serialize};
 pub use service::{NewUser, Registered, Users, UsersPolicy};
 pub use store::{Claim, Inserted, Replaced, UserStore};

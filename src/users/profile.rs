@@ -93,7 +93,7 @@ impl UpdateProfile {
 }
 
 /// A name for a new account; blank is none.
-pub(super) fn clean_name(name: Option<String>) -> Result<Option<String>> {
+pub fn clean_name(name: Option<String>) -> Result<Option<String>> {
     match name {
         Some(name) if !name.trim().is_empty() => {
             let name = text::clean_line(&name)
@@ -105,7 +105,7 @@ pub(super) fn clean_name(name: Option<String>) -> Result<Option<String>> {
 }
 
 /// An e-mail address; blank is none. Only its shape is looked at: whether it exists, nobody can tell.
-pub(super) fn clean_email(email: Option<String>) -> Result<Option<String>> {
+pub fn clean_email(email: Option<String>) -> Result<Option<String>> {
     let Some(email) = email.map(|email| email.trim().to_owned()).filter(|email| !email.is_empty()) else { return Ok(None) };
     if email.len() > MAX_EMAIL_BYTES {
         return Err(Error::invalid("email", format!("email can be {MAX_EMAIL_BYTES} bytes long")));

@@ -3,5 +3,6 @@
 
 mod gateway;
 mod model;
+mod api;
 mod server;
 mod support;

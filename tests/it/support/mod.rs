@@ -2,5 +2,7 @@
 #![allow(dead_code, reason = "the features' tests come to use all of it")]
 
 mod node;
+mod sms;
 
-pub use node::{TestServer, failure, json};
+pub use node::{PATIENCE, TestServer, failure, json};
+pub use sms::Outbox;

@@ -15,6 +15,8 @@ use urge::app::{Backends, StartError, run_on};
 use urge::clock::ShiftedClock;
 use urge::config::Config;
 
+use super::Outbox;
+
 /// How long a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -26,6 +28,8 @@ pub struct TestServer {
     pub clock: Arc<ShiftedClock>,
     /// Its data folder; it outlives the node when a test keeps it.
     pub folder: Arc<TempDir>,
+    /// The codes that it sent.
+    pub sms: Arc<Outbox>,
     client: reqwest::Client,
     stop: CancellationToken,
     running: JoinHandle<Result<(), StartError>>,
@@ -46,13 +50,14 @@ impl TestServer {
     pub async fn on(folder: Arc<TempDir>, change: impl FnOnce(&mut Config), wrap: impl FnOnce(Backends) -> Backends) -> Self {
         let config = test_config(folder.path(), change);
         let clock = Arc::new(ShiftedClock::default());
-        let backends = wrap(Backends { clock: clock.clone(), ..Backends::open(&config).unwrap() });
+        let sms = Arc::new(Outbox::default());
+        let backends = wrap(Backends { clock: clock.clone(), sms: sms.clone(), ..Backends::open(&config).unwrap() });
         let listener = TcpListener::bind(config.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let running = tokio::spawn(run_on(config, backends, listener, stop.clone().cancelled_owned()));
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-        Self { address, clock, folder, client, stop, running }
+        Self { address, clock, folder, sms, client, stop, running }
     }
 
     /// The address of this path.

@@ -1,0 +1,64 @@
+//! A new password for who forgot the old one: a code by SMS, perhaps a look whether it is right, then the change,
+//! which ends every session. The second factor stays on.
+
+use super::code::{CodeState, Purpose};
+use super::register::wrong_code;
+use super::{Auth, CheckResetCode, Client, ResetPassword, SendCode, password};
+use crate::error::Result;
+
+impl Auth {
+    /// Sends a code to reset the password with, if the number has an account. The answer comes before the sending, so
+    /// that neither its words nor its time tell whether there is one.
+    ///
+    /// # Errors
+    /// `Invalid`, `RateLimited`: the same for numbers with and without an account.
+    pub async fn forgot_password(self: &std::sync::Arc<Self>, command: &SendCode, client: &Client) -> Result<()> {
+        let phone = self.phone(&command.phone_number)?;
+        let claimed = self.codes.claim(&phone, client.address).await?;
+        let auth = std::sync::Arc::clone(self);
+        self.tasks.spawn(async move {
+            let sent = match auth.users.by_phone(&phone).await {
+                Ok(Some(_)) => auth.codes.send(&phone, Purpose::Reset, claimed).await,
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = sent {
+                tracing::warn!(code = error.code.name(), source = error.source.map(tracing::field::display), "a reset code was not sent");
+            }
+        });
+        Ok(())
+    }
+
+    /// Whether the code is right; it stays good. A wrong one counts as any other.
+    ///
+    /// # Errors
+    /// `BadRequest`: it is not. `RateLimited`: too many wrong ones.
+    pub async fn check_reset_code(&self, command: &CheckResetCode) -> Result<()> {
+        let phone = self.phone(&command.phone_number)?;
+        self.codes.check(&phone, Purpose::Reset, &command.code).await?.map(|_| ()).ok_or_else(wrong_code)
+    }
+
+    /// Sets a new password with the code, and ends every session.
+    ///
+    /// # Errors
+    /// `Invalid`: the new password. `BadRequest`: wrong code. `RateLimited`: too many wrong ones.
+    pub async fn reset_password(&self, command: ResetPassword) -> Result<()> {
+        let phone = self.phone(&command.phone_number)?;
+        password::validate("new_password", &command.new_password)?;
+        let code = self.codes.check(&phone, Purpose::Reset, &command.code).await?.ok_or_else(wrong_code)?;
+        let record = self.users.by_phone(&phone).await?.ok_or_else(wrong_code)?;
+        // Hashed before the code is used up: when the pool is full, the code is good for another try.
+        let hash = self.passwords.hash(&command.new_password).await?;
+        if !self.codes.advance(&phone, Purpose::Reset, &code, &[CodeState::Fresh], CodeState::Spent).await? {
+            return Err(wrong_code());
+        }
+        let record = self.prove(record, None).await?;
+        self.users
+            .change(record.id, |record| {
+                record.password_hash = Some(hash.clone());
+                Ok(())
+            })
+            .await?;
+        self.end_sessions(record.id, None).await
+    }
+}

@@ -1,0 +1,3 @@
+//! Every endpoint: its happy path, its errors, who may call it.
+
+mod auth;
