@@ -1,5 +1,6 @@
 //! What both doors share: the gateway behind them, their settings, the bound on strangers, their tasks; and their routes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::socketio::{self, Sessions};
 use super::{Gateway, Visitor, command, websocket};
 use crate::error::{Error, ErrorCode};
+use crate::rest::ClientAddress;
 
 /// How the doors behave. The defaults are the contract's; tests make the times shorter.
 #[derive(Clone, Copy, Debug)]
@@ -67,10 +69,12 @@ impl Doors {
         Arc::new(Self { gateway, settings, sessions, tasks, strangers })
     }
 
-    /// `/ws` and `/socket.io/`. Requests there take as long as they like: no deadline may be put around them.
-    pub fn routes(self: &Arc<Self>) -> Route {
-        let socketio = || socketio::Endpoint::new(self.clone());
-        Route::new().at("/ws", websocket::Endpoint::new(self.clone())).at("/socket.io", socketio()).at("/socket.io/", socketio())
+    /// Adds `/ws` and `/socket.io/`. Requests there take as long as they like: no deadline may be put around them.
+    #[must_use]
+    pub fn mount(self: &Arc<Self>, routes: Route) -> Route {
+        let (websocket, socketio) = (|| websocket::Endpoint::new(self.clone()), || socketio::Endpoint::new(self.clone()));
+        let routes = routes.at("/ws", websocket()).at("/ws/", websocket());
+        routes.at("/socket.io", socketio()).at("/socket.io/", socketio())
     }
 
     /// Waits until the last socket's task has ended: for shutdown, after the hub has closed them all.
@@ -120,5 +124,7 @@ pub(super) fn refused(status: StatusCode, error: &Error) -> Response {
 /// Who makes this request.
 pub(super) fn visitor(request: &Request) -> Visitor {
     let agent = request.header(header::USER_AGENT).map(|agent| agent.chars().take(256).collect());
-    Visitor { address: request.remote_addr().as_socket_addr().map(std::net::SocketAddr::ip), user_agent: agent }
+    let peer = || request.remote_addr().as_socket_addr().map(SocketAddr::ip);
+    let address = request.data::<ClientAddress>().map(|address| address.0).or_else(peer);
+    Visitor { address, user_agent: agent }
 }

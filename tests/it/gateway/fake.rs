@@ -153,7 +153,7 @@ impl House {
         let fake = Arc::new(fake);
         let doors = Doors::new(fake.clone(), settings);
         let address = listener.local_addr().unwrap();
-        let routes = Arc::new(doors.routes());
+        let routes = Arc::new(doors.mount(poem::Route::new()));
         let listening = tokio::spawn(async move {
             loop {
                 let (stream, peer) = listener.accept().await.unwrap();
