@@ -347,6 +347,38 @@ mod tests {
         assert_eq!(fault(json!({"content": "a", "other\0": 1})).2, "value_error");
     }
 
+    async fn received(body: poem::Body, content_type: &str) -> Result<Value> {
+        let (request, mut body) = Request::builder().content_type(content_type).body(body).split();
+        receive(&request, &mut body).await
+    }
+
+    fn chunked(bytes: usize) -> poem::Body {
+        let chunks = std::iter::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 1024])).take(bytes / 1024);
+        poem::Body::from_bytes_stream(futures_util::stream::iter(chunks))
+    }
+
+    #[tokio::test]
+    async fn the_limit_holds_for_bodies_that_do_not_say_their_length() {
+        let code = |result: Result<Value>| result.unwrap_err().code;
+        assert_eq!(code(received(chunked(BODY_LIMIT_BYTES + 1024), "application/json").await), ErrorCode::TooLarge);
+        // Blank to the last byte of the limit: read whole, and no JSON.
+        assert_eq!(code(received(chunked(BODY_LIMIT_BYTES), "application/json").await), ErrorCode::BadRequest);
+        let announced = Request::builder().header("content-length", (BODY_LIMIT_BYTES + 1).to_string()).body("{}");
+        let (request, mut body) = announced.split();
+        assert_eq!(code(receive(&request, &mut body).await), ErrorCode::TooLarge);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_json_is_told_from_what_is_of_another_type() {
+        let error = received("{\"a\": }".into(), "application/json").await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::BadRequest);
+        assert!(error.message.contains("line 1 column 7"), "{}", error.message);
+        assert_eq!(received("\"\\ud800\"".into(), "application/json").await.unwrap_err().code, ErrorCode::BadRequest);
+        assert_eq!(received(b"{\"a\": \"\xff\"}"[..].into(), "application/json").await.unwrap_err().code, ErrorCode::BadRequest);
+        assert_eq!(received("a=b".into(), "text/plain").await.unwrap_err().code, ErrorCode::UnsupportedMediaType);
+        assert_eq!(received("".into(), "text/plain").await.unwrap(), json!({}));
+    }
+
     #[test]
     fn content_types_of_json() {
         assert!(is_json("application/json"));

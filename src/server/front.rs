@@ -194,7 +194,53 @@ fn record(method: &Method, route: String, status: StatusCode, took: Duration) {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use poem::EndpointExt;
+
     use super::*;
+
+    fn front<E: Endpoint<Output = Response> + 'static>(inner: E) -> Front {
+        Front {
+            inner: inner.boxed(),
+            methods: Methods::default(),
+            cors: Cors::default(),
+            proxies: Proxies::default(),
+            limiter: Limiter::new(false, 1, Duration::from_secs(1), 1),
+            deadline: Duration::from_millis(50),
+        }
+    }
+
+    fn get(path: &'static str) -> Request {
+        Request::builder().uri_str(path).finish()
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_a_500_in_the_envelope() {
+        let front = front(poem::endpoint::make_sync(|_| -> Response { panic!("on purpose") }));
+        let response = front.call(get("/")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = response.into_body().into_string().await.unwrap();
+        assert!(body.contains("internal_error") && !body.contains("purpose"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_does_not_end_is_a_503_with_retry_after() {
+        let front = front(poem::endpoint::make(|_| std::future::pending::<poem::Result<Response>>()));
+        let response = front.call(get("/api/users/me")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[tokio::test]
+    async fn files_and_sockets_have_no_deadline() {
+        let front = front(poem::endpoint::make(|_| async {
+            // Longer than the deadline of the test's front.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Ok::<_, poem::Error>(Response::default())
+        }));
+        for lasting in ["/ws", "/socket.io/?transport=polling", "/api/media/upload"] {
+            assert_eq!(front.call(get(lasting)).await.unwrap().status(), StatusCode::OK, "{lasting}");
+        }
+    }
 
     #[test]
     fn the_base_path_may_be_left_out() {

@@ -1,0 +1,86 @@
+//! The binary from the command line.
+
+use std::process::{Command, Output};
+
+use crate::support::TestServer;
+
+fn urge(folder: &std::path::Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_urge"));
+    command.args(arguments).current_dir(folder).env_clear().envs(environment.iter().copied());
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn wrong_settings_are_refused_all_at_once_with_examples() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = urge(folder.path(), &[], &[("URGE_LISTEN", "8080"), ("URGE_STORE", "scylla://db:9042/urge")]);
+    assert!(!output.status.success());
+    let words = text(&output.stderr);
+    assert!(words.contains("listen = \"8080\" (environment: URGE_LISTEN) is not an IP address with a port"), "{words}");
+    assert!(words.contains("for example: URGE_LISTEN=127.0.0.1:8080"), "{words}");
+    assert!(words.contains("this build has only sqlite"), "{words}");
+    assert!(!folder.path().join("data").exists(), "nothing was begun");
+}
+
+#[test]
+fn an_unknown_key_of_the_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("urge.toml"), "[users]\ndirectry = \"open\"\n").unwrap();
+    let output = urge(folder.path(), &["config"], &[]);
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("is users.directory meant?"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn config_shows_where_values_come_from_and_no_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment = [("SECRET_KEY", "a-secret-that-nobody-may-see-anywhere")];
+    let output = urge(folder.path(), &["config", "--set", "sockets.per_user=3", "--listen", "127.0.0.1:9"], &environment);
+    assert!(output.status.success());
+    let shown = text(&output.stdout);
+    let line = |key: &str| shown.lines().find(|line| line.starts_with(key)).unwrap();
+    assert!(line("secret_key ").contains("***") && line("secret_key ").ends_with("# environment: SECRET_KEY"));
+    assert!(line("sockets.per_user").ends_with("# flag") && line("listen").contains("127.0.0.1:9"));
+    assert!(line("bus").ends_with("# default"));
+    assert!(!shown.contains("nobody-may-see"));
+}
+
+#[test]
+fn the_template_is_a_good_settings_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = urge(folder.path(), &["config", "--template"], &[]).stdout;
+    std::fs::write(folder.path().join("urge.toml"), template).unwrap();
+    assert!(urge(folder.path(), &["config"], &[]).status.success());
+}
+
+#[test]
+fn migrate_makes_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let output = urge(folder.path(), &["migrate"], &[]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    assert!(folder.path().join("data/urge.db").exists());
+}
+
+#[test]
+fn openapi_prints_the_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = urge(folder.path(), &["openapi"], &[]);
+    assert_eq!(text(&output.stdout), urge::server::document::<urge::app::Apis>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_asks_a_running_node() {
+    let server = TestServer::start().await;
+    let folder = server.folder.path().to_owned();
+    let listen = server.address.to_string();
+    let ask = move || urge(&folder, &["health", "--listen", &listen], &[]).status.success();
+    assert!(tokio::task::spawn_blocking(ask.clone()).await.unwrap());
+    server.stop().await;
+    assert!(!tokio::task::spawn_blocking(ask).await.unwrap());
+}
