@@ -21,6 +21,7 @@ use crate::auth::AuthApi;
 use crate::auth::sms::SmsError;
 use crate::config::Config;
 use crate::conversations::{ConversationsApi, SyncApi};
+use crate::messages::MessagesApi;
 use crate::rate::Limiter;
 use crate::server::{self, Cors, Front, Methods, NodeApi, Pages, Proxies};
 use crate::settings::SettingsApi;
@@ -31,7 +32,7 @@ use crate::users::UsersApi;
 use crate::worker::Indexer;
 
 /// Every REST API, in the order of the document. At most 16 a tuple; tuples nest.
-pub type Apis = (NodeApi, AuthApi, UsersApi, SettingsApi, ConversationsApi, SyncApi);
+pub type Apis = (NodeApi, AuthApi, UsersApi, SettingsApi, ConversationsApi, SyncApi, MessagesApi);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +84,7 @@ impl App {
             SettingsApi { settings: Arc::clone(settings), blocks: Arc::clone(blocks) },
             ConversationsApi { conversations: Arc::clone(conversations), messages: messages.clone() },
             SyncApi { conversations: Arc::clone(conversations) },
+            MessagesApi { messages: messages.clone() },
         )
     }
 

@@ -4,6 +4,7 @@
 
 mod across;
 mod announce;
+mod api;
 mod candidates;
 mod change;
 mod forward;
@@ -23,6 +24,7 @@ mod view;
 mod words;
 
 pub use announce::{Announcer, Touched};
+pub use api::MessagesApi;
 pub use forward::{ForwardMessages, Forwarded, MAX_FORWARDED, MAX_TARGETS};
 pub use hide::{MAX_HIDDEN, Scope};
 pub use history::{History, HistoryQuery};
@@ -62,9 +64,12 @@ pub struct SendMessage {
     pub conversation_id: Option<ConversationId>,
     /// The words, at most 16 KiB; required unless there is media.
     pub content: Option<String>,
-    /// TEXT (the default), IMAGE, VIDEO, AUDIO, DOCUMENT, LOCATION, CONTACT or VOICE; `type` is accepted too.
-    #[serde(alias = "type")]
+    /// TEXT (the default), IMAGE, VIDEO, AUDIO, DOCUMENT, LOCATION, CONTACT or VOICE.
     pub message_type: Option<String>,
+    /// The same under its other name: a client may send back a message as it got it.
+    #[serde(rename = "type")]
+    #[oai(rename = "type")]
+    pub kind: Option<String>,
     /// The file's http(s) address.
     pub media_url: Option<String>,
     /// The http(s) address of its small picture.
