@@ -1,8 +1,12 @@
 //! What the tests stand on: nodes that they start, and people who use them.
-#![allow(dead_code, reason = "the features' tests come to use all of it")]
+#![allow(dead_code, unused_imports, reason = "the features' tests come to use all of it")]
 
 mod node;
+mod process;
 mod sms;
+mod world;
 
 pub use node::{PATIENCE, TestServer, failure, json};
+pub use process::Process;
 pub use sms::Outbox;
+pub use world::{PASSWORD, Person, World, id};

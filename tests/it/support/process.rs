@@ -1,0 +1,125 @@
+//! The real binary as a process of its own, which can be stopped, killed and started again at the same address.
+//! For what a node in this process cannot show: other languages' clients, crashes, signals.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use tempfile::TempDir;
+
+use super::node::PATIENCE;
+
+/// A running `urge serve`.
+pub struct Process {
+    /// Where it listens; the same after a restart.
+    pub address: SocketAddr,
+    /// Its data folder; it outlives the process.
+    pub folder: Arc<TempDir>,
+    settings: Vec<(String, String)>,
+    child: Child,
+}
+
+impl Process {
+    /// A development node in a new folder, on a free port; limits by address, user and socket are off.
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same with more environment variables.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>();
+        let folder = Arc::new(TempDir::new().unwrap());
+        let (child, address) = launch("127.0.0.1:0", &folder, &settings);
+        Self { address, folder, settings, child }
+    }
+
+    /// `http://host:port`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to stop (SIGTERM) and waits until it has.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success(), "the node is not there any more");
+        // A node that does not stop would hold the test for ever.
+        let (stopped, waiting) = mpsc::channel::<()>();
+        let watch = thread::spawn(move || {
+            if waiting.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = Command::new("kill").args(["-KILL", &pid]).status();
+            }
+        });
+        let status = self.child.wait().unwrap();
+        drop(stopped);
+        watch.join().unwrap();
+        status
+    }
+
+    /// Ends it as a crash does (SIGKILL).
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again, at the same address and in the same folder.
+    pub fn start_again(&mut self) {
+        self.child = launch(&self.address.to_string(), &self.folder, &self.settings).0;
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts the binary and waits for the log line that says where it listens.
+fn launch(listen: &str, folder: &TempDir, settings: &[(String, String)]) -> (Child, SocketAddr) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_urge"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("URGE_")) {
+        command.env_remove(name);
+    }
+    command
+        .current_dir(folder.path())
+        .env("URGE_LISTEN", listen)
+        .env("URGE_DATA_DIR", folder.path().join("data"))
+        .env("URGE_RATE_LIMIT", "off")
+        .env("NO_COLOR", "1")
+        .envs(settings.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let log = BufReader::new(child.stdout.take().unwrap());
+    let (found, address) = mpsc::channel();
+    // It reads to the end, or the node would stop at a full pipe.
+    thread::spawn(move || {
+        for line in log.lines().map_while(Result::ok) {
+            if line.contains("listening")
+                && let Some(address) = listened(&line)
+            {
+                let _ = found.send(address);
+            }
+        }
+    });
+    match address.recv_timeout(PATIENCE) {
+        Ok(address) => (child, address),
+        Err(error) => {
+            let _ = child.kill();
+            panic!("the node does not listen ({error}); it ended with {:?}", child.wait());
+        }
+    }
+}
+
+fn listened(line: &str) -> Option<SocketAddr> {
+    let address = &line[line.find("127.0.0.1:")?..];
+    let end = address.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(address.len());
+    address[..end].parse().ok()
+}

@@ -1,0 +1,104 @@
+//! People and their conversations, made through REST as clients make them.
+//! Without passwords unless asked for: hashing would be most of a test's time.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use loadtest::{Account, Door, Rest, Socket};
+use serde_json::Value;
+
+use super::TestServer;
+
+/// Numbers are unique in the process, so that worlds may share a node.
+static NEXT_NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// The password of everybody who has one.
+pub const PASSWORD: &str = "correct horse battery";
+
+/// A node's people.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// A client of the node, nobody logged in.
+    pub rest: Rest,
+}
+
+impl World {
+    /// The people of this node.
+    pub fn on(server: &TestServer) -> Self {
+        Self::at(&server.url(""))
+    }
+
+    /// The people of the node at this address (`http://host:port`).
+    pub fn at(url: &str) -> Self {
+        Self { rest: Rest::new(url) }
+    }
+
+    /// A phone number that nobody has.
+    pub fn new_phone() -> String {
+        format!("+49151{:08}", 20_000_000 + NEXT_NUMBER.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Somebody new, without a password.
+    pub async fn person(&self, name: &str) -> Person {
+        let phone = Self::new_phone();
+        let account = self.rest.register(&phone, name).await.unwrap();
+        Person::new(&self.rest, name, phone, account)
+    }
+
+    /// Somebody new who can log in again with [`PASSWORD`].
+    pub async fn person_with_password(&self, name: &str) -> Person {
+        let phone = Self::new_phone();
+        let account = self.rest.register_with_password(&phone, name, PASSWORD).await.unwrap();
+        Person::new(&self.rest, name, phone, account)
+    }
+
+    /// The id of the DIRECT conversation of two people.
+    pub async fn direct(&self, one: &Person, other: &Person) -> String {
+        id(&one.rest.create_direct(other.id()).await.unwrap())
+    }
+
+    /// The id of a new GROUP conversation of its founder and others.
+    pub async fn group(&self, founder: &Person, name: &str, others: &[&Person]) -> String {
+        let members: Vec<&str> = others.iter().map(|person| person.id()).collect();
+        id(&founder.rest.create_group(name, &members).await.unwrap())
+    }
+}
+
+/// Somebody who is logged in.
+#[derive(Clone, Debug)]
+pub struct Person {
+    /// The display name.
+    pub name: String,
+    /// The phone number, E.164.
+    pub phone: String,
+    /// The login.
+    pub account: Account,
+    /// REST as this person.
+    pub rest: Rest,
+}
+
+impl Person {
+    fn new(rest: &Rest, name: &str, phone: String, account: Account) -> Self {
+        Self { name: name.to_owned(), phone, rest: rest.as_account(&account), account }
+    }
+
+    /// The user's id.
+    pub fn id(&self) -> &str {
+        &self.account.user_id
+    }
+
+    /// The same person on another device; needs a password.
+    pub async fn another_device(&self) -> Self {
+        let account = self.rest.without_token().login(&self.phone, PASSWORD).await.unwrap();
+        Self::new(&self.rest, &self.name, self.phone.clone(), account)
+    }
+
+    /// A socket of this login, authenticated.
+    pub async fn connect(&self, door: Door) -> Socket {
+        Socket::connect(self.rest.base(), &self.account.access_token, door).await.unwrap()
+    }
+}
+
+/// The `id` of a wire object.
+pub fn id(object: &Value) -> String {
+    object["id"].as_str().expect("an object without id").to_owned()
+}
