@@ -10,6 +10,14 @@ mod doors;
 mod wire;
 mod websocket;
 pub mod socketio;
+mod hold;
+mod hub;
+mod lane;
+mod resume;
+mod seat;
+mod session;
+mod typing;
+mod watch;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,7 +27,10 @@ use bytes::Bytes;
 
 pub use command::{Command, Throttle};
 pub use doors::{Doors, Settings};
+pub use hub::{ConversationViews, Hub, MAX_SOCKETS};
+pub use session::{Parts, Sessions};
 pub use socket::{Batch, CloseReason, Door, Mark, Outgoing, Socket};
+pub use typing::TypingNow;
 
 use crate::error::Result;
 use crate::id::{SessionId, UserId};

@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio_util::task::TaskTracker;
 
 use super::{Body, Content, ConversationState, LogReader, LogRow, LogStore};
 use crate::clock::SharedClock;
@@ -18,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::event::Origin;
 use crate::id::{ConversationId, MessageId, Seq, UserId};
 use crate::store::StoreResult;
+use crate::task::Tasks;
 
 /// Rows that one conditional insert carries at most.
 pub(super) const BATCH_ROWS: usize = 32;
@@ -124,12 +124,12 @@ pub(super) struct Shared {
     pub announce: Arc<dyn Announce>,
     states: Cache<ConversationId, Arc<ConversationState>>,
     queues: Mutex<HashMap<ConversationId, VecDeque<Job>>>,
-    tasks: TaskTracker,
+    tasks: Tasks,
 }
 
 impl Appender {
     /// An appender on this store; its work in flight is spawned on `tasks`, which shutdown waits for.
-    pub fn new(store: Arc<dyn LogStore>, clock: SharedClock, announce: Arc<dyn Announce>, tasks: TaskTracker) -> Self {
+    pub fn new(store: Arc<dyn LogStore>, clock: SharedClock, announce: Arc<dyn Announce>, tasks: Tasks) -> Self {
         let states = Cache::builder()
             .max_capacity(CACHED_MEMBERS)
             .weigher(|_, state: &Arc<ConversationState>| 4 + u32::try_from(state.members.len()).unwrap_or(u32::MAX - 4))

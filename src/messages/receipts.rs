@@ -9,8 +9,6 @@ use std::time::Duration;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::MessageStatus;
 use crate::bus::Bus;
@@ -20,6 +18,7 @@ use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin};
 use crate::id::{ConversationId, MessageId, Seq, UserId};
 use crate::log::{Appender, ConversationState, LARGE_ABOVE, LogReader, LogRow, LogStore, Member, MemberState, Membership};
 use crate::settings::Settings;
+use crate::task::Tasks;
 
 /// Events that one mark sends at most: the newest.
 const MAX_EVENTS: usize = 50;
@@ -65,8 +64,7 @@ pub struct Receipts {
     settings: Arc<Settings>,
     bus: Arc<dyn Bus>,
     clock: SharedClock,
-    tasks: TaskTracker,
-    stopping: CancellationToken,
+    tasks: Tasks,
     marks: Cache<(UserId, ConversationId), Marks>,
     pending: Mutex<HashMap<(UserId, ConversationId), Pending>>,
     large: Mutex<HashMap<(UserId, ConversationId), Marks>>,
@@ -74,14 +72,14 @@ pub struct Receipts {
 }
 
 impl Receipts {
-    /// The service on these parts; work in flight is spawned on `tasks`, and written early when `stopping` is cancelled.
+    /// The service on these parts; work in flight is spawned on `tasks`.
     pub fn new(
         log: Arc<dyn LogStore>,
         appender: Appender,
         settings: Arc<Settings>,
         bus: Arc<dyn Bus>,
         clock: SharedClock,
-        (tasks, stopping): (TaskTracker, CancellationToken),
+        tasks: Tasks,
     ) -> Self {
         Self {
             reader: LogReader::new(Arc::clone(&log)),
@@ -91,7 +89,6 @@ impl Receipts {
             bus,
             clock,
             tasks,
-            stopping,
             marks: Cache::new(KEPT_MARKS),
             pending: Mutex::default(),
             large: Mutex::default(),
@@ -252,7 +249,7 @@ impl Receipts {
     /// Writes the marks of large conversations now and then, until `stopping`, and a last time then.
     pub async fn write_large(self: Arc<Self>) {
         loop {
-            let stopped = tokio::time::timeout(LARGE_INTERVAL, self.stopping.cancelled()).await.is_ok();
+            let stopped = tokio::time::timeout(LARGE_INTERVAL, self.tasks.stopping().cancelled_owned()).await.is_ok();
             let marks = std::mem::take(&mut *self.large.lock());
             for ((user, id), marks) in marks {
                 if let Err(error) = self.log.mark_member(id, user, marks.delivered, Some(marks.read), self.clock.now()).await {

@@ -1,0 +1,473 @@
+//! The hub: this node's sockets by user, and the delivery of what the bus brings to them. Rows go out in the order of
+//! their log, without a gap, once ([`super::lane`]); what the bus lost is read from the store. One serialisation a protocol.
+//! It knows no protocol and decides nothing about who may know what: envelopes carry their audience.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
+
+use super::hold::Holds;
+use super::lane::{Lane, Step};
+use super::seat::{Place, Seat};
+use super::socket::{CloseReason, Mark, Outgoing, Socket};
+use crate::bus::Subscription;
+use crate::error::Result;
+use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin, RowEvent};
+use crate::id::{ConversationId, Seq, SessionId, UserId};
+use crate::log::{Appender, LogStore, MemberState, Membership};
+use crate::messages::Announcer;
+use crate::task::Tasks;
+
+/// Sockets of one user; one more closes the oldest.
+pub const MAX_SOCKETS: usize = 10;
+const SHARDS: usize = 32;
+/// Rows read at a time to fill a gap.
+const FILL_ROWS: usize = 256;
+/// A fill that failed is tried again after this, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+/// Lanes beyond this many are looked through for ones that nobody needs.
+const SWEEP_LANES: usize = 100_000;
+
+/// A conversation as one of its members sees it: what `conversation:created` and `conversation:updated` carry.
+#[async_trait]
+pub trait ConversationViews: Send + Sync + 'static {
+    /// The JSON of the wire object; none when the user cannot see it.
+    async fn view_for(&self, user: UserId, conversation: ConversationId) -> Result<Option<Bytes>>;
+}
+
+/// The sockets of this node.
+#[derive(Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    seats: Vec<RwLock<HashMap<UserId, Vec<Arc<Seat>>>>>,
+    lanes: Vec<Mutex<HashMap<ConversationId, Lane>>>,
+    holds: Holds,
+    appender: Appender,
+    announcer: Announcer,
+    log: Arc<dyn LogStore>,
+    views: Arc<dyn ConversationViews>,
+    tasks: Tasks,
+}
+
+impl Hub {
+    /// A hub without sockets.
+    pub fn new(appender: Appender, announcer: Announcer, log: Arc<dyn LogStore>, views: Arc<dyn ConversationViews>, tasks: Tasks) -> Self {
+        let seats = (0..SHARDS).map(|_| RwLock::default()).collect();
+        let lanes = (0..SHARDS).map(|_| Mutex::default()).collect();
+        let holds = Holds::default();
+        Self { shared: Arc::new(Shared { seats, lanes, holds, appender, announcer, log, views, tasks }) }
+    }
+
+    /// Delivers what the bus brings, until it ends or the node stops.
+    pub async fn run(&self, mut envelopes: Subscription) {
+        let stopping = self.shared.tasks.stopping();
+        loop {
+            let envelope = tokio::select! {
+                envelope = envelopes.recv() => envelope,
+                () = stopping.cancelled() => None,
+            };
+            let Some(envelope) = envelope else { return };
+            self.take(Arc::unwrap_or_clone(envelope));
+        }
+    }
+
+    /// Takes one envelope; never waits.
+    pub fn take(&self, envelope: Envelope) {
+        match envelope {
+            Envelope::Row(row) => self.arrive(row),
+            Envelope::Loose(event) => self.tell_loose(event),
+            Envelope::Refresh { user_id, conversation_id, origin } => self.refresh(user_id, conversation_id, origin),
+            Envelope::Revoked { user_id, session_id, except } => self.revoke(user_id, session_id, except),
+        }
+    }
+
+    /// Seats a socket, held. The eleventh of a user closes the oldest. True when the user had none.
+    pub(super) fn seat(&self, socket: Arc<Socket>) -> (Arc<Seat>, bool) {
+        let user = socket.user_id;
+        let seat = Seat::held(socket);
+        let mut users = self.shared.seats[shard(user.0)].write();
+        let seats = users.entry(user).or_default();
+        let is_first = seats.is_empty();
+        if seats.len() >= MAX_SOCKETS {
+            seats.remove(0).socket.close(CloseReason::Replaced);
+        }
+        seats.push(Arc::clone(&seat));
+        drop(users);
+        metrics::gauge!("urge_sockets", "door" => seat.socket.door.name()).increment(1.0);
+        (seat, is_first)
+    }
+
+    /// A socket has gone. True when it was the user's last.
+    pub(super) fn unseat(&self, socket: &Socket) -> bool {
+        metrics::gauge!("urge_sockets", "door" => socket.door.name()).decrement(1.0);
+        let mut users = self.shared.seats[shard(socket.user_id.0)].write();
+        let Some(seats) = users.get_mut(&socket.user_id) else { return false };
+        seats.retain(|seat| seat.socket.id != socket.id);
+        let is_last = seats.is_empty();
+        if is_last {
+            users.remove(&socket.user_id);
+        }
+        is_last
+    }
+
+    /// The seat of a socket.
+    pub(super) fn seat_of(&self, socket: &Socket) -> Option<Arc<Seat>> {
+        let users = self.shared.seats[shard(socket.user_id.0)].read();
+        users.get(&socket.user_id)?.iter().find(|seat| seat.socket.id == socket.id).map(Arc::clone)
+    }
+
+    /// Whether the user has a socket here.
+    pub fn has(&self, user: UserId) -> bool {
+        self.shared.seats[shard(user.0)].read().contains_key(&user)
+    }
+
+    /// Everybody who has a socket here.
+    pub fn users(&self) -> Vec<UserId> {
+        self.shared.seats.iter().flat_map(|shard| shard.read().keys().copied().collect::<Vec<_>>()).collect()
+    }
+
+    fn seats(&self, user: UserId) -> Vec<Arc<Seat>> {
+        self.shared.seats[shard(user.0)].read().get(&user).cloned().unwrap_or_default()
+    }
+
+    /// Sends to a user's sockets, except where it came from.
+    fn send(&self, user: UserId, place: Option<Place>, outgoing: &Arc<Outgoing>, origin: Origin) {
+        let users = self.shared.seats[shard(user.0)].read();
+        for seat in users.get(&user).into_iter().flatten() {
+            if origin.socket_id != Some(seat.socket.id) && origin.session_id != Some(seat.socket.session_id) {
+                seat.send(place, outgoing);
+            }
+        }
+    }
+
+    fn arrive(&self, row: RowEvent) {
+        if row.posted
+            && let Some(message) = row.message
+        {
+            self.shared.holds.hold(message.message_id, Instant::now());
+        }
+        let id = row.conversation_id;
+        let begins = row.seq == 1 || !row.introduces.is_empty() || !row.audience.iter().any(|user| self.has(*user));
+        let mut lanes = self.shared.lanes[shard(id.0)].lock();
+        let mut step = lanes.entry(id).or_default().arrive(row, begins);
+        // The usual case, an expected row that needs nothing from the store, is told under the lock: order costs nothing.
+        while let Step::Tell(row) = step {
+            if self.needs_views(&row) {
+                step = Step::Tell(row);
+                break;
+            }
+            self.tell(&row);
+            let Some(lane) = lanes.get_mut(&id) else { return };
+            lane.told(row.seq);
+            step = lane.next();
+        }
+        drop(lanes);
+        self.go_on(id, step);
+    }
+
+    /// Does a lane's slow steps in the background, if it has any.
+    fn go_on(&self, id: ConversationId, step: Step) {
+        if !matches!(step, Step::Rest) {
+            let hub = self.clone();
+            self.shared.tasks.spawn(async move { hub.work(id, step).await });
+        }
+    }
+
+    async fn work(&self, id: ConversationId, mut step: Step) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match step {
+                Step::Rest => return,
+                Step::Tell(row) => {
+                    self.tell_with_views(&row).await;
+                    self.told(id, row.seq);
+                }
+                Step::Locate(row) => match self.first_needed(id, row).await {
+                    Ok(first) => {
+                        if let Some(lane) = self.shared.lanes[shard(id.0)].lock().get_mut(&id) {
+                            lane.begin(first);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, conversation = %id, "a conversation could not be read yet");
+                        self.rest(&mut pause).await;
+                    }
+                },
+                Step::Fill(from) => match self.fill(id, from).await {
+                    Ok(true) => pause = FIRST_PAUSE,
+                    // A replica that lacks the rows, or a store that is away: the lane waits, nothing is skipped.
+                    not_yet => {
+                        if let Err(error) = not_yet {
+                            tracing::warn!(%error, conversation = %id, "missed rows could not be read yet");
+                        }
+                        self.rest(&mut pause).await;
+                    }
+                },
+            }
+            if self.shared.tasks.is_stopping() {
+                return;
+            }
+            let mut lanes = self.shared.lanes[shard(id.0)].lock();
+            let Some(lane) = lanes.get_mut(&id) else { return };
+            step = lane.next();
+        }
+    }
+
+    async fn rest(&self, pause: &mut Duration) {
+        let _ = self.shared.tasks.stopping().run_until_cancelled(tokio::time::sleep(*pause)).await;
+        *pause = (*pause * 2).min(LAST_PAUSE);
+    }
+
+    /// The first row that somebody here needs of a conversation whose rows never went out here. A seat whose heads were
+    /// read while the conversation was not among them is new to it, and needs everything since; who is about to read
+    /// the heads needs nothing that is before them. `otherwise`: nobody is new to it.
+    async fn first_needed(&self, id: ConversationId, otherwise: Seq) -> Result<Seq> {
+        let state = self.shared.appender.state(id).await?;
+        let new_to_it = |member: &&crate::log::Member| member.state == MemberState::Active && self.knows_heads(member.user_id);
+        let first = state.members.values().filter(new_to_it).map(|member| member.joined_seq).min();
+        Ok(first.unwrap_or(otherwise).min(otherwise))
+    }
+
+    fn knows_heads(&self, user: UserId) -> bool {
+        self.shared.seats[shard(user.0)].read().get(&user).into_iter().flatten().any(|seat| seat.knows_heads())
+    }
+
+    /// Tells rows that did not come by the bus. False: the store does not have them yet.
+    async fn fill(&self, id: ConversationId, from: Seq) -> Result<bool> {
+        let missed = self.shared.appender.announcements(id, from - 1, FILL_ROWS).await?;
+        let found = missed.first().is_some_and(|missed| missed.row.seq == from);
+        if found {
+            metrics::counter!("urge_hub_gap_fills_total").increment(1);
+            for (missed, seq) in missed.into_iter().zip(from..) {
+                if missed.row.seq != seq {
+                    break;
+                }
+                let row = self.shared.announcer.row_event(missed).await;
+                self.tell_with_views(&row).await;
+                self.told(id, seq);
+            }
+        }
+        Ok(found)
+    }
+
+    fn told(&self, id: ConversationId, seq: Seq) {
+        if let Some(lane) = self.shared.lanes[shard(id.0)].lock().get_mut(&id) {
+            lane.told(seq);
+        }
+    }
+
+    fn needs_views(&self, row: &RowEvent) -> bool {
+        row.introduces.iter().any(|user| self.has(*user)) || (row.refreshes && row.audience.iter().any(|user| self.has(*user)))
+    }
+
+    async fn tell_with_views(&self, row: &RowEvent) {
+        for user in row.introduces.iter().copied().filter(|user| self.has(*user)) {
+            let place = Some((row.conversation_id, row.seq));
+            self.tell_view(EventKind::ConversationCreated, user, row.conversation_id, Origin::default(), place).await;
+        }
+        self.tell(row);
+        if row.refreshes {
+            for user in row.audience.iter().copied().filter(|user| self.has(*user)) {
+                self.tell_view(EventKind::ConversationUpdated, user, row.conversation_id, Origin::default(), None).await;
+            }
+        }
+    }
+
+    /// A row's own event, to everybody who may know.
+    fn tell(&self, row: &RowEvent) {
+        if let Some(outgoing) = outgoing_of(row) {
+            for user in row.audience.iter() {
+                self.send(*user, Some((row.conversation_id, row.seq)), &outgoing, row.origin);
+            }
+        }
+    }
+
+    async fn tell_view(&self, kind: EventKind, user: UserId, id: ConversationId, origin: Origin, place: Option<Place>) {
+        match self.shared.views.view_for(user, id).await {
+            Ok(Some(data)) => self.send(user, place, &Outgoing::new(Event { kind, data }, None), origin),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "a conversation could not be shown; its members see it when they sync"),
+        }
+    }
+
+    fn tell_loose(&self, loose: LooseEvent) {
+        let now = Instant::now();
+        match loose.receipt_of.and_then(|message| self.shared.holds.until(message, now)) {
+            Some((message, until)) => {
+                if self.shared.holds.wait(message, until, loose) {
+                    let hub = self.clone();
+                    self.shared.tasks.spawn(async move {
+                        tokio::time::sleep_until(until).await;
+                        hub.shared.holds.release(message).into_iter().for_each(|loose| hub.tell_loose_now(&loose));
+                    });
+                }
+            }
+            None => self.tell_loose_now(&loose),
+        }
+    }
+
+    fn tell_loose_now(&self, loose: &LooseEvent) {
+        let outgoing = Outgoing::new(loose.event.clone(), None);
+        for user in loose.audience.iter() {
+            self.send(*user, None, &outgoing, loose.origin);
+        }
+    }
+
+    fn refresh(&self, user: UserId, id: ConversationId, origin: Origin) {
+        let concerns = |seat: &Arc<Seat>| origin.socket_id != Some(seat.socket.id) && origin.session_id != Some(seat.socket.session_id);
+        if self.seats(user).iter().any(concerns) {
+            let hub = self.clone();
+            self.shared.tasks.spawn(async move { hub.tell_view(EventKind::ConversationUpdated, user, id, origin, None).await });
+        }
+    }
+
+    fn revoke(&self, user: UserId, session: Option<SessionId>, except: Option<SessionId>) {
+        for seat in self.seats(user) {
+            let its = seat.socket.session_id;
+            if session.is_none_or(|session| session == its) && except != Some(its) {
+                seat.socket.close(CloseReason::Revoked);
+            }
+        }
+    }
+
+    /// A user's memberships with the heads of large conversations read too.
+    pub(super) async fn memberships(&self, user: UserId) -> Result<Vec<Membership>> {
+        let mut memberships = self.shared.log.memberships(user).await?;
+        for membership in memberships.iter_mut().filter(|membership| membership.large && membership.state == MemberState::Active) {
+            if let Some(record) = self.shared.log.conversation(membership.conversation_id).await? {
+                membership.head = record.head;
+            }
+        }
+        Ok(memberships)
+    }
+
+    /// Compares this node's lanes with a user's heads: rows that never came are read from the store.
+    /// Returns how many conversations lagged. Lanes that it begins have begun when it returns.
+    pub(super) async fn ensure(&self, user: UserId, memberships: &[Membership]) -> Result<usize> {
+        let mut lagging = 0;
+        for membership in memberships.iter().filter(|membership| membership.state == MemberState::Active) {
+            let (id, head) = (membership.conversation_id, membership.head.seq);
+            let has_begun = self.shared.lanes[shard(id.0)].lock().entry(id).or_default().has_begun();
+            let first = match membership.peer_id {
+                _ if has_begun => head + 1,
+                // Between two people it takes no look at the members.
+                Some(peer) if !self.knows_heads(peer) && !self.knows_heads(user) => head + 1,
+                _ => self.first_needed(id, head + 1).await?,
+            };
+            let mut lanes = self.shared.lanes[shard(id.0)].lock();
+            let lane = lanes.entry(id).or_default();
+            lane.begin(first);
+            let step = lane.ensure(head);
+            drop(lanes);
+            lagging += usize::from(matches!(step, Step::Fill(_)));
+            self.go_on(id, step);
+        }
+        Ok(lagging)
+    }
+
+    /// Whether rows of this log up to `head` have not all gone out here yet.
+    pub(super) fn lags(&self, id: ConversationId, head: Seq) -> bool {
+        self.shared.lanes[shard(id.0)].lock().get(&id).is_some_and(|lane| lane.lags(head))
+    }
+
+    /// Reads the heads of everybody here again, and forgets lanes that nobody here needs.
+    pub async fn repair(&self) {
+        if let Err(error) = self.repair_all().await {
+            tracing::warn!(%error, "heads could not be read; they are read again later");
+        }
+    }
+
+    async fn repair_all(&self) -> Result<()> {
+        let mut needed = std::collections::HashSet::new();
+        let mut repaired = 0;
+        let sweeps = self.shared.lanes.iter().map(|lanes| lanes.lock().len()).sum::<usize>() > SWEEP_LANES;
+        for user in self.users() {
+            let memberships = self.memberships(user).await?;
+            repaired += self.ensure(user, &memberships).await?;
+            if sweeps {
+                needed.extend(memberships.into_iter().map(|membership| membership.conversation_id));
+            }
+        }
+        if repaired > 0 {
+            metrics::counter!("urge_hub_heads_repaired_total").increment(repaired as u64);
+        }
+        if sweeps {
+            for lanes in &self.shared.lanes {
+                lanes.lock().retain(|id, lane| needed.contains(id) || !lane.is_idle());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one user's heads again.
+    pub(super) async fn repair_user(&self, user: UserId) -> Result<()> {
+        let lagging = self.ensure(user, &self.memberships(user).await?).await?;
+        if lagging > 0 {
+            metrics::counter!("urge_hub_heads_repaired_total").increment(lagging as u64);
+        }
+        Ok(())
+    }
+
+    /// Tells all sockets to connect elsewhere, in `batches` with `pause` between them.
+    pub async fn drain(&self, batches: usize, pause: Duration) {
+        let mut seats: Vec<_> = self.users().into_iter().flat_map(|user| self.seats(user)).collect();
+        let size = seats.len().div_ceil(batches.max(1)).max(1);
+        while !seats.is_empty() {
+            let rest = seats.split_off(size.min(seats.len()));
+            for seat in seats {
+                seat.socket.close(CloseReason::Draining);
+            }
+            seats = rest;
+            if !seats.is_empty() {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    /// Sockets here.
+    pub fn sockets(&self) -> usize {
+        self.shared.seats.iter().map(|shard| shard.read().values().map(Vec::len).sum::<usize>()).sum()
+    }
+
+    /// The log's rows after `after` as events for `user`: what a resume replays. At most `limit` rows.
+    pub(super) async fn replay(&self, user: UserId, id: ConversationId, after: Seq, upto: Seq) -> Result<Vec<RowEvent>> {
+        let limit = usize::try_from(upto - after).unwrap_or(0);
+        let mut rows = Vec::with_capacity(limit);
+        for missed in self.shared.appender.announcements(id, after, limit).await? {
+            if missed.row.seq <= upto && missed.audience.contains(&user) {
+                rows.push(self.shared.announcer.row_event(missed).await);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// A conversation as the user sees it.
+    pub(super) async fn view(&self, user: UserId, id: ConversationId) -> Result<Option<Bytes>> {
+        self.shared.views.view_for(user, id).await
+    }
+}
+
+/// A row's event, ready to be shared by all sockets.
+pub(super) fn outgoing_of(row: &RowEvent) -> Option<Arc<Outgoing>> {
+    let event = row.event.clone()?;
+    let mark = row.message.filter(|_| event.kind == EventKind::MessageReceived).map(|message| Mark {
+        conversation_id: row.conversation_id,
+        seq: row.seq,
+        message_id: message.message_id,
+        sender_id: message.sender_id,
+    });
+    Some(Outgoing::new(event, mark))
+}
+
+fn shard(id: uuid::Uuid) -> usize {
+    id.as_bytes()[15] as usize % SHARDS
+}

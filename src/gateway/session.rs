@@ -1,0 +1,225 @@
+//! What the doors talk to: a login's sockets are let in, their commands carried out, their marks taken, their going noticed.
+//! No protocol and no bytes of a socket in here; `resume.rs` has the replay, `watch.rs` presence and typing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::command::Command;
+use super::hub::Hub;
+use super::socket::{CloseReason, Mark, Socket};
+use super::typing::TypingNow;
+use super::{Credentials, Gateway, Login, Visitor};
+use crate::auth::Auth;
+use crate::bus::Bus;
+use crate::error::{Error, Result};
+use crate::event::Origin;
+use crate::id::{ConversationId, UserId};
+use crate::log::{Appender, ConversationState};
+use crate::messages::{Messages, SendMessage, Sent, Turn};
+use crate::presence::OnlineSet;
+use crate::rest;
+use crate::settings::Settings;
+use crate::task::Tasks;
+use crate::users::Users;
+
+/// Live events wait this long for a `resume`; any other command of the client ends the wait.
+pub const RESUME_WAIT: Duration = Duration::from_millis(250);
+/// Heads are read again this long after a socket was let in.
+const SECOND_LOOK: Duration = Duration::from_secs(5);
+
+/// The services behind the doors.
+#[derive(Clone)]
+pub struct Sessions {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What sessions are made of.
+pub struct Parts {
+    /// The sockets.
+    pub hub: Hub,
+    /// Who somebody is.
+    pub auth: Arc<Auth>,
+    /// What people look like.
+    pub users: Arc<Users>,
+    /// What people let others see.
+    pub settings: Arc<Settings>,
+    /// What people write.
+    pub messages: Messages,
+    /// What conversations are.
+    pub appender: Appender,
+    /// How nodes tell each other.
+    pub bus: Arc<dyn Bus>,
+    /// Who is online, for the views.
+    pub online: Arc<OnlineSet>,
+    /// What time it is.
+    pub clock: crate::clock::SharedClock,
+    /// Background work.
+    pub tasks: Tasks,
+}
+
+pub(super) struct Shared {
+    pub parts: Parts,
+    pub typing: TypingNow,
+    draining: AtomicBool,
+}
+
+impl Sessions {
+    /// Sessions of these parts.
+    pub fn new(parts: Parts) -> Self {
+        Self { shared: Arc::new(Shared { parts, typing: TypingNow::default(), draining: AtomicBool::new(false) }) }
+    }
+
+    /// No new sockets from now on; the open ones are told to go elsewhere, a few at a time.
+    pub async fn drain(&self, batches: usize, pause: Duration) {
+        self.shared.draining.store(true, Ordering::SeqCst);
+        self.shared.parts.hub.drain(batches, pause).await;
+    }
+
+    pub(super) async fn participant(&self, user: UserId, id: ConversationId) -> Result<Arc<ConversationState>> {
+        let state = self.shared.parts.appender.state(id).await?;
+        state.member(user)?;
+        Ok(state)
+    }
+
+    async fn send_message(&self, socket: &Socket, body: &str) -> Result<Bytes> {
+        let value: Value = serde_json::from_str(body).map_err(|_| Error::bad_request("the data is not valid JSON"))?;
+        let command: SendMessage = rest::read_object(value, false)?;
+        let (user, conversation) = (socket.user_id, command.conversation_id);
+        let sent = Sent { origin: Origin { socket_id: Some(socket.id), session_id: None }, posted: false };
+        let message = self.shared.parts.messages.send(user, command, sent).await?;
+        if let Some(conversation) = conversation {
+            self.stop_typing(user, conversation).await;
+        }
+        answer(&message)
+    }
+}
+
+#[async_trait]
+impl Gateway for Sessions {
+    async fn authenticate(&self, credentials: Credentials, _visitor: &Visitor) -> Result<Login> {
+        let auth = &self.shared.parts.auth;
+        let identity = match credentials {
+            Credentials::Token(token) => auth.authenticate(&token).await?,
+            Credentials::Ticket(_) => return Err(Error::unauthenticated("tickets")),
+        };
+        Ok(Login { user_id: identity.user_id, session_id: identity.session_id })
+    }
+
+    async fn open(&self, socket: &Arc<Socket>) -> Result<()> {
+        let Parts { hub, auth, tasks, .. } = &self.shared.parts;
+        let (seat, is_first) = hub.seat(Arc::clone(socket));
+        // A revocation between the check of the token and here found no socket to close.
+        if let Err(error) = auth.recheck(socket.user_id, socket.session_id).await {
+            socket.close(if error.retry_after.is_some() { CloseReason::Unavailable } else { CloseReason::Revoked });
+            return Err(error);
+        }
+        hub.ensure(socket.user_id, &hub.memberships(socket.user_id).await?).await?;
+        seat.heads_read();
+        if is_first {
+            self.came(socket.user_id);
+        }
+        let hold = seat.hold();
+        let (hub, user, id) = (hub.clone(), socket.user_id, socket.id);
+        let weak = Arc::downgrade(socket);
+        let stopping = tasks.stopping();
+        tasks.spawn(async move {
+            tokio::time::sleep(RESUME_WAIT).await;
+            seat.release(Some(hold));
+            drop(seat);
+            let looked = stopping.run_until_cancelled(tokio::time::sleep(SECOND_LOOK)).await;
+            if looked.is_some()
+                && weak.upgrade().is_some_and(|socket| hub.seat_of(&socket).is_some())
+                && let Err(error) = hub.repair_user(user).await
+            {
+                tracing::warn!(%error, socket = %id, "heads could not be read a second time");
+            }
+        });
+        Ok(())
+    }
+
+    async fn command(&self, socket: &Arc<Socket>, command: Command) -> Result<Bytes> {
+        let Parts { hub, messages, .. } = &self.shared.parts;
+        let seat = hub.seat_of(socket).ok_or_else(|| Error::unavailable("this socket is closing"))?;
+        if !matches!(command, Command::Resume { .. }) {
+            seat.release(None);
+        }
+        let (user, origin) = (socket.user_id, Origin { socket_id: Some(socket.id), session_id: None });
+        match command {
+            Command::Join { conversation_id, bare } => {
+                let state = self.participant(user, conversation_id).await?;
+                let peer = state.peer(user);
+                socket.opened(conversation_id, bare, peer);
+                if let (true, Some(peer)) = (bare, peer) {
+                    self.tell_state_of(peer, socket).await;
+                }
+                Ok(done())
+            }
+            Command::Leave { conversation_id } => {
+                socket.left(conversation_id);
+                Ok(done())
+            }
+            Command::Send(body) => self.send_message(socket, body.get()).await,
+            Command::Delivered { message_id } => {
+                messages.delivered(user, message_id).await?;
+                Ok(done())
+            }
+            Command::Read { message_id, conversation_id } => {
+                let updated = messages.read(user, message_id, conversation_id, origin).await?;
+                answer(&json!({"success": true, "updated": updated}))
+            }
+            Command::TypingStart { conversation_id } => {
+                self.start_typing(user, conversation_id).await?;
+                Ok(done())
+            }
+            Command::TypingStop { conversation_id } => {
+                self.participant(user, conversation_id).await?;
+                self.stop_typing(user, conversation_id).await;
+                Ok(done())
+            }
+            Command::Resume { known } => {
+                let answered = self.resume(socket, &seat, known).await;
+                seat.release(None);
+                answer(&answered?)
+            }
+        }
+    }
+
+    fn wrote(&self, socket: &Arc<Socket>, marks: &[Mark]) {
+        let receipts = self.shared.parts.messages.receipts();
+        let mut rest: Vec<&Mark> = marks.iter().filter(|mark| mark.sender_id != socket.user_id).collect();
+        while let Some(conversation) = rest.last().map(|mark| mark.conversation_id) {
+            let turns: Vec<Turn> = rest
+                .iter()
+                .filter(|mark| mark.conversation_id == conversation)
+                .map(|mark| Turn { seq: mark.seq, message_id: mark.message_id, sender_id: mark.sender_id })
+                .collect();
+            rest.retain(|mark| mark.conversation_id != conversation);
+            let upto = turns.iter().map(|turn| turn.seq).max().unwrap_or(0);
+            receipts.deliver(socket.user_id, conversation, upto, turns);
+        }
+    }
+
+    fn closed(&self, socket: &Arc<Socket>) {
+        if self.shared.parts.hub.unseat(socket) {
+            self.went(socket.user_id);
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::SeqCst)
+    }
+}
+
+fn done() -> Bytes {
+    Bytes::from_static(br#"{"success":true}"#)
+}
+
+fn answer<T: Serialize>(value: &T) -> Result<Bytes> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(Error::internal)
+}

@@ -1,0 +1,202 @@
+//! Presence and typing: who is told that somebody came, went or types. Only people who share a conversation,
+//! only as privacy and blocks allow, and nobody of a socket that was gone for under [`GRACE`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::session::{Parts, Sessions};
+use super::socket::{Outgoing, Socket};
+use super::typing::TYPING_TTL;
+use crate::error::{Error, Result};
+use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin};
+use crate::id::{ConversationId, UserId};
+use crate::log::{ConversationKind, MemberState};
+use crate::presence::Presence as _;
+
+/// A user whose last socket went is online this long still: phones change networks.
+pub const GRACE: Duration = Duration::from_secs(3);
+/// People whom one user's presence concerns at most.
+const MAX_WATCHERS: usize = 500;
+/// Conversations that are looked through for them at most, the latest first.
+const MAX_WATCHED: usize = 500;
+
+impl Sessions {
+    /// A user's first socket has come.
+    pub(super) fn came(&self, user: UserId) {
+        let Parts { online, tasks, .. } = &self.shared.parts;
+        if online.is_online(user) {
+            // Back within the grace: nobody was told that he went.
+            return;
+        }
+        online.set(user, true);
+        let sessions = self.clone();
+        tasks.spawn(async move { sessions.tell_presence(user, EventKind::UserOnline).await });
+    }
+
+    /// A user's last socket has gone.
+    pub(super) fn went(&self, user: UserId) {
+        let sessions = self.clone();
+        let Parts { tasks, .. } = &self.shared.parts;
+        let stopping = tasks.stopping();
+        tasks.spawn(async move {
+            let Parts { hub, online, users, clock, .. } = &sessions.shared.parts;
+            let last_seen = clock.now();
+            let _ = stopping.run_until_cancelled(tokio::time::sleep(GRACE)).await;
+            if hub.has(user) || !online.is_online(user) {
+                return;
+            }
+            online.set(user, false);
+            if hub.has(user) {
+                online.set(user, true);
+                return;
+            }
+            if let Err(error) = users.mark_seen(user, last_seen).await {
+                tracing::warn!(%error, "when a user was last seen could not be written");
+            }
+            sessions.tell_presence(user, EventKind::UserOffline).await;
+        });
+    }
+
+    async fn tell_presence(&self, user: UserId, kind: EventKind) {
+        let told = async {
+            let watchers = self.watchers(user).await?;
+            let data = self.presence_of(user, kind).await?;
+            if let (Some(data), false) = (data, watchers.is_empty()) {
+                self.publish(watchers.into(), kind, &data).await;
+            }
+            Ok::<(), Error>(())
+        };
+        if let Err(error) = told.await {
+            tracing::warn!(%error, "a user's coming or going could not be told");
+        }
+    }
+
+    /// What others may know of a user's state; none when he hides it.
+    async fn presence_of(&self, user: UserId, kind: EventKind) -> Result<Option<Value>> {
+        let Parts { settings, users, .. } = &self.shared.parts;
+        let privacy = settings.privacy(user).await?;
+        if !privacy.show_online_status {
+            return Ok(None);
+        }
+        if kind == EventKind::UserOnline {
+            return Ok(Some(json!({"userId": user})));
+        }
+        let last_seen = if privacy.show_last_seen { users.find(user).await?.map(|record| record.last_seen) } else { None };
+        Ok(Some(json!({"userId": user, "lastSeen": last_seen})))
+    }
+
+    /// Who may know of a user's presence: those who share a conversation with him, no block between them.
+    async fn watchers(&self, user: UserId) -> Result<Vec<UserId>> {
+        let Parts { hub, settings, appender, .. } = &self.shared.parts;
+        let relations = settings.relations(user).await?;
+        let mut memberships = hub.memberships(user).await?;
+        memberships.retain(|membership| membership.state == MemberState::Active && !membership.large);
+        memberships.sort_by_key(|membership| std::cmp::Reverse(membership.head.at));
+        let mut watchers: Vec<UserId> = Vec::new();
+        for membership in memberships.into_iter().take(MAX_WATCHED) {
+            let others = match (membership.kind, membership.peer_id) {
+                (ConversationKind::Direct, Some(peer)) => vec![peer],
+                _ => appender.state(membership.conversation_id).await?.active().to_vec(),
+            };
+            for other in others {
+                if other != user && !relations.is_blocked_either(other) && !watchers.contains(&other) {
+                    watchers.push(other);
+                }
+            }
+            if watchers.len() >= MAX_WATCHERS {
+                break;
+            }
+        }
+        Ok(watchers)
+    }
+
+    /// Tells one socket how a person is now, as far as he lets it be known.
+    pub(super) async fn tell_state_of(&self, person: UserId, socket: &Arc<Socket>) {
+        let Parts { settings, online, .. } = &self.shared.parts;
+        let kind = if online.is_online(person) { EventKind::UserOnline } else { EventKind::UserOffline };
+        let told = async {
+            if settings.is_blocked_either(person, socket.user_id).await? {
+                return Ok::<(), Error>(());
+            }
+            if let Some(data) = self.presence_of(person, kind).await?
+                && let Ok(event) = Event::new(kind, &data)
+            {
+                socket.send(Outgoing::new(event, None));
+            }
+            Ok(())
+        };
+        if let Err(error) = told.await {
+            tracing::warn!(%error, "a user's state could not be told");
+        }
+    }
+
+    /// A user types.
+    pub(super) async fn start_typing(&self, user: UserId, id: ConversationId) -> Result<()> {
+        let Parts { users, tasks, .. } = &self.shared.parts;
+        let Some(others) = self.others(user, id).await? else { return Ok(()) };
+        let started = self.shared.typing.start(id, user, Instant::now());
+        if started.tell {
+            let name = users.card(user).await?.map(|card| card.name().to_owned());
+            self.publish(others, EventKind::TypingStart, &json!({"conversationId": id, "userId": user, "userName": name})).await;
+        }
+        if started.watch {
+            let sessions = self.clone();
+            let stopping = tasks.stopping();
+            tasks.spawn(async move {
+                let mut until = Instant::now() + TYPING_TTL;
+                loop {
+                    if stopping.run_until_cancelled(tokio::time::sleep_until(until)).await.is_none() {
+                        return;
+                    }
+                    match sessions.shared.typing.expired(id, user, Instant::now()) {
+                        Ok(later) => until = later,
+                        Err(tell) => {
+                            if tell {
+                                sessions.tell_stopped(user, id).await;
+                            }
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// A user no longer types, if he did.
+    pub(super) async fn stop_typing(&self, user: UserId, id: ConversationId) {
+        if self.shared.typing.stop(id, user) {
+            self.tell_stopped(user, id).await;
+        }
+    }
+
+    async fn tell_stopped(&self, user: UserId, id: ConversationId) {
+        match self.others(user, id).await {
+            Ok(Some(others)) => self.publish(others, EventKind::TypingStop, &json!({"conversationId": id, "userId": user})).await,
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "the end of typing was not told; clients end it by themselves"),
+        }
+    }
+
+    /// The others in a conversation; none when a block forbids to tell them.
+    async fn others(&self, user: UserId, id: ConversationId) -> Result<Option<Arc<[UserId]>>> {
+        let state = self.participant(user, id).await?;
+        if let Some(peer) = state.peer(user)
+            && self.shared.parts.settings.is_blocked_either(user, peer).await?
+        {
+            return Ok(None);
+        }
+        Ok(Some(state.active().iter().copied().filter(|member| *member != user).collect()))
+    }
+
+    async fn publish(&self, audience: Arc<[UserId]>, kind: EventKind, data: &Value) {
+        let Ok(event) = Event::new(kind, data) else { return };
+        let envelope = Envelope::Loose(LooseEvent { audience, event, origin: Origin::default(), receipt_of: None });
+        if let Err(error) = self.shared.parts.bus.publish(envelope).await {
+            tracing::debug!(%error, "an ephemeral event was not published");
+        }
+    }
+}
