@@ -16,6 +16,7 @@ use poem::{Endpoint, EndpointExt, Response};
 use poem_openapi::OpenApiService;
 pub use services::Services;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::AuthApi;
 use crate::auth::sms::SmsError;
@@ -33,6 +34,11 @@ use crate::worker::Indexer;
 
 /// Every REST API, in the order of the document. At most 16 a tuple; tuples nest.
 pub type Apis = (NodeApi, AuthApi, UsersApi, SettingsApi, ConversationsApi, SyncApi, MessagesApi);
+
+/// Sockets of a node that stops are sent away in this many groups …
+const DRAIN_BATCHES: usize = 10;
+/// … with this pause between them: the nodes that they come back to are not stormed.
+const DRAIN_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +69,8 @@ pub struct App {
     pub tasks: Tasks,
     /// Its use cases.
     pub services: Services,
+    /// Cancelled when the node begins to send its sockets away: it is not ready any more.
+    draining: CancellationToken,
 }
 
 impl App {
@@ -70,7 +78,7 @@ impl App {
     pub fn new(config: Config, backends: Backends) -> Result<Self, StartError> {
         let tasks = Tasks::default();
         let services = Services::new(&config, &backends, &tasks)?;
-        Ok(Self { config, backends, tasks, services })
+        Ok(Self { config, backends, tasks, services, draining: CancellationToken::new() })
     }
 
     /// The REST APIs with their services.
@@ -78,7 +86,7 @@ impl App {
         let Backends { stores, bus, .. } = &self.backends;
         let Services { auth, users, settings, blocks, conversations, messages, .. } = &self.services;
         (
-            NodeApi { store: Arc::clone(&stores.probe), bus: Arc::clone(bus), stopping: self.tasks.stopping() },
+            NodeApi { store: Arc::clone(&stores.probe), bus: Arc::clone(bus), stopping: self.draining.clone() },
             AuthApi { auth: Arc::clone(auth) },
             UsersApi { users: Arc::clone(users) },
             SettingsApi { settings: Arc::clone(settings), blocks: Arc::clone(blocks) },
@@ -92,7 +100,7 @@ impl App {
     pub fn endpoint(&self) -> impl Endpoint<Output = Response> + use<> {
         let Config { rate_limit, server, .. } = &self.config;
         let service: OpenApiService<Apis, ()> = server::service(self.apis());
-        let routes = Pages::of(&service).routes().nest("/", service.data(Arc::clone(&self.services.auth)));
+        let routes = self.services.doors.mount(Pages::of(&service).routes()).nest("/", service.data(Arc::clone(&self.services.auth)));
         let limiter: Limiter<IpAddr> =
             Limiter::new(*rate_limit, server.requests_per_minute as u32, Duration::from_mins(1), server.request_burst as u32);
         Front {
@@ -112,13 +120,28 @@ impl App {
         let indexer = Indexer::new(Arc::clone(&stores.log), Arc::clone(&stores.messages), Arc::clone(&self.services.index_queue));
         self.tasks.spawn(indexer.run(self.tasks.stopping()));
         self.tasks.spawn(Arc::clone(self.services.messages.receipts()).write_large());
+        let hub = self.services.hub.clone();
+        let envelopes = self.backends.bus.subscribe();
+        let auth = Arc::clone(&self.services.auth);
+        self.tasks.spawn(async move { hub.run(envelopes, |envelope| auth.note(envelope)).await });
+        let hub = self.services.hub.clone();
+        self.tasks.repeat(self.config.repair_interval, move || {
+            let hub = hub.clone();
+            async move { hub.repair().await }
+        });
         let endpoint = Arc::new(self.endpoint().boxed());
-        let tasks = self.tasks.clone();
+        let (sessions, doors) = (self.services.sessions.clone(), Arc::clone(&self.services.doors));
+        let (tasks, draining) = (self.tasks.clone(), self.draining.clone());
         let stop = tasks.stopping();
         let serving = server::serve(listener, endpoint, &self.config.server, stop);
         let stopping = async {
             shutdown.await;
             tracing::info!("stopping");
+            draining.cancel();
+            sessions.drain(DRAIN_BATCHES, DRAIN_PAUSE).await;
+            if tokio::time::timeout(DRAIN_PAUSE * 10, doors.finished()).await.is_err() {
+                tracing::warn!("some sockets did not take their leave in time");
+            }
             tasks.stop();
         };
         tokio::join!(serving, stopping);

@@ -7,6 +7,7 @@ use super::{Backends, StartError};
 use crate::auth::{self, Auth, SendLimits};
 use crate::config::{Config, secret};
 use crate::conversations::{Conversations, Parts, TypingSet};
+use crate::gateway::{self, Doors, Hub, Sessions};
 use crate::log::Appender;
 use crate::messages::{Announcer, IndexQueue, Messages, Receipts};
 use crate::presence::{OnlineSet, Presence};
@@ -39,6 +40,12 @@ pub struct Services {
     pub typing: Arc<TypingSet>,
     /// Conversations.
     pub conversations: Arc<Conversations>,
+    /// This node's sockets.
+    pub hub: Hub,
+    /// What is behind the doors.
+    pub sessions: Sessions,
+    /// The two doors.
+    pub doors: Arc<Doors>,
 }
 
 impl Services {
@@ -69,14 +76,14 @@ impl Services {
         let index_queue = Arc::new(IndexQueue::default());
         let touched = Arc::clone(&index_queue);
         let announcer = Announcer::new(Arc::clone(&users), Arc::clone(bus), Arc::new(move |id| touched.touched(id)));
-        let appender = Appender::new(Arc::clone(&stores.log), Arc::clone(clock), Arc::new(announcer.clone()), tasks.tracker());
+        let appender = Appender::new(Arc::clone(&stores.log), Arc::clone(clock), Arc::new(announcer.clone()), tasks.clone());
         let receipts = Arc::new(Receipts::new(
             Arc::clone(&stores.log),
             appender.clone(),
             Arc::clone(&settings),
             Arc::clone(bus),
             Arc::clone(clock),
-            (tasks.tracker(), tasks.stopping()),
+            tasks.clone(),
         ));
         let messages = Messages::new(
             appender.clone(),
@@ -99,7 +106,53 @@ impl Services {
             bus: Arc::clone(bus),
             clock: Arc::clone(clock),
         }));
-        Ok(Self { online, settings, users, blocks, auth, index_queue, announcer, appender, messages, typing, conversations })
+        let hub = Hub::new(
+            appender.clone(),
+            announcer.clone(),
+            Arc::clone(&stores.log),
+            conversations.clone(),
+            config.sockets.per_user,
+            tasks.clone(),
+        );
+        let sessions = Sessions::new(gateway::Parts {
+            hub: hub.clone(),
+            auth: Arc::clone(&auth),
+            users: Arc::clone(&users),
+            settings: Arc::clone(&settings),
+            messages: messages.clone(),
+            appender: appender.clone(),
+            bus: Arc::clone(bus),
+            online: Arc::clone(&online),
+            shown_typing: Arc::clone(&typing),
+            clock: Arc::clone(clock),
+            tasks: tasks.clone(),
+        });
+        let doors = Doors::new(Arc::new(sessions.clone()), door_settings(config));
+        Ok(Self {
+            online,
+            settings,
+            users,
+            blocks,
+            auth,
+            index_queue,
+            announcer,
+            appender,
+            messages,
+            typing,
+            conversations,
+            hub,
+            sessions,
+            doors,
+        })
+    }
+}
+
+fn door_settings(config: &Config) -> gateway::Settings {
+    gateway::Settings {
+        rate_limit: config.rate_limit,
+        ping_interval: config.sockets.ping_interval,
+        ping_timeout: config.sockets.ping_timeout,
+        ..gateway::Settings::default()
     }
 }
 

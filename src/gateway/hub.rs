@@ -16,15 +16,14 @@ use super::lane::{Lane, Step};
 use super::seat::{Place, Seat};
 use super::socket::{CloseReason, Mark, Outgoing, Socket};
 use crate::bus::Subscription;
-use crate::error::Result;
+use crate::conversations::Conversations;
+use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin, RowEvent};
 use crate::id::{ConversationId, Seq, SessionId, UserId};
 use crate::log::{Appender, LogStore, MemberState, Membership};
 use crate::messages::Announcer;
 use crate::task::Tasks;
 
-/// Sockets of one user; one more closes the oldest.
-pub const MAX_SOCKETS: usize = 10;
 const SHARDS: usize = 32;
 /// Rows read at a time to fill a gap.
 const FILL_ROWS: usize = 256;
@@ -41,6 +40,17 @@ pub trait ConversationViews: Send + Sync + 'static {
     async fn view_for(&self, user: UserId, conversation: ConversationId) -> Result<Option<Bytes>>;
 }
 
+#[async_trait]
+impl ConversationViews for Conversations {
+    async fn view_for(&self, user: UserId, conversation: ConversationId) -> Result<Option<Bytes>> {
+        match Conversations::view_for(self, user, conversation).await {
+            Ok(view) => Ok(Some(serde_json::to_vec(&view).map_err(Error::internal)?.into())),
+            Err(error) if matches!(error.code, ErrorCode::Forbidden | ErrorCode::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// The sockets of this node.
 #[derive(Clone)]
 pub struct Hub {
@@ -55,20 +65,28 @@ struct Shared {
     announcer: Announcer,
     log: Arc<dyn LogStore>,
     views: Arc<dyn ConversationViews>,
+    sockets_per_user: usize,
     tasks: Tasks,
 }
 
 impl Hub {
     /// A hub without sockets.
-    pub fn new(appender: Appender, announcer: Announcer, log: Arc<dyn LogStore>, views: Arc<dyn ConversationViews>, tasks: Tasks) -> Self {
+    pub fn new(
+        appender: Appender,
+        announcer: Announcer,
+        log: Arc<dyn LogStore>,
+        views: Arc<dyn ConversationViews>,
+        sockets_per_user: usize,
+        tasks: Tasks,
+    ) -> Self {
         let seats = (0..SHARDS).map(|_| RwLock::default()).collect();
         let lanes = (0..SHARDS).map(|_| Mutex::default()).collect();
         let holds = Holds::default();
-        Self { shared: Arc::new(Shared { seats, lanes, holds, appender, announcer, log, views, tasks }) }
+        Self { shared: Arc::new(Shared { seats, lanes, holds, appender, announcer, log, views, sockets_per_user, tasks }) }
     }
 
-    /// Delivers what the bus brings, until it ends or the node stops.
-    pub async fn run(&self, mut envelopes: Subscription) {
+    /// Delivers what the bus brings, until it ends or the node stops; `note` sees each envelope first.
+    pub async fn run(&self, mut envelopes: Subscription, note: impl Fn(&Envelope) + Send) {
         let stopping = self.shared.tasks.stopping();
         loop {
             let envelope = tokio::select! {
@@ -76,6 +94,7 @@ impl Hub {
                 () = stopping.cancelled() => None,
             };
             let Some(envelope) = envelope else { return };
+            note(&envelope);
             self.take(Arc::unwrap_or_clone(envelope));
         }
     }
@@ -90,14 +109,14 @@ impl Hub {
         }
     }
 
-    /// Seats a socket, held. The eleventh of a user closes the oldest. True when the user had none.
+    /// Seats a socket, held. One too many of a user closes the oldest. True when the user had none.
     pub(super) fn seat(&self, socket: Arc<Socket>) -> (Arc<Seat>, bool) {
         let user = socket.user_id;
         let seat = Seat::held(socket);
         let mut users = self.shared.seats[shard(user.0)].write();
         let seats = users.entry(user).or_default();
         let is_first = seats.is_empty();
-        if seats.len() >= MAX_SOCKETS {
+        if seats.len() >= self.shared.sockets_per_user {
             seats.remove(0).socket.close(CloseReason::Replaced);
         }
         seats.push(Arc::clone(&seat));

@@ -27,7 +27,7 @@ use bytes::Bytes;
 
 pub use command::{Command, Throttle};
 pub use doors::{Doors, Settings};
-pub use hub::{ConversationViews, Hub, MAX_SOCKETS};
+pub use hub::{ConversationViews, Hub};
 pub use session::{Parts, Sessions};
 pub use socket::{Batch, CloseReason, Door, Mark, Outgoing, Socket};
 pub use typing::TypingNow;

@@ -17,6 +17,7 @@ use super::typing::TypingNow;
 use super::{Credentials, Gateway, Login, Visitor};
 use crate::auth::Auth;
 use crate::bus::Bus;
+use crate::conversations::TypingSet;
 use crate::error::{Error, Result};
 use crate::event::Origin;
 use crate::id::{ConversationId, UserId};
@@ -57,6 +58,8 @@ pub struct Parts {
     pub bus: Arc<dyn Bus>,
     /// Who is online, for the views.
     pub online: Arc<OnlineSet>,
+    /// Who types, for the views.
+    pub shown_typing: Arc<TypingSet>,
     /// What time it is.
     pub clock: crate::clock::SharedClock,
     /// Background work.
@@ -106,7 +109,7 @@ impl Gateway for Sessions {
         let auth = &self.shared.parts.auth;
         let identity = match credentials {
             Credentials::Token(token) => auth.authenticate(&token).await?,
-            Credentials::Ticket(_) => return Err(Error::unauthenticated("tickets")),
+            Credentials::Ticket(ticket) => auth.redeem_ticket(&ticket).await?,
         };
         Ok(Login { user_id: identity.user_id, session_id: identity.session_id })
     }

@@ -138,6 +138,7 @@ impl Sessions {
         let Parts { users, tasks, .. } = &self.shared.parts;
         let Some(others) = self.others(user, id).await? else { return Ok(()) };
         let started = self.shared.typing.start(id, user, Instant::now());
+        self.shared.parts.shown_typing.set(id, user, true);
         if started.tell {
             let name = users.card(user).await?.map(|card| card.name().to_owned());
             self.publish(others, EventKind::TypingStart, &json!({"conversationId": id, "userId": user, "userName": name})).await;
@@ -174,6 +175,7 @@ impl Sessions {
     }
 
     async fn tell_stopped(&self, user: UserId, id: ConversationId) {
+        self.shared.parts.shown_typing.set(id, user, false);
         match self.others(user, id).await {
             Ok(Some(others)) => self.publish(others, EventKind::TypingStop, &json!({"conversationId": id, "userId": user})).await,
             Ok(None) => {}
