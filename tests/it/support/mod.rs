@@ -1,8 +1,10 @@
 //! What the tests stand on: nodes that they start, and people who use them.
 #![allow(dead_code, unused_imports, reason = "the features' tests come to use all of it")]
 
+pub mod faulty;
 mod node;
 mod process;
+pub mod sabotage;
 mod sms;
 mod world;
 

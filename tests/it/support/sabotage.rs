@@ -1,0 +1,164 @@
+//! A store that breaks one of its promises, to show that the history checker notices. Everything else it does as told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use urge::clock::Timestamp;
+use urge::id::{ConversationId, MessageId, Seq, UserId};
+use urge::log::{
+    Cleared, ConversationRecord, Flags, Head, Insert, Location, LogRow, LogStore, Member, Membership, OwnMark, Rewrite, Rewritten,
+};
+use urge::store::StoreResult;
+
+/// The promise that is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// Locations are neither kept nor found: appending goes on as if there were no floor.
+    NoLocations,
+    /// Rows are said to be there when they are only about to be inserted.
+    AnswersBeforeCommit,
+    /// An insert that was refused is said to be done.
+    RefusalsUntold,
+    /// A change that was refused is said to be done.
+    ChangesUntold,
+    /// Read marks are not written.
+    MarksForgotten,
+    /// Heads are not written.
+    HeadsForgotten,
+}
+
+/// A store with one [`Lie`].
+pub struct Sabotaged {
+    store: Arc<dyn LogStore>,
+    lie: Lie,
+    calls: AtomicU64,
+}
+
+impl Sabotaged {
+    pub fn new(store: Arc<dyn LogStore>, lie: Lie) -> Self {
+        Self { store, lie, calls: AtomicU64::new(0) }
+    }
+}
+
+#[async_trait]
+impl LogStore for Sabotaged {
+    async fn insert_rows(&self, rows: &[LogRow]) -> StoreResult<Insert> {
+        let [first, ..] = rows else { return Ok(Insert::Applied) };
+        // Not each time: a log that is nothing but damage would stop the workload.
+        let strikes = first.seq > 1 && self.calls.fetch_add(1, Ordering::Relaxed) % 8 == 7;
+        match self.lie {
+            Lie::AnswersBeforeCommit if strikes => {
+                if let Some(row) = self.store.row(first.conversation_id, first.seq).await? {
+                    return Ok(Insert::Exists(Box::new(row)));
+                }
+                let (store, rows) = (Arc::clone(&self.store), rows.to_vec());
+                tokio::spawn(async move {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    let _ = store.insert_rows(&rows).await;
+                });
+                Ok(Insert::Applied)
+            }
+            Lie::RefusalsUntold => match self.store.insert_rows(rows).await? {
+                Insert::Exists(row) if row.message_id != first.message_id && rows.len() == 1 => Ok(Insert::Applied),
+                answer => Ok(answer),
+            },
+            _ => self.store.insert_rows(rows).await,
+        }
+    }
+
+    async fn rewrite_row(&self, rewrite: &Rewrite) -> StoreResult<Rewritten> {
+        match self.store.rewrite_row(rewrite).await? {
+            Rewritten::Refused { .. } if self.lie == Lie::ChangesUntold => Ok(Rewritten::Applied),
+            answer => Ok(answer),
+        }
+    }
+
+    async fn location(&self, message: MessageId) -> StoreResult<Option<Location>> {
+        if self.lie == Lie::NoLocations { Ok(None) } else { self.store.location(message).await }
+    }
+
+    async fn put_location(&self, message: MessageId, location: &Location) -> StoreResult<()> {
+        if self.lie == Lie::NoLocations { Ok(()) } else { self.store.put_location(message, location).await }
+    }
+
+    async fn advance_heads(&self, id: ConversationId, head: &Head, members: &[UserId], own: &[OwnMark]) -> StoreResult<()> {
+        if self.lie == Lie::HeadsForgotten { Ok(()) } else { self.store.advance_heads(id, head, members, own).await }
+    }
+
+    async fn mark_read(&self, user: UserId, id: ConversationId, seq: Seq, n: i64) -> StoreResult<()> {
+        if self.lie == Lie::MarksForgotten { Ok(()) } else { self.store.mark_read(user, id, seq, n).await }
+    }
+
+    async fn rows_after(&self, conversation: ConversationId, after: Seq, limit: usize) -> StoreResult<Vec<LogRow>> {
+        self.store.rows_after(conversation, after, limit).await
+    }
+
+    async fn rows_before(&self, conversation: ConversationId, before: Seq, limit: usize) -> StoreResult<Vec<LogRow>> {
+        self.store.rows_before(conversation, before, limit).await
+    }
+
+    async fn row(&self, conversation: ConversationId, seq: Seq) -> StoreResult<Option<LogRow>> {
+        self.store.row(conversation, seq).await
+    }
+
+    async fn conversation(&self, id: ConversationId) -> StoreResult<Option<ConversationRecord>> {
+        self.store.conversation(id).await
+    }
+
+    async fn put_conversation(&self, id: ConversationId, record: &ConversationRecord, seq: Seq) -> StoreResult<()> {
+        self.store.put_conversation(id, record, seq).await
+    }
+
+    async fn mark_large(&self, id: ConversationId, members: &[UserId]) -> StoreResult<()> {
+        self.store.mark_large(id, members).await
+    }
+
+    async fn mark_indexed(&self, id: ConversationId, seq: Seq) -> StoreResult<()> {
+        self.store.mark_indexed(id, seq).await
+    }
+
+    async fn unindexed(&self, after: Option<ConversationId>, limit: usize) -> StoreResult<Vec<ConversationId>> {
+        self.store.unindexed(after, limit).await
+    }
+
+    async fn members(&self, id: ConversationId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<Member>> {
+        self.store.members(id, after, limit).await
+    }
+
+    async fn member(&self, id: ConversationId, user: UserId) -> StoreResult<Option<Member>> {
+        self.store.member(id, user).await
+    }
+
+    async fn put_members(&self, id: ConversationId, record: &ConversationRecord, changes: &[Member], cleared: &Cleared) -> StoreResult<()> {
+        self.store.put_members(id, record, changes, cleared).await
+    }
+
+    async fn mark_member(&self, id: ConversationId, user: UserId, delivered: Seq, read: Option<Seq>, at: Timestamp) -> StoreResult<()> {
+        self.store.mark_member(id, user, delivered, read, at).await
+    }
+
+    async fn memberships(&self, user: UserId) -> StoreResult<Vec<Membership>> {
+        self.store.memberships(user).await
+    }
+
+    async fn membership(&self, user: UserId, id: ConversationId) -> StoreResult<Option<Membership>> {
+        self.store.membership(user, id).await
+    }
+
+    async fn mark_peer(&self, user: UserId, id: ConversationId, delivered: Seq, read: Option<Seq>) -> StoreResult<()> {
+        self.store.mark_peer(user, id, delivered, read).await
+    }
+
+    async fn clear(&self, user: UserId, id: ConversationId, cleared: &Cleared) -> StoreResult<()> {
+        self.store.clear(user, id, cleared).await
+    }
+
+    async fn hide(&self, user: UserId, id: ConversationId, seq: Seq) -> StoreResult<()> {
+        self.store.hide(user, id, seq).await
+    }
+
+    async fn set_flags(&self, user: UserId, id: ConversationId, flags: &Flags, at: Timestamp) -> StoreResult<()> {
+        self.store.set_flags(user, id, flags, at).await
+    }
+}
