@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio_util::task::TaskTracker;
 use urge::clock::RealClock;
 use urge::error::{Error, ErrorCode};
 use urge::event::Origin;
@@ -19,6 +18,7 @@ use urge::log::{
     Proposal, Role,
 };
 use urge::store::{Sqlite, SqliteOptions};
+use urge::task::Tasks;
 
 use super::workload::{Client, Plan, Worker};
 use super::{FinalMark, History, Outcome, Recorder, Rule, accept, expect_violation};
@@ -43,7 +43,7 @@ struct Nodes {
     faults: Arc<Faults>,
     running: RwLock<Vec<Node>>,
     rng: Mutex<StdRng>,
-    tasks: TaskTracker,
+    tasks: Tasks,
 }
 
 #[derive(Clone)]
@@ -55,7 +55,7 @@ struct Node {
 impl Nodes {
     fn new(store: Arc<dyn LogStore>, faults: Arc<Faults>, seed: u64) -> Arc<Self> {
         let rng = Mutex::new(StdRng::seed_from_u64(seed));
-        let nodes = Self { store, faults, running: RwLock::default(), rng, tasks: TaskTracker::new() };
+        let nodes = Self { store, faults, running: RwLock::default(), rng, tasks: Tasks::default() };
         let started = (0..NODES).map(|_| nodes.start()).collect();
         *nodes.running.write() = started;
         Arc::new(nodes)
@@ -199,8 +199,7 @@ async fn run(seed: u64, operations: usize, tries: usize, truth: &Sqlite, store: 
         worker.close(*conversation).await;
     }
     drop(done);
-    nodes.tasks.close();
-    nodes.tasks.wait().await;
+    assert!(nodes.tasks.finish(2 * PATIENCE).await, "an append did not end");
     let operations = Arc::into_inner(recorder).unwrap().into_operations();
     let reader = LogReader::new(Arc::new(truth.clone()));
     let mut history = History { members, operations, ..History::default() };
