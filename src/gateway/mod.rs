@@ -3,6 +3,8 @@
 //! A message is serialised once per protocol and its bytes are shared by all sockets ([`Outgoing`]).
 
 pub mod command;
+mod close;
+mod outgoing;
 pub mod socket;
 mod reply;
 mod dialogue;
@@ -25,11 +27,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use close::CloseReason;
 pub use command::{Command, Throttle};
 pub use doors::{Doors, Settings};
 pub use hub::{ConversationViews, Hub};
+pub use outgoing::{Mark, Outgoing};
 pub use session::{Parts, Sessions};
-pub use socket::{Batch, CloseReason, Door, Mark, Outgoing, Socket};
+pub use socket::{Batch, Door, Socket};
 pub use typing::TypingNow;
 
 use crate::error::Result;

@@ -2,17 +2,19 @@
 //! No protocol and no I/O in here: the door takes what waits ([`Socket::take`]) and writes it in one go.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+pub use super::close::CloseReason;
+pub use super::outgoing::{Mark, Outgoing};
+
 use super::Login;
-use super::socketio::dialect::{self, Dialect};
-use crate::event::{Event, EventKind};
-use crate::id::{ConversationId, MessageId, Seq, SessionId, SocketId, UserId};
+use super::socketio::dialect::Dialect;
+use crate::id::{ConversationId, SessionId, SocketId, UserId};
 
 /// Frames that may wait for one socket.
 pub const MAX_WAITING: usize = 1024;
@@ -22,71 +24,6 @@ pub const MAX_WAITING_BYTES: usize = 4 << 20;
 const ORDERLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Conversations that one socket may have open; opening one more closes the one opened first.
 pub const MAX_OPEN: usize = 32;
-
-/// The message in a frame, to be marked as delivered once the frame is on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
-    /// Its conversation.
-    pub conversation_id: ConversationId,
-    /// Its place there.
-    pub seq: Seq,
-    /// Its id.
-    pub message_id: MessageId,
-    /// Who wrote it.
-    pub sender_id: UserId,
-}
-
-/// One event on its way to any number of sockets. Encoded at most once per protocol, when the first socket needs it.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// What to tell.
-    pub event: Event,
-    /// Set for `message:received`.
-    pub mark: Option<Mark>,
-    /// Whose presence it is, for `user:online` and `user:offline`.
-    about: Option<UserId>,
-    websocket: OnceLock<Utf8Bytes>,
-    socketio: OnceLock<Utf8Bytes>,
-    socketio_bare: OnceLock<Utf8Bytes>,
-}
-
-impl Outgoing {
-    /// The event, ready to be shared.
-    pub fn new(event: Event, mark: Option<Mark>) -> Arc<Self> {
-        let about = dialect::presence_of(&event);
-        let (websocket, socketio, socketio_bare) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Arc::new(Self { event, mark, about, websocket, socketio, socketio_bare })
-    }
-
-    /// Whose presence it is, if it is presence.
-    pub fn about(&self) -> Option<UserId> {
-        self.about
-    }
-
-    /// What it takes up in an outbox, in bytes; an estimate made without encoding.
-    fn weight(&self) -> usize {
-        self.event.data.len() + 64
-    }
-
-    /// The frame of `/ws`: `{"event": name, "data": …}`.
-    pub fn websocket(&self) -> Utf8Bytes {
-        let encode = || format!(r#"{{"event":"{}","data":{}}}"#, self.event.kind.name(), String::from_utf8_lossy(&self.event.data)).into();
-        self.websocket.get_or_init(encode).clone()
-    }
-
-    /// The Engine.IO message of Socket.IO, `42[name, …]`, in the app's dialect.
-    pub fn socketio(&self) -> Utf8Bytes {
-        self.socketio.get_or_init(|| dialect::encode(&self.event).into()).clone()
-    }
-
-    /// The same for a socket that joined a conversation by its bare id.
-    pub fn socketio_bare(&self) -> Utf8Bytes {
-        match self.event.kind {
-            EventKind::MessageDelivered => self.socketio_bare.get_or_init(|| dialect::encode_bare(&self.event).into()).clone(),
-            _ => self.socketio(),
-        }
-    }
-}
 
 /// Which protocol a socket speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,106 +41,6 @@ impl Door {
             Self::WebSocket => "websocket",
             Self::SocketIo => "socketio",
         }
-    }
-}
-
-/// Why the server closes a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CloseReason {
-    /// The token is bad or expired when connecting.
-    Unauthenticated,
-    /// The login has ended.
-    Revoked,
-    /// The account may not use sockets: not verified, or blocked by the operator.
-    Forbidden,
-    /// Nobody authenticated in time.
-    AuthenticationTimeout,
-    /// The user opened one socket too many: this one was the oldest.
-    Replaced,
-    /// A frame over the limit.
-    TooLarge,
-    /// Too many refusals in too short a time.
-    Flood,
-    /// The client does not read what it is sent.
-    TooSlow,
-    /// The node goes: connect again, to another one.
-    Draining,
-    /// The store is away: connect again in a moment.
-    Unavailable,
-}
-
-impl CloseReason {
-    /// Every reason, for tables and documents.
-    pub const ALL: [Self; 10] = [
-        Self::Unauthenticated,
-        Self::Revoked,
-        Self::Forbidden,
-        Self::AuthenticationTimeout,
-        Self::Replaced,
-        Self::TooLarge,
-        Self::Flood,
-        Self::TooSlow,
-        Self::Draining,
-        Self::Unavailable,
-    ];
-
-    /// The close code of `/ws`.
-    pub fn code(self) -> u16 {
-        match self {
-            Self::Unauthenticated | Self::Revoked => 4401,
-            Self::Forbidden => 4403,
-            Self::AuthenticationTimeout => 4408,
-            Self::Replaced => 4409,
-            Self::TooLarge => 4413,
-            Self::Flood => 4429,
-            Self::TooSlow | Self::Draining | Self::Unavailable => 4503,
-        }
-    }
-
-    /// The close frame's words; at most 123 bytes.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Unauthenticated => "the token is missing, wrong or expired",
-            Self::Revoked => "this login has ended",
-            Self::Forbidden => "this account may not connect",
-            Self::AuthenticationTimeout => "not authenticated in time",
-            Self::Replaced => "too many sockets of this user: the oldest is closed",
-            Self::TooLarge => "the frame is too large",
-            Self::Flood => "too many refused commands",
-            Self::TooSlow => "too slow: connect again and resume",
-            Self::Draining => "the server is going away: connect again and resume",
-            Self::Unavailable => "the server cannot serve now: connect again and resume",
-        }
-    }
-
-    /// Its name in metrics and logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Unauthenticated => "unauthenticated",
-            Self::Revoked => "revoked",
-            Self::Forbidden => "forbidden",
-            Self::AuthenticationTimeout => "authentication_timeout",
-            Self::Replaced => "replaced",
-            Self::TooLarge => "too_large",
-            Self::Flood => "flood",
-            Self::TooSlow => "too_slow",
-            Self::Draining => "draining",
-            Self::Unavailable => "unavailable",
-        }
-    }
-
-    /// Whether coming back with the same login is of no use. Socket.IO says such a one with a DISCONNECT packet, after which
-    /// its clients stay away; for the others it closes the transport, after which they come back by themselves.
-    pub fn is_final(self) -> bool {
-        match self {
-            Self::Unauthenticated | Self::Revoked | Self::Forbidden | Self::Replaced => true,
-            Self::AuthenticationTimeout | Self::TooLarge | Self::Flood | Self::TooSlow | Self::Draining | Self::Unavailable => false,
-        }
-    }
-
-    /// Whether what waits in the outbox is still written.
-    fn is_orderly(self) -> bool {
-        matches!(self, Self::Draining | Self::Replaced | Self::Flood)
     }
 }
 
@@ -474,6 +311,8 @@ impl Socket {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::event::{Event, EventKind};
+    use crate::id::MessageId;
 
     fn socket() -> Arc<Socket> {
         Socket::new(Login { user_id: UserId::fresh(), session_id: SessionId::fresh() }, Door::WebSocket)
@@ -570,8 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn close_frames_fit_and_an_idle_socket_is_small() {
-        assert!(CloseReason::ALL.iter().all(|reason| reason.text().len() <= 123));
+    fn an_idle_socket_is_small() {
         assert!(size_of::<Socket>() < 400, "{}", size_of::<Socket>());
     }
 }

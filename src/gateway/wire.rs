@@ -251,6 +251,9 @@ impl Wire {
         if matches!(said, Ok(Ok(()))) {
             // Ending the connection while something of the peer's is unread would reset it, and the close frame be lost.
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.discard()).await;
+        } else {
+            // The peer has closed first: the answer to its close frame still waits.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.stream.flush()).await;
         }
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.stream.get_mut().stream.shutdown()).await;
     }

@@ -77,10 +77,17 @@ pub async fn post(doors: &Doors, session: &Arc<Session>, length: Option<usize>, 
         session.abort();
         return Err(TransportError::TooLarge);
     }
-    let bytes = body.into_bytes_limit(limit).await.map_err(|error| {
-        session.abort();
-        if matches!(error, poem::error::ReadBodyError::PayloadTooLarge) { TransportError::TooLarge } else { TransportError::BadRequest }
-    })?;
+    let bytes = match timeout(doors.settings.ping_timeout, body.into_bytes_limit(limit)).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(poem::error::ReadBodyError::PayloadTooLarge)) => {
+            session.abort();
+            return Err(TransportError::TooLarge);
+        }
+        Ok(Err(_)) | Err(_) => {
+            session.abort();
+            return Err(TransportError::BadRequest);
+        }
+    };
     let payload = String::from_utf8(bytes.into()).map_err(|_| {
         session.abort();
         TransportError::BadRequest

@@ -7,6 +7,7 @@ use futures_util::SinkExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, coding::CloseCode};
 use urge::event::{Event, EventKind};
 use urge::gateway::{CloseReason, Outgoing, Settings};
 use urge::id::{ConversationId, UserId};
@@ -241,6 +242,16 @@ async fn the_hub_closes_sockets_with_a_code_that_says_why() {
         assert_eq!(end, Came::Close(reason.code(), reason.text().into()));
         assert_eq!(house.closed().await, Some(reason));
     }
+}
+
+#[tokio::test]
+async fn a_goodbye_is_answered() {
+    let mut house = House::new().await;
+    let mut raw = house.enter(UserId::fresh()).await;
+    house.opened().await;
+    raw.0.close(Some(CloseFrame { code: CloseCode::Normal, reason: "bye".into() })).await.unwrap();
+    assert_eq!(raw.came().await, Came::Close(1000, "bye".into()));
+    assert_eq!(house.closed().await, None);
 }
 
 #[tokio::test]
