@@ -1,3 +1,4 @@
 //! Every endpoint: its happy path, its errors, who may call it.
 
 mod auth;
+mod messages;

@@ -1,0 +1,66 @@
+//! Stars: one's own, and shown as long as their message is.
+
+use serde_json::{Value, json};
+
+use super::{Chat, contents, text};
+
+async fn starred(chat: &Chat, query: &str) -> Value {
+    chat.ask(&chat.bob, &format!("GET /messages/starred{query}")).await
+}
+
+#[tokio::test]
+async fn stars_are_listed_the_latest_first_and_are_ones_own() {
+    let chat = Chat::start().await;
+    let group = chat.group(&[&chat.bob]).await;
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        let conversation = if n % 2 == 0 { &chat.id } else { &group };
+        ids.push(text(&chat.send_to(&chat.ada, conversation, &format!("m{n}")).await["id"]));
+    }
+    for n in [3, 0, 4, 1, 2, 3] {
+        chat.ask(&chat.bob, &format!("POST /messages/{}/star", ids[n])).await;
+        // The next star has a later time.
+        chat.server.clock.advance(std::time::Duration::from_millis(5));
+    }
+    let all = starred(&chat, "").await;
+    assert_eq!(contents(&all), ["m2", "m1", "m4", "m0", "m3"]);
+    assert_eq!((&all["total"], &all["limit"], &all["has_more"], &all["next_cursor"]), (&json!(5), &json!(50), &json!(false), &Value::Null));
+    assert!(all["messages"].as_array().unwrap().iter().all(|message| message["isStarred"] == true));
+    let page = starred(&chat, "?limit=2").await;
+    assert_eq!((contents(&page), &page["has_more"], &page["total"]), (vec!["m2", "m1"], &json!(true), &json!(5)));
+    let page = starred(&chat, &format!("?limit=2&cursor={}", text(&page["next_cursor"]))).await;
+    assert_eq!(contents(&page), ["m4", "m0"]);
+    let page = starred(&chat, &format!("?limit=2&cursor={}", text(&page["next_cursor"]))).await;
+    assert_eq!((contents(&page), &page["next_cursor"]), (vec!["m3"], &Value::Null));
+    assert_eq!(contents(&starred(&chat, "?limit=2&offset=3").await), ["m0", "m3"]);
+    chat.refuse(&chat.bob, "GET /messages/starred?cursor=nonsense", &Value::Null, 422, "validation_error").await;
+    assert_eq!(chat.ask(&chat.ada, "GET /messages/starred").await["total"], 0);
+    assert_eq!(chat.ask(&chat.ada, &format!("GET /messages/{}", ids[0])).await["isStarred"], false);
+    assert_eq!(chat.ask(&chat.bob, &format!("GET /messages/{}", ids[0])).await["isStarred"], true);
+    for _ in 0..2 {
+        chat.ask(&chat.bob, &format!("DELETE /messages/{}/star", ids[0])).await;
+    }
+    assert_eq!(contents(&starred(&chat, "").await), ["m2", "m1", "m4", "m3"]);
+    chat.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_star_goes_with_its_message() {
+    let chat = Chat::start().await;
+    let group = chat.group(&[&chat.bob]).await;
+    let mut ids = Vec::new();
+    for (conversation, content) in [(&group, "cleared"), (&chat.id, "deleted"), (&chat.id, "hidden"), (&chat.id, "edited")] {
+        let id = text(&chat.send_to(&chat.ada, conversation, content).await["id"]);
+        chat.ask(&chat.bob, &format!("POST /messages/{id}/star")).await;
+        ids.push(id);
+    }
+    chat.ask(&chat.bob, &format!("DELETE /conversations/{group}/clear")).await;
+    chat.ask(&chat.ada, &format!("DELETE /messages/{}", ids[1])).await;
+    chat.ask(&chat.bob, &format!("DELETE /messages/{}", ids[2])).await;
+    chat.tell(&chat.ada, &format!("PUT /messages/{}", ids[3]), &json!({"content": "edited now"})).await;
+    let left = starred(&chat, "").await;
+    assert_eq!((contents(&left), &left["total"]), (vec!["edited now"], &json!(1)));
+    chat.refuse(&chat.bob, &format!("POST /messages/{}/star", ids[1]), &Value::Null, 400, "bad_request").await;
+    chat.refuse(&chat.bob, &format!("POST /messages/{}/star", ids[2]), &Value::Null, 404, "not_found").await;
+    chat.server.stop().await;
+}
