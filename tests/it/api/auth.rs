@@ -1,6 +1,9 @@
 //! `/auth`: one file a group of calls, and what they share.
 
+mod login;
 mod register;
+mod sessions;
+mod twilio;
 
 use reqwest::{Method, Response};
 use serde_json::{Value, json};

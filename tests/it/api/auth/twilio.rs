@@ -1,0 +1,77 @@
+//! Twilio's HTTP API, played by a local server: what is sent, and what each of its answers means.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use urge::auth::sms::{Sms, SmsError, Twilio, TwilioAccount};
+use urge::phone::Phone;
+
+/// Answers one request with this status and body, and gives back what it received.
+async fn exchange(status: u16, body: &str) -> (String, Result<(), SmsError>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let twilio = client(&format!("http://{}/", listener.local_addr().unwrap()));
+    let answer = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let serving = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut received = Vec::new();
+        while !is_whole(&received) {
+            assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0, "the request broke off");
+        }
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(received).unwrap()
+    };
+    let number = Phone::read("+12025550123", None).unwrap();
+    tokio::join!(serving, twilio.send_code(&number, "123456"))
+}
+
+fn client(base_url: &str) -> Twilio {
+    let account = TwilioAccount { base_url: base_url.into(), sid: "AC01".into(), token: "secret".into(), from: "+15005550006".into() };
+    Twilio::with_timeout(account, Duration::from_millis(500)).unwrap()
+}
+
+fn is_whole(received: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(received).to_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).and_then(|length| length.trim().parse().ok());
+    body.len() >= length.unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_message_is_a_form_with_basic_auth() {
+    let (request, sent) = exchange(201, r#"{"sid": "SM1", "status": "queued"}"#).await;
+    sent.unwrap();
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /2010-04-01/Accounts/AC01/Messages.json HTTP/1.1\r\n"), "{head}");
+    let head = head.to_lowercase();
+    assert!(head.contains("content-type: application/x-www-form-urlencoded"), "{head}");
+    assert!(head.contains("authorization: basic qumwmtpzzwnyzxq="), "{head}");
+    assert!(body.starts_with("To=%2B12025550123&From=%2B15005550006&Body=123456+is+your+URGE+code"), "{body}");
+}
+
+#[tokio::test]
+async fn a_refused_number_is_told_from_a_provider_in_trouble() {
+    let (_, sent) = exchange(400, r#"{"code": 21211, "message": "Invalid 'To' Phone Number: +12025550123", "status": 400}"#).await;
+    assert!(matches!(&sent, Err(SmsError::Refused(reason)) if !reason.contains("2025550123")), "{sent:?}");
+    for (status, body) in [
+        (400, r#"{"code": 21606, "message": "the From number is not ours"}"#),
+        (401, r#"{"code": 20003, "message": "Authenticate"}"#),
+        (429, r#"{"code": 20429, "message": "Too Many Requests"}"#),
+        (500, "oops"),
+        (302, ""),
+    ] {
+        let (_, sent) = exchange(status, body).await;
+        assert!(matches!(sent, Err(SmsError::Unavailable(_))), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn silence_and_a_closed_port_are_a_provider_in_trouble() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let number = Phone::read("+12025550123", None).unwrap();
+    assert!(matches!(client(&address).send_code(&number, "123456").await, Err(SmsError::Unavailable(_))));
+    drop(listener);
+    let closed = client(&address).send_code(&number, "123456").await;
+    assert!(matches!(&closed, Err(SmsError::Unavailable(reason)) if !reason.contains("AC01")), "{closed:?}");
+}
