@@ -245,3 +245,63 @@ fn group(all: Vec<Membership>, progress: &Progress, words: usize) -> (Vec<Member
 fn nothing() -> FoundMessages {
     FoundMessages { messages: Vec::new(), total: 0, next_cursor: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::log::{ConversationKind, Head, MemberState, Role};
+
+    /// A conversation that was last active then, with so many rows.
+    fn membership(at: i64, rows: Seq) -> Membership {
+        Membership {
+            conversation_id: ConversationId::fresh(),
+            kind: ConversationKind::Group,
+            large: false,
+            peer_id: None,
+            state: MemberState::Active,
+            role: Role::Member,
+            change_seq: 1,
+            joined_seq: 1,
+            head: Head { seq: rows, at: Timestamp(at), ..Head::default() },
+            read_seq: 0,
+            read_n: 0,
+            peer_read_seq: 0,
+            peer_delivered_seq: 0,
+            cleared_seq: 0,
+            cleared_n: 0,
+            cleared_total: 0,
+            hidden_seq: 0,
+            muted: false,
+            archived: false,
+            favourite: false,
+        }
+    }
+
+    #[test]
+    fn groups_follow_each_other_and_keep_their_end() {
+        let mut all: Vec<_> = (0..450).rev().map(|at| membership(at, 10)).collect();
+        let (first, end, more) = group(all.clone(), &Progress::default(), 2);
+        assert_eq!((first.len(), end, more), (MAX_CONVERSATIONS, Some(activity(&all[199])), true));
+        // A conversation from far below has become active: the group is as it was, with it, and the next one without.
+        let mut active = all.pop().unwrap_or_else(|| membership(0, 10));
+        active.head.at = Timestamp(1_000);
+        all.insert(0, active);
+        let (again, same, _) = group(all.clone(), &Progress { end, ..Progress::default() }, 2);
+        assert_eq!((again.len(), same), (MAX_CONVERSATIONS + 1, end));
+        let (second, end, more) = group(all.clone(), &Progress { start: end, ..Progress::default() }, 2);
+        assert_eq!((second.len(), second[0].conversation_id, more), (MAX_CONVERSATIONS, all[201].conversation_id, true));
+        let (third, _, more) = group(all, &Progress { start: end, ..Progress::default() }, 2);
+        assert_eq!((third.len(), more), (49, false));
+    }
+
+    #[test]
+    fn long_conversations_make_small_groups() {
+        let long = membership(9, 100_000_000);
+        let all = vec![long.clone(), membership(8, 10), membership(7, 10)];
+        let (first, end, more) = group(all.clone(), &Progress::default(), 2);
+        assert_eq!((first.len(), more), (1, true));
+        let (second, _, more) = group(all, &Progress { start: end, ..Progress::default() }, 2);
+        assert_eq!((second.len(), more), (2, false));
+    }
+}
