@@ -3,12 +3,14 @@
 
 pub mod faulty;
 mod node;
+mod people;
 mod process;
 pub mod sabotage;
 mod sms;
 mod world;
 
 pub use node::{PATIENCE, TestServer, failure, json};
+pub use people::{Human, People};
 pub use process::Process;
 pub use sms::Outbox;
 pub use world::{PASSWORD, Person, World, id};

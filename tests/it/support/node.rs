@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use urge::app::{Backends, StartError, run_on};
+use urge::app::{App, Backends, Services};
 use urge::clock::ShiftedClock;
 use urge::config::Config;
 
@@ -30,9 +30,11 @@ pub struct TestServer {
     pub folder: Arc<TempDir>,
     /// The codes that it sent.
     pub sms: Arc<Outbox>,
+    /// Its services, for what no call does.
+    pub services: Services,
     client: reqwest::Client,
     stop: CancellationToken,
-    running: JoinHandle<Result<(), StartError>>,
+    running: JoinHandle<()>,
 }
 
 impl TestServer {
@@ -55,9 +57,12 @@ impl TestServer {
         let listener = TcpListener::bind(config.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let running = tokio::spawn(run_on(config, backends, listener, stop.clone().cancelled_owned()));
+        urge::telemetry::recorder();
+        let app = App::new(config, backends).unwrap();
+        let services = app.services.clone();
+        let running = tokio::spawn(app.serve(listener, stop.clone().cancelled_owned()));
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-        Self { address, clock, folder, sms, client, stop, running }
+        Self { address, clock, folder, sms, services, client, stop, running }
     }
 
     /// The address of this path.
@@ -78,7 +83,7 @@ impl TestServer {
     /// Stops it and waits until it has.
     pub async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.running).await.expect("the node did not stop").unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, self.running).await.expect("the node did not stop").unwrap();
     }
 }
 
