@@ -1,4 +1,4 @@
-//! Resume: everything that a client missed, in order, before anything live; see docs/adr on the log. No clock in it:
+//! Resume: everything that a client missed, in order, before anything live; docs/adr/0006. No clock in it:
 //! the client says how far its copy of each log goes, the store how far the log goes, and the difference is sent.
 
 use std::collections::HashMap;
