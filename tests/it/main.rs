@@ -1,6 +1,7 @@
 //! The integration tests: one binary, so that everything is linked once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod client;
 mod gateway;
 mod history;
 mod model;
