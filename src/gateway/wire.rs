@@ -239,6 +239,14 @@ impl Wire {
         self.close_with(CloseCode::from(reason.code()), text).await;
     }
 
+    /// Ends the connection without a close frame, once what is queued is written. A client whose library waits for its
+    /// user to answer a close frame (OkHttp, under the official Java client) notices this, and would not notice that.
+    pub async fn cut(mut self) {
+        let _ = self.finish().await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.stream.get_mut().stream.shutdown()).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.discard()).await;
+    }
+
     /// Ends the connection in peace: the peer, or its protocol, has said goodbye.
     pub async fn bye(self) {
         self.close_with(CloseCode::Normal, "").await;
