@@ -1,4 +1,4 @@
-//! Every setting of the node: read in layers ([`layer`]), described in one table ([`setting`]), checked here once.
+//! Every setting of the node: read in layers (`layer`), described in one table ([`setting`]), checked here once.
 //! A wrong setting is refused at start with its name, what is wrong and an example; nothing is corrected silently.
 //! Services get what they need as plain values, never a `Config`.
 

@@ -236,7 +236,7 @@ impl Users {
         Ok(sharing)
     }
 
-    /// People who share a conversation with the caller; at most [`MAX_CONTACTS`], those of DIRECT conversations first,
+    /// People who share a conversation with the caller; at most 1,000, those of DIRECT conversations first,
     /// then the members of groups, the latest active first.
     pub async fn contacts(&self, caller: UserId) -> Result<BTreeSet<UserId>> {
         let mut mine = self.log.memberships(caller).await?;
