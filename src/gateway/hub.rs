@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::hold::Holds;
 use super::lane::{Lane, Step};
+use super::registry::{Registry, shard};
 use super::seat::{Place, Seat};
-use super::socket::{CloseReason, Mark, Outgoing, Socket};
+use super::socket::{CloseReason, Mark, Outgoing};
 use crate::bus::Subscription;
 use crate::conversations::Conversations;
 use crate::error::{Error, ErrorCode, Result};
@@ -24,7 +25,6 @@ use crate::log::{Appender, LogStore, MemberState, Membership};
 use crate::messages::Announcer;
 use crate::task::Tasks;
 
-const SHARDS: usize = 32;
 /// Rows read at a time to fill a gap.
 const FILL_ROWS: usize = 256;
 /// A fill that failed is tried again after this, doubled each time.
@@ -58,14 +58,13 @@ pub struct Hub {
 }
 
 struct Shared {
-    seats: Vec<RwLock<HashMap<UserId, Vec<Arc<Seat>>>>>,
+    seats: Registry,
     lanes: Vec<Mutex<HashMap<ConversationId, Lane>>>,
     holds: Holds,
     appender: Appender,
     announcer: Announcer,
     log: Arc<dyn LogStore>,
     views: Arc<dyn ConversationViews>,
-    sockets_per_user: usize,
     tasks: Tasks,
 }
 
@@ -79,10 +78,10 @@ impl Hub {
         sockets_per_user: usize,
         tasks: Tasks,
     ) -> Self {
-        let seats = (0..SHARDS).map(|_| RwLock::default()).collect();
-        let lanes = (0..SHARDS).map(|_| Mutex::default()).collect();
+        let seats = Registry::new(sockets_per_user);
+        let lanes = (0..super::registry::SHARDS).map(|_| Mutex::default()).collect();
         let holds = Holds::default();
-        Self { shared: Arc::new(Shared { seats, lanes, holds, appender, announcer, log, views, sockets_per_user, tasks }) }
+        Self { shared: Arc::new(Shared { seats, lanes, holds, appender, announcer, log, views, tasks }) }
     }
 
     /// Delivers what the bus brings, until it ends or the node stops; `note` sees each envelope first.
@@ -109,63 +108,14 @@ impl Hub {
         }
     }
 
-    /// Seats a socket, held. One too many of a user closes the oldest. True when the user had none.
-    pub(super) fn seat(&self, socket: Arc<Socket>) -> (Arc<Seat>, bool) {
-        let user = socket.user_id;
-        let seat = Seat::held(socket);
-        let mut users = self.shared.seats[shard(user.0)].write();
-        let seats = users.entry(user).or_default();
-        let is_first = seats.is_empty();
-        if seats.len() >= self.shared.sockets_per_user {
-            seats.remove(0).socket.close(CloseReason::Replaced);
-        }
-        seats.push(Arc::clone(&seat));
-        drop(users);
-        metrics::gauge!("urge_sockets", "door" => seat.socket.door.name()).increment(1.0);
-        (seat, is_first)
+    /// The sockets here.
+    pub(super) fn seats(&self) -> &Registry {
+        &self.shared.seats
     }
 
-    /// A socket has gone. True when it was the user's last.
-    pub(super) fn unseat(&self, socket: &Socket) -> bool {
-        metrics::gauge!("urge_sockets", "door" => socket.door.name()).decrement(1.0);
-        let mut users = self.shared.seats[shard(socket.user_id.0)].write();
-        let Some(seats) = users.get_mut(&socket.user_id) else { return false };
-        seats.retain(|seat| seat.socket.id != socket.id);
-        let is_last = seats.is_empty();
-        if is_last {
-            users.remove(&socket.user_id);
-        }
-        is_last
-    }
-
-    /// The seat of a socket.
-    pub(super) fn seat_of(&self, socket: &Socket) -> Option<Arc<Seat>> {
-        let users = self.shared.seats[shard(socket.user_id.0)].read();
-        users.get(&socket.user_id)?.iter().find(|seat| seat.socket.id == socket.id).map(Arc::clone)
-    }
-
-    /// Whether the user has a socket here.
-    pub fn has(&self, user: UserId) -> bool {
-        self.shared.seats[shard(user.0)].read().contains_key(&user)
-    }
-
-    /// Everybody who has a socket here.
-    pub fn users(&self) -> Vec<UserId> {
-        self.shared.seats.iter().flat_map(|shard| shard.read().keys().copied().collect::<Vec<_>>()).collect()
-    }
-
-    fn seats(&self, user: UserId) -> Vec<Arc<Seat>> {
-        self.shared.seats[shard(user.0)].read().get(&user).cloned().unwrap_or_default()
-    }
-
-    /// Sends to a user's sockets, except where it came from.
-    fn send(&self, user: UserId, place: Option<Place>, outgoing: &Arc<Outgoing>, origin: Origin) {
-        let users = self.shared.seats[shard(user.0)].read();
-        for seat in users.get(&user).into_iter().flatten() {
-            if origin.socket_id != Some(seat.socket.id) && origin.session_id != Some(seat.socket.session_id) {
-                seat.send(place, outgoing);
-            }
-        }
+    /// Sockets here.
+    pub fn sockets(&self) -> usize {
+        self.shared.seats.sockets()
     }
 
     fn arrive(&self, row: RowEvent) {
@@ -175,7 +125,7 @@ impl Hub {
             self.shared.holds.hold(message.message_id, Instant::now());
         }
         let id = row.conversation_id;
-        let begins = row.seq == 1 || !row.introduces.is_empty() || !row.audience.iter().any(|user| self.has(*user));
+        let begins = row.seq == 1 || !row.introduces.is_empty() || !row.audience.iter().any(|user| self.shared.seats.has(*user));
         let mut lanes = self.shared.lanes[shard(id.0)].lock();
         let mut step = lanes.entry(id).or_default().arrive(row, begins);
         // The usual case, an expected row that needs nothing from the store, is told under the lock: order costs nothing.
@@ -257,7 +207,7 @@ impl Hub {
     }
 
     fn knows_heads(&self, user: UserId) -> bool {
-        self.shared.seats[shard(user.0)].read().get(&user).into_iter().flatten().any(|seat| seat.knows_heads())
+        self.shared.seats.of(user).iter().any(|seat| seat.knows_heads())
     }
 
     /// Tells rows that did not come by the bus. False: the store does not have them yet.
@@ -285,17 +235,18 @@ impl Hub {
     }
 
     fn needs_views(&self, row: &RowEvent) -> bool {
-        row.introduces.iter().any(|user| self.has(*user)) || (row.refreshes && row.audience.iter().any(|user| self.has(*user)))
+        row.introduces.iter().any(|user| self.shared.seats.has(*user))
+            || (row.refreshes && row.audience.iter().any(|user| self.shared.seats.has(*user)))
     }
 
     async fn tell_with_views(&self, row: &RowEvent) {
-        for user in row.introduces.iter().copied().filter(|user| self.has(*user)) {
+        for user in row.introduces.iter().copied().filter(|user| self.shared.seats.has(*user)) {
             let place = Some((row.conversation_id, row.seq));
             self.tell_view(EventKind::ConversationCreated, user, row.conversation_id, Origin::default(), place).await;
         }
         self.tell(row);
         if row.refreshes {
-            for user in row.audience.iter().copied().filter(|user| self.has(*user)) {
+            for user in row.audience.iter().copied().filter(|user| self.shared.seats.has(*user)) {
                 self.tell_view(EventKind::ConversationUpdated, user, row.conversation_id, Origin::default(), None).await;
             }
         }
@@ -305,14 +256,14 @@ impl Hub {
     fn tell(&self, row: &RowEvent) {
         if let Some(outgoing) = outgoing_of(row) {
             for user in row.audience.iter() {
-                self.send(*user, Some((row.conversation_id, row.seq)), &outgoing, row.origin);
+                self.shared.seats.send(*user, Some((row.conversation_id, row.seq)), &outgoing, row.origin);
             }
         }
     }
 
     async fn tell_view(&self, kind: EventKind, user: UserId, id: ConversationId, origin: Origin, place: Option<Place>) {
         match self.shared.views.view_for(user, id).await {
-            Ok(Some(data)) => self.send(user, place, &Outgoing::new(Event { kind, data }, None), origin),
+            Ok(Some(data)) => self.shared.seats.send(user, place, &Outgoing::new(Event { kind, data }, None), origin),
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "a conversation could not be shown; its members see it when they sync"),
         }
@@ -337,20 +288,20 @@ impl Hub {
     fn tell_loose_now(&self, loose: &LooseEvent) {
         let outgoing = Outgoing::new(loose.event.clone(), None);
         for user in loose.audience.iter() {
-            self.send(*user, None, &outgoing, loose.origin);
+            self.shared.seats.send(*user, None, &outgoing, loose.origin);
         }
     }
 
     fn refresh(&self, user: UserId, id: ConversationId, origin: Origin) {
         let concerns = |seat: &Arc<Seat>| origin.socket_id != Some(seat.socket.id) && origin.session_id != Some(seat.socket.session_id);
-        if self.seats(user).iter().any(concerns) {
+        if self.shared.seats.of(user).iter().any(concerns) {
             let hub = self.clone();
             self.shared.tasks.spawn(async move { hub.tell_view(EventKind::ConversationUpdated, user, id, origin, None).await });
         }
     }
 
     fn revoke(&self, user: UserId, session: Option<SessionId>, except: Option<SessionId>) {
-        for seat in self.seats(user) {
+        for seat in self.shared.seats.of(user) {
             let its = seat.socket.session_id;
             if session.is_none_or(|session| session == its) && except != Some(its) {
                 seat.socket.close(CloseReason::Revoked);
@@ -409,7 +360,7 @@ impl Hub {
         let mut needed = std::collections::HashSet::new();
         let mut repaired = 0;
         let sweeps = self.shared.lanes.iter().map(|lanes| lanes.lock().len()).sum::<usize>() > SWEEP_LANES;
-        for user in self.users() {
+        for user in self.shared.seats.users() {
             let memberships = self.memberships(user).await?;
             repaired += self.ensure(user, &memberships).await?;
             if sweeps {
@@ -438,7 +389,7 @@ impl Hub {
 
     /// Tells all sockets to connect elsewhere, in `batches` with `pause` between them.
     pub async fn drain(&self, batches: usize, pause: Duration) {
-        let mut seats: Vec<_> = self.users().into_iter().flat_map(|user| self.seats(user)).collect();
+        let mut seats: Vec<_> = self.shared.seats.users().into_iter().flat_map(|user| self.shared.seats.of(user)).collect();
         let size = seats.len().div_ceil(batches.max(1)).max(1);
         while !seats.is_empty() {
             let rest = seats.split_off(size.min(seats.len()));
@@ -450,11 +401,6 @@ impl Hub {
                 tokio::time::sleep(pause).await;
             }
         }
-    }
-
-    /// Sockets here.
-    pub fn sockets(&self) -> usize {
-        self.shared.seats.iter().map(|shard| shard.read().values().map(Vec::len).sum::<usize>()).sum()
     }
 
     /// The log's rows after `after` as events for `user`: what a resume replays. At most `limit` rows.
@@ -485,8 +431,4 @@ pub(super) fn outgoing_of(row: &RowEvent) -> Option<Arc<Outgoing>> {
         sender_id: message.sender_id,
     });
     Some(Outgoing::new(event, mark))
-}
-
-fn shard(id: uuid::Uuid) -> usize {
-    id.as_bytes()[15] as usize % SHARDS
 }

@@ -15,6 +15,7 @@ pub mod socketio;
 mod hold;
 mod hub;
 mod lane;
+mod registry;
 mod resume;
 mod seat;
 mod session;

@@ -116,7 +116,7 @@ impl Gateway for Sessions {
 
     async fn open(&self, socket: &Arc<Socket>) -> Result<()> {
         let Parts { hub, auth, tasks, .. } = &self.shared.parts;
-        let (seat, is_first) = hub.seat(Arc::clone(socket));
+        let (seat, is_first) = hub.seats().seat(Arc::clone(socket));
         // A revocation between the check of the token and here found no socket to close.
         if let Err(error) = auth.recheck(socket.user_id, socket.session_id).await {
             socket.close(if error.retry_after.is_some() { CloseReason::Unavailable } else { CloseReason::Revoked });
@@ -137,7 +137,7 @@ impl Gateway for Sessions {
             drop(seat);
             let looked = stopping.run_until_cancelled(tokio::time::sleep(SECOND_LOOK)).await;
             if looked.is_some()
-                && weak.upgrade().is_some_and(|socket| hub.seat_of(&socket).is_some())
+                && weak.upgrade().is_some_and(|socket| hub.seats().seat_of(&socket).is_some())
                 && let Err(error) = hub.repair_user(user).await
             {
                 tracing::warn!(%error, socket = %id, "heads could not be read a second time");
@@ -148,7 +148,7 @@ impl Gateway for Sessions {
 
     async fn command(&self, socket: &Arc<Socket>, command: Command) -> Result<Bytes> {
         let Parts { hub, messages, .. } = &self.shared.parts;
-        let seat = hub.seat_of(socket).ok_or_else(|| Error::unavailable("this socket is closing"))?;
+        let seat = hub.seats().seat_of(socket).ok_or_else(|| Error::unavailable("this socket is closing"))?;
         if !matches!(command, Command::Resume { .. }) {
             seat.release(None);
         }
@@ -209,7 +209,7 @@ impl Gateway for Sessions {
     }
 
     fn closed(&self, socket: &Arc<Socket>) {
-        if self.shared.parts.hub.unseat(socket) {
+        if self.shared.parts.hub.seats().unseat(socket) {
             self.went(socket.user_id);
         }
     }

@@ -45,11 +45,11 @@ impl Sessions {
             let Parts { hub, online, users, clock, .. } = &sessions.shared.parts;
             let last_seen = clock.now();
             let _ = stopping.run_until_cancelled(tokio::time::sleep(GRACE)).await;
-            if hub.has(user) || !online.is_online(user) {
+            if hub.seats().has(user) || !online.is_online(user) {
                 return;
             }
             online.set(user, false);
-            if hub.has(user) {
+            if hub.seats().has(user) {
                 online.set(user, true);
                 return;
             }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 
-use super::append::{Announcement, BATCH_ROWS, Change, Posted, Proposal, Reply, Shared};
-use super::store::{Insert, OwnMark, Rewrite, Rewritten};
+use super::append::{Announcement, BATCH_ROWS, Posted, Proposal, Reply, Shared};
+use super::store::{Insert, OwnMark};
 use super::{Body, ConversationState, LARGE_ABOVE, Location, LogRow, MemberState, bucket_of};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -71,7 +71,7 @@ impl Shared {
 
     /// Takes in the rows behind the state, and does for them what their writer may not have lived to do.
     /// Returns them.
-    async fn catch_up(&self, state: &mut ConversationState) -> StoreResult<Vec<LogRow>> {
+    pub(super) async fn catch_up(&self, state: &mut ConversationState) -> StoreResult<Vec<LogRow>> {
         let mut all = Vec::new();
         loop {
             let rows = persist(|| self.whole_rows(state.id, state.head.seq, 0)).await?;
@@ -275,7 +275,7 @@ impl Shared {
     }
 
     /// Step 6 for rows that are in the log: projections, heads, announcement. All of it may be done again.
-    async fn settle(
+    pub(super) async fn settle(
         &self,
         state: &mut ConversationState,
         rows: &[LogRow],
@@ -346,70 +346,6 @@ impl Shared {
         .await?;
         Ok(rows.into_iter().zip(targets).map(|(row, target)| announcement_of(&state, row, target)).collect())
     }
-
-    /// Changes a row: conditional on its version, and told in the log, in one statement where both stand in one bucket.
-    pub async fn change(&self, change: Change, reply: Reply) {
-        let answer = self.change_row(&change).await;
-        if answer.as_ref().is_err_and(|error| error.code == crate::error::ErrorCode::Unavailable) {
-            self.forget(change.conversation_id);
-        }
-        let _ = reply.send(answer);
-    }
-
-    async fn change_row(&self, change: &Change) -> Result<Posted> {
-        let mut state = (*self.load(change.conversation_id).await?).clone();
-        let change_id = MessageId::fresh();
-        loop {
-            let stored = persist(|| self.reader.row(state.id, change.target_seq)).await?;
-            let stored = stored.ok_or_else(|| Error::not_found("there is no such message"))?;
-            let Some(content) = (change.revise)(&state, &stored)? else {
-                return Ok(Posted { row: stored, fresh: false });
-            };
-            let now = self.clock.now().max(state.last_at);
-            let notice = notice_row(&state, change, change_id, now);
-            let deleted = matches!(change.notice, Body::Deleted);
-            let target = LogRow {
-                body: Body::Message(content),
-                updated_at: now,
-                deleted_at: if deleted { Some(now) } else { stored.deleted_at },
-                version: stored.version + 1,
-                change_seq: notice.seq,
-                change_id,
-                ..stored
-            };
-            let together = bucket_of(target.seq) == bucket_of(notice.seq);
-            let rewrite = Rewrite { target: target.clone(), notice: together.then(|| notice.clone()) };
-            match persist(|| self.store.rewrite_row(&rewrite)).await? {
-                Rewritten::Applied => {}
-                // Ours after all: the first try was applied, and its answer was lost.
-                Rewritten::Refused { target: Some(found), .. } if found.change_id == change_id => {}
-                Rewritten::Refused { .. } => {
-                    metrics::counter!("urge_log_append_conflicts_total").increment(1);
-                    self.catch_up(&mut state).await?;
-                    continue;
-                }
-            }
-            let notice = if together { notice } else { self.insert_notice(&mut state, change, notice).await? };
-            let target = LogRow { change_seq: notice.seq, ..target };
-            self.settle(&mut state, std::slice::from_ref(&notice), Some(&target), &[(change.origin, false)]).await?;
-            self.remember(Arc::new(state));
-            return Ok(Posted { row: target, fresh: true });
-        }
-    }
-
-    /// The notice of a change in an older bucket: the target is changed already, and the notice takes the next free place.
-    async fn insert_notice(&self, state: &mut ConversationState, change: &Change, mut notice: LogRow) -> Result<LogRow> {
-        loop {
-            match persist(|| self.store.insert_rows(std::slice::from_ref(&notice))).await? {
-                Insert::Applied => return Ok(notice),
-                Insert::Exists(row) if row.message_id == notice.message_id => return Ok(notice),
-                Insert::Exists(_) => {
-                    self.catch_up(state).await?;
-                    notice = notice_row(state, change, notice.message_id, notice.created_at.max(state.last_at));
-                }
-            }
-        }
-    }
 }
 
 /// What is told of a row that was told before, or should have been.
@@ -420,28 +356,8 @@ fn announcement_of(state: &ConversationState, row: LogRow, target: Option<LogRow
     Announcement { audience, introduces, target, origin: Origin::default(), posted: false, row }
 }
 
-fn notice_row(state: &ConversationState, change: &Change, id: MessageId, now: Timestamp) -> LogRow {
-    let seq = state.head.seq + 1;
-    LogRow {
-        conversation_id: state.id,
-        seq,
-        message_id: id,
-        sender_id: change.sender_id,
-        n: state.head.n,
-        total: state.head.total,
-        target_seq: Some(change.target_seq),
-        body: change.notice.clone(),
-        created_at: now,
-        updated_at: now,
-        deleted_at: None,
-        version: 0,
-        change_seq: seq,
-        change_id: id,
-    }
-}
-
 /// Repeats the same statement until it answers; the deadline of the append ends it. Every statement here may be repeated.
-async fn persist<T, F>(mut statement: impl FnMut() -> F) -> StoreResult<T>
+pub(super) async fn persist<T, F>(mut statement: impl FnMut() -> F) -> StoreResult<T>
 where
     F: Future<Output = StoreResult<T>>,
 {
