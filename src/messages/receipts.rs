@@ -172,7 +172,10 @@ impl Receipts {
         self.marks.insert((user, id), new);
         let from = if new.read > old.read { old.read.min(old.delivered) } else { old.delivered };
         let turns = match known {
-            Some(turns) if !read => turns.into_iter().filter(|turn| turn.seq > from && turn.sender_id != user).collect(),
+            // Only if nothing can lie between the last mark and them: what came while nobody was connected turns too.
+            Some(turns) if !read && turns.iter().map(|turn| turn.seq).min().is_some_and(|first| first <= from + 1) => {
+                turns.into_iter().filter(|turn| turn.seq > from && turn.sender_id != user).collect()
+            }
             _ => self.turns(user, id, from, upto).await?,
         };
         let others = if peer.is_some() { Vec::new() } else { self.log.members(id, None, LARGE_ABOVE * 4).await? };
