@@ -3,4 +3,6 @@
 mod auth;
 mod conversations;
 mod messages;
+mod settings;
 mod sync;
+mod users;
