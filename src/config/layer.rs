@@ -38,8 +38,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A setting's value and who set it.
-#[derive(Clone, Debug)]
+/// A setting's value and who set it. Not `Debug`, since it may be a secret.
+#[derive(Clone)]
 pub struct Resolved {
     /// Which.
     pub setting: &'static Setting,
@@ -49,8 +49,8 @@ pub struct Resolved {
     pub origin: Origin,
 }
 
-/// What there is to read settings from.
-#[derive(Clone, Debug, Default)]
+/// What there is to read settings from. Not `Debug`, since there are secrets among it.
+#[derive(Clone, Default)]
 pub struct Sources {
     /// The file of `--config`; it must exist. Without it, `urge.toml` in `directory`, which need not.
     pub file: Option<PathBuf>,
@@ -71,7 +71,7 @@ impl Sources {
 }
 
 /// All settings, resolved, with remarks about what was found on the way.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Layers {
     /// One for each setting, in the table's order.
     pub values: Vec<Resolved>,

@@ -2,6 +2,7 @@
 //! 5xx are logged here, once, inside the request's span (which carries its id); 4xx are the caller's affair.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
@@ -146,7 +147,9 @@ impl IntoResponse for ApiError {
         }
         let mut response = Json(Failure::from(&error)).into_response();
         response.set_status(status);
-        if let Some(wait) = error.retry_after {
+        // Who is told to come back later is always told when.
+        let says_when = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        if let Some(wait) = error.retry_after.or(says_when.then_some(Duration::from_secs(1))) {
             // Rounded up: who comes back at the second that was named must find room.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
@@ -233,8 +236,6 @@ fn retry_after() -> MetaHeader {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-
-    use std::time::Duration;
 
     use serde_json::{Value, json};
 
