@@ -21,7 +21,7 @@ fn wrong_settings_are_refused_all_at_once_with_examples() {
     assert!(!output.status.success());
     let words = text(&output.stderr);
     assert!(words.contains("listen = \"8080\" (environment: URGE_LISTEN) is not an IP address with a port"), "{words}");
-    assert!(words.contains("for example: URGE_LISTEN=127.0.0.1:8080"), "{words}");
+    assert!(words.contains("for example: URGE_LISTEN=0.0.0.0:8080"), "{words}");
     assert!(words.contains("this build has only sqlite"), "{words}");
     assert!(!folder.path().join("data").exists(), "nothing was begun");
 }
@@ -77,9 +77,8 @@ fn openapi_prints_the_document() {
 #[tokio::test(flavor = "multi_thread")]
 async fn health_asks_a_running_node() {
     let server = TestServer::start().await;
-    let folder = server.folder.path().to_owned();
-    let listen = server.address.to_string();
-    let ask = move || urge(&folder, &["health", "--listen", &listen], &[]).status.success();
+    let (folder, listen) = (server.folder.clone(), server.address.to_string());
+    let ask = move || urge(folder.path(), &["health", "--listen", &listen], &[]).status.success();
     assert!(tokio::task::spawn_blocking(ask.clone()).await.unwrap());
     server.stop().await;
     assert!(!tokio::task::spawn_blocking(ask).await.unwrap());

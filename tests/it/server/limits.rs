@@ -21,7 +21,8 @@ async fn a_flood_from_one_address_is_429_with_retry_after() {
     for probe in ["/health", "/ready", "/metrics"] {
         assert_eq!(server.get(probe).await.status(), 200, "{probe} is never limited");
     }
-    failure(server.get("/api/auth/me").await, 404, "not_found").await;
+    // The app's first question is answered too: 401 for a stranger, never 429.
+    failure(server.get("/api/auth/me").await, 401, "unauthenticated").await;
     server.stop().await;
 }
 
