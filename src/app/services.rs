@@ -152,6 +152,7 @@ fn door_settings(config: &Config) -> gateway::Settings {
         rate_limit: config.rate_limit,
         ping_interval: config.sockets.ping_interval,
         ping_timeout: config.sockets.ping_timeout,
+        max_waiting: config.sockets.outbox,
         ..gateway::Settings::default()
     }
 }

@@ -150,16 +150,30 @@ impl Example for ResetPassword {
 
 /// A wish for fresh tokens.
 #[derive(Clone, Default, Deserialize, Object)]
+#[oai(example)]
 pub struct Refresh {
     /// Any refresh token of the session that is not behind one used before.
     pub refresh_token: String,
 }
 
+impl Example for Refresh {
+    fn example() -> Self {
+        Self { refresh_token: "AZdaPHfSfwCOET9bLJ1OEA".into() }
+    }
+}
+
 /// The end of a login.
 #[derive(Clone, Default, Deserialize, Object)]
+#[oai(example)]
 pub struct LogOut {
     /// The refresh token; when it is of another login of the same person, that one ends too.
     pub refresh_token: Option<String>,
+}
+
+impl Example for LogOut {
+    fn example() -> Self {
+        Self { refresh_token: Some("AZdaPHfSfwCOET9bLJ1OEA".into()) }
+    }
 }
 
 /// The tokens of a session.

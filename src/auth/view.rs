@@ -58,6 +58,7 @@ impl Example for LoginAnswer {
 
 /// Fresh tokens.
 #[derive(Serialize, Deserialize, Object)]
+#[oai(example)]
 pub struct RefreshAnswer {
     /// To be sent as `Authorization: Bearer`.
     pub access_token: String,
@@ -83,10 +84,17 @@ impl From<Login> for RefreshAnswer {
     }
 }
 
+impl Example for RefreshAnswer {
+    fn example() -> Self {
+        let LoginAnswer { user, access_token, refresh_token, token_type, expires_in, .. } = LoginAnswer::example();
+        Self { access_token, refresh_token, token_type, expires_in, user }
+    }
+}
+
 /// A right code: the tokens of the number's account, or the token to register one with.
 #[derive(Serialize, Deserialize, Object)]
 #[serde(default)]
-#[oai(skip_serializing_if_is_none)]
+#[oai(example, skip_serializing_if_is_none)]
 pub struct VerifyAnswer {
     /// Always true.
     pub success: bool,
@@ -113,6 +121,21 @@ pub struct VerifyAnswer {
     /// How long the access token lives, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<u64>,
+}
+
+impl Example for VerifyAnswer {
+    fn example() -> Self {
+        let LoginAnswer { user, token, access_token, refresh_token, token_type, expires_in } = LoginAnswer::example();
+        Self {
+            user: Some(user),
+            token: Some(token),
+            access_token: Some(access_token),
+            refresh_token: Some(refresh_token),
+            token_type: Some(token_type),
+            expires_in: Some(expires_in),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for VerifyAnswer {
@@ -150,6 +173,7 @@ impl From<Verified> for VerifyAnswer {
 
 /// The changed profile, whole and field by field.
 #[derive(Serialize, Deserialize, Object)]
+#[oai(example)]
 pub struct ProfileAnswer {
     /// Always true.
     pub success: bool,
@@ -161,11 +185,32 @@ pub struct ProfileAnswer {
     pub user: User,
 }
 
+impl Example for ProfileAnswer {
+    fn example() -> Self {
+        Self { success: true, data: User::example(), user: User::example() }
+    }
+}
+
 /// The sessions of a person.
 #[derive(Serialize, Deserialize, Object)]
+#[oai(example)]
 pub struct SessionList {
     /// The last used first.
     pub sessions: Vec<SessionView>,
+}
+
+impl Example for SessionList {
+    fn example() -> Self {
+        let session = SessionView {
+            id: SessionId(uuid::Uuid::from_u128(0x0197_5a3c_77d2_7f00_8e11_3f5b_2c9d_4e11)),
+            device: "okhttp/4.12.0".into(),
+            address: "192.0.2.1".into(),
+            created_at: Timestamp(1_767_225_600_000),
+            last_used_at: Timestamp(1_769_860_800_000),
+            current: true,
+        };
+        Self { sessions: vec![session] }
+    }
 }
 
 /// One session.
@@ -201,11 +246,18 @@ impl SessionView {
 
 /// A ticket that opens one socket.
 #[derive(Serialize, Deserialize, Object)]
+#[oai(example)]
 pub struct SocketTicket {
     /// For `/ws?ticket=`.
     pub ticket: String,
     /// How long it is good, in seconds.
     pub expires_in: u64,
+}
+
+impl Example for SocketTicket {
+    fn example() -> Self {
+        Self::new("pM2yV0Yt3rXf8mWbq7Jc1A".into())
+    }
 }
 
 impl SocketTicket {

@@ -119,7 +119,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("server.requests_per_minute", "1200", "300", "Requests an address may make a minute."),
     setting("server.request_burst", "200", "100", "Requests an address may make at once."),
     setting("sockets.per_user", "10", "5", "Sockets of one user; the oldest is closed for a further one."),
-    setting("sockets.outbox", "256", "1024", "Events that may wait for a slow socket before it is closed."),
+    setting("sockets.outbox", "1024", "256", "Events that may wait for a slow socket before it is closed."),
     setting("sockets.ping_interval", "25s", "20s", "How often a socket is asked whether it is there."),
     setting("sockets.ping_timeout", "20s", "10s", "How long its answer may take."),
     setting("store_sqlite.readers", "2", "4", "Reader threads of the embedded store."),

@@ -41,9 +41,16 @@ pub struct SyncApi {
 /// Whether a conversation shall be a favourite.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Object)]
 #[serde(default)]
+#[oai(example)]
 pub struct Favor {
     /// What it shall be; turned over when absent.
     pub is_favorite: Option<bool>,
+}
+
+impl Example for Favor {
+    fn example() -> Self {
+        Self { is_favorite: Some(true) }
+    }
 }
 
 /// Whether a conversation is a favourite now.

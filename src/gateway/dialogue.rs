@@ -30,7 +30,7 @@ pub struct Dialogue {
 impl Dialogue {
     /// Starts to let the login in. `greeting` goes out first, then `authenticated`.
     pub fn start(doors: Arc<Doors>, login: Login, door: Door, greeting: impl FnOnce(&Socket) -> Option<String>) -> Self {
-        let socket = Socket::new(login, door);
+        let socket = Socket::new(login, door, doors.settings.max_waiting);
         if let Some(greeting) = greeting(&socket) {
             socket.reply(greeting);
         }

@@ -9,6 +9,7 @@ use poem::http::{StatusCode, header};
 use poem::{Request, Response, Route};
 use tokio_util::task::TaskTracker;
 
+use super::socket::MAX_WAITING;
 use super::socketio::{self, Sessions};
 use super::{Gateway, Visitor, command, websocket};
 use crate::error::{Error, ErrorCode};
@@ -29,6 +30,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long a probed websocket may take to become the transport.
     pub upgrade_timeout: Duration,
+    /// Frames that may wait for one socket; one that does not keep up is closed.
+    pub max_waiting: usize,
     /// The largest frame, in bytes.
     pub max_frame_bytes: usize,
     /// What may come before authentication, in bytes.
@@ -46,6 +49,7 @@ impl Default for Settings {
             authentication_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
             upgrade_timeout: Duration::from_secs(10),
+            max_waiting: MAX_WAITING,
             max_frame_bytes: 1 << 20,
             max_stranger_bytes: 16 << 10,
             max_strangers: 10_000,

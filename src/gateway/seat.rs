@@ -162,7 +162,7 @@ mod tests {
     use crate::id::{SessionId, UserId};
 
     fn seat() -> Arc<Seat> {
-        Seat::held(Socket::new(Login { user_id: UserId::fresh(), session_id: SessionId::fresh() }, Door::WebSocket))
+        Seat::held(Socket::new(Login { user_id: UserId::fresh(), session_id: SessionId::fresh() }, Door::WebSocket, 1_024))
     }
 
     fn row(seq: Seq) -> Arc<Outgoing> {

@@ -16,7 +16,7 @@ use super::Login;
 use super::socketio::dialect::Dialect;
 use crate::id::{ConversationId, SessionId, SocketId, UserId};
 
-/// Frames that may wait for one socket.
+/// Frames that may wait for one socket, unless the settings say otherwise.
 pub const MAX_WAITING: usize = 1024;
 /// Bytes that may wait for one socket.
 pub const MAX_WAITING_BYTES: usize = 4 << 20;
@@ -64,8 +64,9 @@ impl Frame {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Outbox {
+    max_waiting: usize,
     frames: VecDeque<Frame>,
     bytes: usize,
     closing: Option<CloseReason>,
@@ -74,12 +75,16 @@ struct Outbox {
 }
 
 impl Outbox {
+    fn new(max_waiting: usize) -> Self {
+        Self { max_waiting, frames: VecDeque::new(), bytes: 0, closing: None, opened: Vec::new(), dialect: Dialect::default() }
+    }
+
     fn has_room(&self, weight: usize) -> bool {
-        self.frames.len() < MAX_WAITING && self.bytes + weight <= MAX_WAITING_BYTES
+        self.frames.len() < self.max_waiting && self.bytes + weight <= MAX_WAITING_BYTES
     }
 
     fn is_crowded(&self) -> bool {
-        self.frames.len() >= MAX_WAITING / 2 || self.bytes >= MAX_WAITING_BYTES / 2
+        self.frames.len() >= self.max_waiting / 2 || self.bytes >= MAX_WAITING_BYTES / 2
     }
 
     fn push(&mut self, frame: Frame) {
@@ -145,10 +150,10 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// A socket with an empty outbox.
-    pub fn new(login: Login, door: Door) -> Arc<Self> {
+    /// A socket with an empty outbox that holds up to `max_waiting` frames.
+    pub fn new(login: Login, door: Door, max_waiting: usize) -> Arc<Self> {
         let Login { user_id, session_id } = login;
-        let (outbox, filled, emptied) = (Mutex::default(), Notify::new(), Notify::new());
+        let (outbox, filled, emptied) = (Mutex::new(Outbox::new(max_waiting)), Notify::new(), Notify::new());
         Arc::new(Self { id: SocketId::fresh(), user_id, session_id, door, outbox, filled, emptied })
     }
 
@@ -315,7 +320,7 @@ mod tests {
     use crate::id::MessageId;
 
     fn socket() -> Arc<Socket> {
-        Socket::new(Login { user_id: UserId::fresh(), session_id: SessionId::fresh() }, Door::WebSocket)
+        Socket::new(Login { user_id: UserId::fresh(), session_id: SessionId::fresh() }, Door::WebSocket, MAX_WAITING)
     }
 
     fn event(kind: EventKind, size: usize) -> Arc<Outgoing> {

@@ -33,6 +33,7 @@ pub struct HistoryQuery {
 
 /// A page of messages, oldest first.
 #[derive(Clone, Debug, Serialize, Deserialize, Object)]
+#[oai(example)]
 pub struct History {
     /// The messages.
     pub messages: Vec<Message>,
@@ -44,6 +45,12 @@ pub struct History {
     pub has_more: bool,
     /// Goes on in the direction of reading.
     pub next_cursor: Option<String>,
+}
+
+impl poem_openapi::types::Example for History {
+    fn example() -> Self {
+        Self { messages: vec![Message::example()], total: 1, limit: 50, has_more: false, next_cursor: None }
+    }
 }
 
 /// Where a walk is and where it goes.

@@ -10,6 +10,7 @@ pub use client::{ClientAddress, RequestId};
 pub use failure::{ApiError, Failure};
 pub use json::{BODY_LIMIT_BYTES, Json, JsonWithNulls, read_object};
 use poem_openapi::Object;
+use poem_openapi::types::Example;
 use serde::{Deserialize, Serialize};
 
 /// What handlers return.
@@ -17,11 +18,18 @@ pub type ApiResult<T> = Result<Json<T>, ApiError>;
 
 /// Success without data.
 #[derive(Clone, Debug, Serialize, Deserialize, Object)]
+#[oai(example)]
 pub struct Success {
     /// Always true.
     pub success: bool,
     /// A sentence for the person in front of the app.
     pub message: String,
+}
+
+impl Example for Success {
+    fn example() -> Self {
+        Self::new("done")
+    }
 }
 
 impl Success {

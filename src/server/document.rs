@@ -43,6 +43,9 @@ pub fn tidy(spec: &str) -> String {
                 "405" => false,
                 "413" | "415" => reads_body,
                 "401" => !is_public,
+                // The pages of the node itself ask nothing that could be refused or missing.
+                "400" | "403" | "404" => !matches!(path.as_str(), "/" | "/health" | "/ready"),
+                "429" => !matches!(path.as_str(), "/health" | "/ready"),
                 "501" => path.starts_with("/account"),
                 _ => true,
             });

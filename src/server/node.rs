@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use poem_openapi::types::Example;
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What this is.
 #[derive(Serialize, Deserialize, Object)]
+#[oai(example)]
 pub struct Index {
     /// `urge`
     pub name: String,
@@ -24,6 +26,22 @@ pub struct Index {
     pub version: String,
     /// Where to go from here.
     pub links: Links,
+}
+
+impl Example for Index {
+    /// There is only one.
+    fn example() -> Self {
+        let links = Links {
+            api: "/api".to_owned(),
+            docs: "/docs".to_owned(),
+            redoc: "/redoc".to_owned(),
+            openapi: "/openapi.json".to_owned(),
+            health: "/health".to_owned(),
+            ready: "/ready".to_owned(),
+            metrics: "/metrics".to_owned(),
+        };
+        Self { name: "urge".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned(), links }
+    }
 }
 
 /// The paths that a newcomer wants.
@@ -47,13 +65,21 @@ pub struct Links {
 
 /// The answer of a node that runs.
 #[derive(Serialize, Deserialize, Object)]
+#[oai(example)]
 pub struct Health {
     /// `ok`
     pub status: String,
 }
 
+impl Example for Health {
+    fn example() -> Self {
+        Self { status: "ok".to_owned() }
+    }
+}
+
 /// The answer of a node that can be sent traffic.
 #[derive(Serialize, Deserialize, Object)]
+#[oai(example)]
 pub struct Readiness {
     /// `ready`
     pub status: String,
@@ -61,6 +87,19 @@ pub struct Readiness {
     pub store: String,
     /// `up` or `down`; while it is down, delivery is slower and nothing is lost.
     pub bus: String,
+}
+
+impl Readiness {
+    fn new(bus_is_up: bool) -> Self {
+        let bus = if bus_is_up { "up" } else { "down" };
+        Self { status: "ready".to_owned(), store: "up".to_owned(), bus: bus.to_owned() }
+    }
+}
+
+impl Example for Readiness {
+    fn example() -> Self {
+        Self::new(true)
+    }
 }
 
 /// The calls about the node itself.
@@ -77,18 +116,11 @@ pub struct NodeApi {
 #[allow(clippy::unused_async, reason = "handlers are async, also those that wait for nothing")]
 impl NodeApi {
     /// What this is, and where to go from here
+    ///
+    /// The name and version of the server, and the paths that a newcomer wants.
     #[oai(path = "/", method = "get", operation_id = "get_index")]
     async fn get_index(&self) -> ApiResult<Index> {
-        let links = Links {
-            api: "/api".to_owned(),
-            docs: "/docs".to_owned(),
-            redoc: "/redoc".to_owned(),
-            openapi: "/openapi.json".to_owned(),
-            health: "/health".to_owned(),
-            ready: "/ready".to_owned(),
-            metrics: "/metrics".to_owned(),
-        };
-        Ok(Json(Index { name: "urge".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned(), links }))
+        Ok(Json(Index::example()))
     }
 
     /// Whether the node runs
@@ -96,7 +128,7 @@ impl NodeApi {
     /// For whoever restarts it: it asks nothing of the store or the bus.
     #[oai(path = "/health", method = "get", operation_id = "get_health")]
     async fn get_health(&self) -> ApiResult<Health> {
-        Ok(Json(Health { status: "ok".to_owned() }))
+        Ok(Json(Health::example()))
     }
 
     /// Whether the node can be sent traffic
@@ -112,7 +144,6 @@ impl NodeApi {
             Ok(Err(error)) => return Err(Error::unavailable("the store is down").with_source(error).into()),
             Err(_) => return Err(Error::unavailable("the store is down").with_source("it did not answer in time").into()),
         }
-        let bus = if self.bus.is_up() { "up" } else { "down" };
-        Ok(Json(Readiness { status: "ready".to_owned(), store: "up".to_owned(), bus: bus.to_owned() }))
+        Ok(Json(Readiness::new(self.bus.is_up())))
     }
 }

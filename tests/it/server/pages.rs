@@ -1,5 +1,7 @@
 //! The pages that belong to no feature.
 
+use serde_json::Value;
+
 use crate::support::{TestServer, json};
 
 #[tokio::test]
@@ -67,4 +69,52 @@ fn the_committed_document_is_that_of_the_code() {
     let committed = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json")).unwrap();
     let current = urge::server::document::<urge::app::Apis>();
     assert!(committed == current, "docs/openapi.json is out of date: urge openapi > docs/openapi.json");
+}
+
+/// The schema that a content's `$ref` names, or the one that stands there.
+fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    let name = schema["$ref"].as_str().and_then(|reference| reference.rsplit('/').next());
+    name.map_or(schema, |name| &document["components"]["schemas"][name])
+}
+
+#[test]
+fn every_operation_is_explained_with_examples_and_errors() {
+    let document: Value = serde_json::from_str(&urge::server::document::<urge::app::Apis>()).unwrap();
+    let mut lacks = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let mut need = |is_there: bool, what: &str| {
+                if !is_there {
+                    lacks.push(format!("{method} {path}: {what}"));
+                }
+            };
+            let words = |name: &str| operation[name].as_str().is_some_and(|words| !words.trim().is_empty());
+            need(words("summary"), "a summary");
+            need(words("description"), "a description");
+            need(words("operationId"), "an operation id");
+            let has_example = |content: &Value| {
+                let schema = resolved(&document, &content["application/json"]["schema"]);
+                // A bare list shows what is in it.
+                let schema = if schema["type"] == "array" { resolved(&document, &schema["items"]) } else { schema };
+                !schema["example"].is_null()
+            };
+            if let Some(body) = operation.get("requestBody") {
+                need(has_example(&body["content"]), "an example of its body");
+            }
+            let responses = operation["responses"].as_object().unwrap();
+            for (status, response) in responses {
+                need(has_example(&response["content"]), &format!("an example of its {status}"));
+                let waits = matches!(status.as_str(), "429" | "503");
+                need(
+                    !waits || response["headers"]["RETRY-AFTER"].is_object() || response["headers"]["Retry-After"].is_object(),
+                    "when to come back",
+                );
+            }
+            for status in ["422", "500", "503"] {
+                need(responses.contains_key(status), status);
+            }
+            need(operation.get("security").is_none() || responses.contains_key("401"), "401");
+        }
+    }
+    assert!(lacks.is_empty(), "{lacks:#?}");
 }
