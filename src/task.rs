@@ -2,7 +2,9 @@
 //! Nothing is spawned behind the node's back: what must not end with its request goes through [`Tasks`].
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -44,6 +46,16 @@ impl Tasks {
         });
     }
 
+    /// Does `work` here; should whoever waits for it go away first, it is finished in the background.
+    /// Must be dropped inside the runtime.
+    pub fn carry_out<F>(&self, work: F) -> CarriedOut<F>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        CarriedOut { work: Some(Box::pin(work)), tracker: self.tracker.clone() }
+    }
+
     /// For services that spawn by themselves: shutdown waits for what they track.
     pub fn tracker(&self) -> TaskTracker {
         self.tracker.clone()
@@ -69,6 +81,46 @@ impl Tasks {
         self.stop();
         self.tracker.close();
         tokio::time::timeout(limit, self.tracker.wait()).await.is_ok()
+    }
+}
+
+/// Work that its waiter cannot cancel by going away: see [`Tasks::carry_out`].
+pub struct CarriedOut<F>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    work: Option<Pin<Box<F>>>,
+    tracker: TaskTracker,
+}
+
+impl<F> Future for CarriedOut<F>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let Some(work) = self.work.as_mut() else { return Poll::Pending };
+        let output = std::task::ready!(work.as_mut().poll(cx));
+        self.work = None;
+        Poll::Ready(output)
+    }
+}
+
+impl<F> Drop for CarriedOut<F>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn drop(&mut self) {
+        // While a panic unwinds or the runtime is being taken down there is nobody left to finish it.
+        if let Some(work) = self.work.take().filter(|_| !std::thread::panicking())
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            self.tracker.spawn(work.in_current_span());
+        }
     }
 }
 
@@ -118,6 +170,29 @@ mod tests {
         let tasks = Tasks::default();
         let _stuck = tasks.spawn(std::future::pending::<()>());
         assert!(!tasks.finish(Duration::from_millis(10)).await);
+    }
+
+    #[tokio::test]
+    async fn work_goes_on_without_its_waiter() {
+        let tasks = Tasks::default();
+        let (begun, goes_on) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+        let (done, finished) = tokio::sync::oneshot::channel();
+        let work = {
+            let (begun, goes_on) = (begun.clone(), goes_on.clone());
+            async move {
+                begun.notify_one();
+                goes_on.notified().await;
+                done.send(7).unwrap();
+            }
+        };
+        let waiter = tokio::spawn(tasks.carry_out(work));
+        begun.notified().await;
+        waiter.abort();
+        assert!(waiter.await.unwrap_err().is_cancelled());
+        goes_on.notify_one();
+        assert_eq!(finished.await.unwrap(), 7);
+        assert!(tasks.finish(Duration::from_secs(5)).await);
+        assert_eq!(tasks.carry_out(async { 8 }).await, 8);
     }
 
     #[test]

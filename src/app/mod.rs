@@ -104,7 +104,8 @@ impl App {
         let limiter: Limiter<IpAddr> =
             Limiter::new(*rate_limit, server.requests_per_minute as u32, Duration::from_mins(1), server.request_burst as u32);
         Front {
-            inner: routes.map_to_response().boxed(),
+            inner: Arc::new(routes.map_to_response().boxed()),
+            tasks: self.tasks.clone(),
             methods: Methods::of::<Apis>(),
             cors: Cors::new(self.config.cors_origins.clone()),
             proxies: Proxies::new(self.config.trusted_proxies.clone()),

@@ -36,6 +36,7 @@ impl Conversations {
     /// # Errors
     /// `Invalid`: a bad cursor.
     pub async fn list(&self, caller: UserId, archived: bool, page: &Page) -> Result<Listed> {
+        let _place = self.lists.enter()?;
         let kind = if archived { ARCHIVED_CURSOR } else { CURSOR };
         let after: Option<(i64, ConversationId)> = page.after(kind)?;
         let mut memberships = self.parts.log.memberships(caller).await?;

@@ -18,10 +18,13 @@ use crate::id::{ConversationId, Seq, UserId};
 use crate::log::{Appender, ConversationState, LogReader, LogRow, LogStore, Membership};
 use crate::messages::{Message, MessageStore, Messages};
 use crate::settings::Settings;
+use crate::task::Gate;
 use crate::users::Users;
 
 /// Rows that are looked through for a last message that its owner has not removed from his view.
 const LOOK_BACK_ROWS: usize = 1_024;
+/// Lists and syncs that may be under way on a node: as many as the readers work off within a request's deadline.
+const LISTS: usize = 512;
 /// Rows read at a time on the way back.
 const STEP_ROWS: usize = 64;
 
@@ -53,13 +56,14 @@ pub struct Conversations {
     pub(super) parts: Parts,
     pub(super) reader: LogReader,
     pub(super) heads: Heads,
+    pub(super) lists: Gate,
 }
 
 impl Conversations {
     /// The service on these parts.
     pub fn new(parts: Parts) -> Self {
         let (reader, heads) = (LogReader::new(Arc::clone(&parts.log)), Heads::new(Arc::clone(&parts.log)));
-        Self { parts, reader, heads }
+        Self { parts, reader, heads, lists: Gate::new("list", LISTS) }
     }
 
     /// A conversation as this member sees it now: the answer of GET and the data of `conversation:created/updated`.

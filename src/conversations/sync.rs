@@ -130,6 +130,7 @@ impl Conversations {
     /// # Errors
     /// `Invalid`: too many known conversations, a bad cursor.
     pub async fn sync(&self, caller: UserId, command: Sync) -> Result<Synced> {
+        let _place = self.lists.enter()?;
         let Sync { known, limit, cursor } = command;
         if known.len() > MAX_KNOWN {
             return Err(Error::invalid("known", format!("known can name {MAX_KNOWN} conversations")));

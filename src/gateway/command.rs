@@ -152,6 +152,11 @@ impl Command {
             Self::Resume { .. } => "resume",
         }
     }
+
+    /// Whether it changes something that outlives the socket.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Send(_) | Self::Delivered { .. } | Self::Read { .. })
+    }
 }
 
 fn text_or_empty(text: &str) -> &str {

@@ -25,6 +25,7 @@ pub struct Dialogue {
     pub socket: Arc<Socket>,
     throttle: Throttle,
     running: Option<Pin<Box<dyn Future<Output = Step> + Send>>>,
+    is_lasting: bool,
 }
 
 impl Dialogue {
@@ -41,7 +42,7 @@ impl Dialogue {
             async move { Step::Opened(gateway.open(&socket).await) }
         };
         let throttle = Throttle::new(doors.settings.rate_limit, Instant::now());
-        Self { doors, socket, throttle, running: Some(Box::pin(opening)) }
+        Self { doors, socket, throttle, running: Some(Box::pin(opening)), is_lasting: false }
     }
 
     /// Whether something is being carried out: the next command must wait.
@@ -82,6 +83,7 @@ impl Dialogue {
             Ok(command) => {
                 let (gateway, socket, ack) = (self.doors.gateway.clone(), self.socket.clone(), ack.map(Into::into));
                 metrics::counter!("urge_socket_commands", "event" => command.name()).increment(1);
+                self.is_lasting = command.is_lasting();
                 self.running = Some(Box::pin(async move { Step::Answered(ack, gateway.command(&socket, command).await) }));
             }
             Err(error) => self.refuse(&error, ack),
@@ -112,6 +114,12 @@ impl Dialogue {
 
 impl Drop for Dialogue {
     fn drop(&mut self) {
+        // Who goes away in the middle of a change has not taken it back.
+        if let Some(running) = self.running.take().filter(|_| self.is_lasting)
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            self.doors.tasks.spawn(running);
+        }
         metrics::gauge!("urge_sockets", "door" => self.socket.door.name()).decrement(1.0);
         let reason = self.socket.closing().map_or("client", CloseReason::name);
         metrics::counter!("urge_sockets_closed", "door" => self.socket.door.name(), "reason" => reason).increment(1);

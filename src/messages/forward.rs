@@ -67,6 +67,7 @@ impl Messages {
     /// write to; `NotFound`: no such conversation; `BadRequest`: a deleted message, or one of the system.
     /// In all these cases nothing is forwarded.
     pub async fn forward(&self, caller: UserId, command: ForwardMessages, sent: Sent) -> Result<Forwarded> {
+        let _place = self.sends.enter()?;
         let messages = some_of(command.message_ids, MAX_FORWARDED, "message_ids")?;
         let targets: Vec<_> = command.conversation_id.into_iter().chain(command.conversation_ids).collect();
         let targets = some_of(targets, MAX_TARGETS, "conversation_ids")?;

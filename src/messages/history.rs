@@ -68,6 +68,7 @@ impl Messages {
     /// # Errors
     /// `NotFound`/`Forbidden`: the conversation; `Invalid`: `before` or `after` is no message of it, or the cursor is bad.
     pub async fn history(&self, caller: UserId, id: ConversationId, query: &HistoryQuery, page: &Page) -> Result<History> {
+        let _place = self.histories.enter()?;
         let (state, membership) = self.membership(caller, id).await?;
         let hidden: HashSet<Seq> = self.store.hidden_in(caller, id, membership.cleared_seq + 1, Seq::MAX).await?.into_iter().collect();
         let place = match page.after::<Place>(CURSOR)? {

@@ -24,6 +24,7 @@ impl Messages {
     /// `Invalid` names the field; `NotFound`/`Forbidden`: the conversation, a block, or only admins may post;
     /// `Unavailable`: perhaps stored, send the same again.
     pub async fn send(&self, caller: UserId, command: SendMessage, sent: Sent) -> Result<Message> {
+        let _place = self.sends.enter()?;
         let conversation_id = command.conversation_id.ok_or_else(|| Error::invalid("conversation_id", "conversation_id is required"))?;
         if let Some(stored) = self.stored(caller, &command).await? {
             return Ok(stored);

@@ -16,6 +16,10 @@ use crate::users::Users;
 
 /// Searches that may be under way on a node.
 const SEARCHES: usize = 16;
+/// Sends that may be under way on a node: what one commit after the other works off within a request's deadline.
+const SENDS: usize = 2_048;
+/// Pages of histories that may be under way on a node: as many as the readers work off within a request's deadline.
+const HISTORIES: usize = 1_024;
 
 /// Everything one can do with messages.
 #[derive(Clone)]
@@ -29,6 +33,8 @@ pub struct Messages {
     pub(super) receipts: Arc<Receipts>,
     pub(super) bus: Arc<dyn Bus>,
     pub(super) searches: Gate,
+    pub(super) sends: Gate,
+    pub(super) histories: Gate,
 }
 
 /// A message that the caller may see, with what is known of its conversation.
@@ -59,6 +65,8 @@ impl Messages {
             receipts,
             bus,
             searches: Gate::new("search", SEARCHES),
+            sends: Gate::new("send", SENDS),
+            histories: Gate::new("history", HISTORIES),
         }
     }
 

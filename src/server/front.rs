@@ -21,6 +21,7 @@ use super::{Cors, Proxies};
 use crate::error::Error;
 use crate::rate::{self, Limiter};
 use crate::rest::{ApiError, ClientAddress, RequestId};
+use crate::task::Tasks;
 
 /// Carries a request's id, in and out.
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -61,7 +62,9 @@ fn template(route: &str) -> String {
 /// The endpoint in front of all others.
 pub struct Front {
     /// What answers.
-    pub inner: BoxEndpoint<'static, Response>,
+    pub inner: Arc<BoxEndpoint<'static, Response>>,
+    /// Where a request goes on whose client has gone away.
+    pub tasks: Tasks,
     /// Which methods its routes take.
     pub methods: Methods,
     /// Which web pages may call.
@@ -115,8 +118,17 @@ impl Front {
         {
             return refuse(error);
         }
-        let handling = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
-        let handled = if is_lasting(&path) { Ok(handling.await) } else { tokio::time::timeout(self.deadline, handling).await };
+        let inner = Arc::clone(&self.inner);
+        let is_safe = request.method().is_safe();
+        let handling = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
+        let handled = if is_lasting(&path) {
+            Ok(handling.await)
+        } else if is_safe {
+            tokio::time::timeout(self.deadline, handling).await
+        } else {
+            // A client that disconnects in the middle of a change cancels nothing.
+            self.tasks.carry_out(tokio::time::timeout(self.deadline, handling)).await
+        };
         match handled {
             Ok(Ok(Ok(response))) => response,
             Ok(Ok(Err(error))) => self.failed(error),
@@ -200,7 +212,8 @@ mod tests {
 
     fn front<E: Endpoint<Output = Response> + 'static>(inner: E) -> Front {
         Front {
-            inner: inner.boxed(),
+            inner: Arc::new(inner.boxed()),
+            tasks: Tasks::default(),
             methods: Methods::default(),
             cors: Cors::default(),
             proxies: Proxies::default(),

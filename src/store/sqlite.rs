@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use parking_lot::Mutex;
@@ -167,6 +167,7 @@ where
 
 fn write_all(mut connection: Connection, jobs: &Receiver<Box<dyn Write>>) {
     let mut group = Vec::with_capacity(GROUP_LIMIT);
+    let mut outage = Outage::default();
     while let Ok(first) = jobs.recv() {
         group.push(first);
         while group.len() < GROUP_LIMIT {
@@ -177,18 +178,47 @@ fn write_all(mut connection: Connection, jobs: &Receiver<Box<dyn Write>>) {
         }
         metrics::histogram!("urge_store_commit_writes").record(group.len() as f64);
         if commit(&mut connection, &mut group).is_ok() {
+            outage.ended();
             group.drain(..).for_each(|job| job.answer(None));
         } else {
             // One of them failed and took the others along: each gets its own transaction and its own answer.
             for job in group.drain(..) {
                 let mut alone = [job];
                 let outcome = commit(&mut connection, &mut alone).err().map(map);
-                if let Some(error) = &outcome {
-                    tracing::warn!(%error, "a write could not be committed");
-                }
+                outage.note(outcome.as_ref());
                 let [job] = alone;
                 job.answer(outcome);
             }
+        }
+    }
+}
+
+/// A time in which nothing can be committed: logged when it begins and when it ends, not once a write.
+#[derive(Default)]
+struct Outage {
+    since: Option<Instant>,
+}
+
+impl Outage {
+    /// What became of a write that was tried alone.
+    fn note(&mut self, outcome: Option<&StoreError>) {
+        match outcome {
+            None => self.ended(),
+            Some(StoreError::Unavailable(cause)) if self.since.is_none() => {
+                self.since = Some(Instant::now());
+                tracing::error!(
+                    %cause,
+                    "the store cannot be written to: writes are refused until it can; what was acknowledged is safe. Is the disk full, or the data folder read-only?"
+                );
+            }
+            // The rest is the statement's fault, and logged with the request that it answers.
+            Some(_) => {}
+        }
+    }
+
+    fn ended(&mut self) {
+        if let Some(since) = self.since.take() {
+            tracing::info!(seconds = since.elapsed().as_secs(), "the store can be written to again");
         }
     }
 }

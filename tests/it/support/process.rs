@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use tempfile::TempDir;
@@ -18,6 +18,8 @@ pub struct Process {
     /// Its data folder; it outlives the process.
     pub folder: Arc<TempDir>,
     settings: Vec<(String, String)>,
+    prelude: String,
+    log: Arc<Mutex<Vec<String>>>,
     child: Child,
 }
 
@@ -29,15 +31,26 @@ impl Process {
 
     /// The same with more environment variables.
     pub fn with(settings: &[(&str, &str)]) -> Self {
+        Self::under(":", settings)
+    }
+
+    /// The same, started by a shell that has done `prelude` before: limits, traps.
+    pub fn under(prelude: &str, settings: &[(&str, &str)]) -> Self {
+        let (prelude, log) = (prelude.to_owned(), Arc::default());
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>();
         let folder = Arc::new(TempDir::new().unwrap());
-        let (child, address) = launch("127.0.0.1:0", &folder, &settings);
-        Self { address, folder, settings, child }
+        let (child, address) = launch("127.0.0.1:0", &folder, &settings, &prelude, &log);
+        Self { address, folder, settings, prelude, log, child }
     }
 
     /// `http://host:port`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Whether a line of its log has these words.
+    pub fn has_logged(&self, words: &str) -> bool {
+        self.log.lock().unwrap().iter().any(|line| line.contains(words))
     }
 
     /// Its process id.
@@ -70,7 +83,7 @@ impl Process {
 
     /// Starts it again, at the same address and in the same folder.
     pub fn start_again(&mut self) {
-        self.child = launch(&self.address.to_string(), &self.folder, &self.settings).0;
+        self.child = launch(&self.address.to_string(), &self.folder, &self.settings, &self.prelude, &self.log).0;
     }
 }
 
@@ -82,8 +95,15 @@ impl Drop for Process {
 }
 
 /// Starts the binary and waits for the log line that says where it listens.
-fn launch(listen: &str, folder: &TempDir, settings: &[(String, String)]) -> (Child, SocketAddr) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_urge"));
+fn launch(
+    listen: &str,
+    folder: &TempDir,
+    settings: &[(String, String)],
+    prelude: &str,
+    lines: &Arc<Mutex<Vec<String>>>,
+) -> (Child, SocketAddr) {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{prelude}; exec \"$0\""), env!("CARGO_BIN_EXE_urge")]);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("URGE_")) {
         command.env_remove(name);
     }
@@ -100,6 +120,7 @@ fn launch(listen: &str, folder: &TempDir, settings: &[(String, String)]) -> (Chi
     let log = BufReader::new(child.stdout.take().unwrap());
     let (found, address) = mpsc::channel();
     // It reads to the end, or the node would stop at a full pipe.
+    let lines = Arc::clone(lines);
     thread::spawn(move || {
         for line in log.lines().map_while(Result::ok) {
             if line.contains("listening")
@@ -107,6 +128,7 @@ fn launch(listen: &str, folder: &TempDir, settings: &[(String, String)]) -> (Chi
             {
                 let _ = found.send(address);
             }
+            lines.lock().unwrap().push(line);
         }
     });
     match address.recv_timeout(PATIENCE) {
