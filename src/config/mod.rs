@@ -3,8 +3,10 @@
 //! Services get what they need as plain values, never a `Config`.
 
 mod layer;
+pub mod secrecy;
 pub mod secret;
 pub mod setting;
+mod sms;
 mod value;
 
 use std::cell::RefCell;
@@ -53,33 +55,6 @@ pub enum SmsProvider {
         /// Where the API is.
         url: String,
     },
-}
-
-/// A text that never shows in logs or `Debug`.
-pub mod secrecy {
-    use std::fmt;
-
-    /// The text, hidden until [`Hidden::reveal`].
-    #[derive(Clone, PartialEq, Eq)]
-    pub struct Hidden(String);
-
-    impl Hidden {
-        /// Hides this text.
-        pub fn new(text: String) -> Self {
-            Self(text)
-        }
-
-        /// The text.
-        pub fn reveal(&self) -> &str {
-            &self.0
-        }
-    }
-
-    impl fmt::Debug for Hidden {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("***")
-        }
-    }
 }
 
 /// Settings of logins.
@@ -334,7 +309,7 @@ impl Config {
         }
 
         let sms = SmsSettings {
-            provider: sms_provider(&read, production),
+            provider: sms::sms_provider(&read, production),
             countries: read.need("sms.countries", countries, Vec::new()),
             daily_budget: Some(read.need("sms.daily_budget", value::count, 1) as u32).filter(|_| production),
         };
@@ -426,37 +401,6 @@ fn filter(text: &str) -> Parsed<String> {
     parsed
         .map(|_| text.to_owned())
         .map_err(|_| "is neither a level (error, warn, info, debug, trace) nor a list of module=level".to_owned())
-}
-
-fn sms_provider(read: &Reader<'_>, production: bool) -> SmsProvider {
-    let account_sid = read.text("sms.twilio_account_sid");
-    let auth_token = read.hidden("sms.twilio_auth_token");
-    let from = read.text("sms.twilio_from");
-    let url = read.need("sms.twilio_url", value::url, String::new());
-    let wanted = read.get("sms.provider", |text| match text {
-        "log" => Ok(false),
-        "twilio" => Ok(true),
-        _ => Err("is neither twilio nor log".to_owned()),
-    });
-    let twilio = wanted.unwrap_or(account_sid.is_some() || auth_token.is_some());
-    if !twilio {
-        if production {
-            read.refuse("sms.provider", "production does not write one-time codes to the log: set up twilio");
-        }
-        return SmsProvider::Log;
-    }
-    let missing = [
-        ("sms.twilio_account_sid", account_sid.is_none()),
-        ("sms.twilio_auth_token", auth_token.is_none()),
-        ("sms.twilio_from", from.is_none()),
-    ];
-    if let (Some(account_sid), Some(auth_token), Some(from)) = (account_sid, auth_token, from) {
-        return SmsProvider::Twilio { account_sid, auth_token, from, url };
-    }
-    for (key, _) in missing.iter().filter(|(_, missing)| *missing) {
-        read.refuse(key, "Twilio needs it");
-    }
-    SmsProvider::Log
 }
 
 /// Every setting with its value and where it came from, secrets masked: what `urge config` shows.

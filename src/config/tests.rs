@@ -1,3 +1,4 @@
+//! What settings are taken, what is refused and in which words.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::{BTreeMap, HashSet};
