@@ -49,7 +49,7 @@ pub struct Sqlite {
 struct Threads {
     writes: Option<Sender<Box<dyn Write>>>,
     reads: Option<Sender<Read>>,
-    waiting: Arc<AtomicUsize>,
+    waiting: AtomicUsize,
     handles: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -63,7 +63,7 @@ impl Sqlite {
         migrate::prepare(&writer, &options.path, options.migrate)?;
         let (write_sender, write_receiver) = crossbeam_channel::bounded::<Box<dyn Write>>(QUEUE_LIMIT);
         let (read_sender, read_receiver) = crossbeam_channel::bounded::<Read>(QUEUE_LIMIT);
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let waiting = AtomicUsize::new(0);
         let mut handles = Vec::new();
         let spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name).spawn(body).map_err(|error| StoreError::Unavailable(Box::new(error)))
@@ -108,10 +108,8 @@ impl Sqlite {
         let write = Box::new(Job { run: job, result: None, sender });
         let Some(writes) = &self.threads.writes else { return Err(stopped()) };
         writes.try_send(write).map_err(|error| if matches!(error, TrySendError::Full(_)) { StoreError::Full } else { stopped() })?;
-        self.threads.waiting.fetch_add(1, Ordering::Relaxed);
-        let answer = receiver.await;
-        self.threads.waiting.fetch_sub(1, Ordering::Relaxed);
-        answer.map_err(|_| stopped())?
+        let _waiting = Waiting::new(&self.threads.waiting);
+        receiver.await.map_err(|_| stopped())?
     }
 
     /// Writes that wait for their commit now.
@@ -126,6 +124,22 @@ impl Sqlite {
             Ok(())
         })
         .await
+    }
+}
+
+/// Somebody who waits for a commit; he may go away before it.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
