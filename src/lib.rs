@@ -1,5 +1,6 @@
 //! URGE, the backend of a mobile messenger: the crate's map, in the order of imports.
 //! A module imports only from modules above it in this list; `tests/it/architecture.rs` holds it to that.
+//! Handlers (`api.rs`) alone may name `auth` from above it: its `Caller` is who asks.
 
 pub mod id;
 pub mod clock;

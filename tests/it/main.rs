@@ -1,7 +1,9 @@
 //! The integration tests: one binary, so that everything is linked once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod architecture;
 mod client;
+mod contract;
 mod gateway;
 mod history;
 mod model;

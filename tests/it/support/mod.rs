@@ -5,6 +5,7 @@ pub mod faulty;
 mod node;
 mod people;
 mod process;
+pub mod rows;
 pub mod sabotage;
 mod sms;
 mod world;

@@ -1,0 +1,90 @@
+//! The promises of `messages::MessageStore`: stars, what people hid, and the words of the search.
+
+use std::sync::Arc;
+
+use urge::clock::Timestamp;
+use urge::id::{ConversationId, UserId};
+use urge::messages::{MessageStore, Star, Term, TermMatch};
+
+use super::racing;
+
+promises!(
+    stars_are_their_owners_and_keep_their_time,
+    hidden_rows_are_read_by_range_and_counted,
+    words_are_found_whole_or_by_their_beginning,
+    words_of_racing_writers_are_all_there,
+);
+
+async fn stars_are_their_owners_and_keep_their_time(store: Arc<dyn MessageStore>) {
+    let (user, conversation) = (UserId::fresh(), ConversationId::fresh());
+    let star = |seq, at| Star { conversation_id: conversation, seq, starred_at: Timestamp(at) };
+    for (seq, at) in [(5, 1), (3, 2), (9, 3), (5, 4)] {
+        store.put_star(user, &star(seq, at)).await.unwrap();
+    }
+    assert_eq!(store.stars(user, 10).await.unwrap(), [star(3, 2), star(5, 1), star(9, 3)]);
+    assert_eq!(store.stars(user, 2).await.unwrap(), [star(3, 2), star(5, 1)]);
+    assert_eq!(store.stars_in(user, conversation, 3, 5).await.unwrap(), [3, 5]);
+    assert!(store.stars_in(user, ConversationId::fresh(), 0, 99).await.unwrap().is_empty());
+    assert!(store.stars(UserId::fresh(), 10).await.unwrap().is_empty());
+    for _ in 0..2 {
+        store.remove_star(user, conversation, 5).await.unwrap();
+    }
+    assert_eq!(store.stars_in(user, conversation, 0, 99).await.unwrap(), [3, 9]);
+    store.put_star(user, &star(5, 8)).await.unwrap();
+    assert_eq!(store.stars(user, 10).await.unwrap(), [star(3, 2), star(5, 8), star(9, 3)], "a new star has a new time");
+}
+
+async fn hidden_rows_are_read_by_range_and_counted(store: Arc<dyn MessageStore>) {
+    let (user, conversation) = (UserId::fresh(), ConversationId::fresh());
+    for seq in [4, 2, 8, 4] {
+        store.put_hidden(user, conversation, seq).await.unwrap();
+    }
+    assert_eq!(store.hidden_in(user, conversation, 2, 8).await.unwrap(), [2, 4, 8]);
+    assert_eq!(store.hidden_in(user, conversation, 3, 7).await.unwrap(), [4]);
+    assert_eq!(store.hidden_count(user, conversation, 0).await.unwrap(), 3);
+    assert_eq!(store.hidden_count(user, conversation, 4).await.unwrap(), 1);
+    for (who, what) in [(UserId::fresh(), conversation), (user, ConversationId::fresh())] {
+        assert!(store.hidden_in(who, what, 0, 99).await.unwrap().is_empty());
+        assert_eq!(store.hidden_count(who, what, 0).await.unwrap(), 0);
+    }
+}
+
+fn term(word: &str, seq: i64) -> Term {
+    Term { word: word.to_owned(), seq }
+}
+
+async fn words_are_found_whole_or_by_their_beginning(store: Arc<dyn MessageStore>) {
+    let conversation = ConversationId::fresh();
+    let terms = [term("fox", 2), term("foxes", 3), term("fox", 7), term("foxes", 7), term("dog", 7), term("été", 8), term("fox_1%", 9)];
+    for _ in 0..2 {
+        store.put_terms(conversation, 0, &terms).await.unwrap();
+    }
+    store.put_terms(conversation, 1, &[term("fox", 16_384)]).await.unwrap();
+    store.put_terms(ConversationId::fresh(), 0, &[term("fox", 5)]).await.unwrap();
+    let find = async |wanted, before, limit| store.term_rows(conversation, 0, &wanted, before, limit).await.unwrap();
+    let (word, prefix) = (|text: &str| TermMatch::Word(text.to_owned()), |text: &str| TermMatch::Prefix(text.to_owned()));
+    assert_eq!(find(word("fox"), 100, 10).await, Some(vec![7, 2]));
+    assert_eq!(find(word("fox"), 7, 10).await, Some(vec![2]));
+    assert_eq!(find(word("fo"), 100, 10).await, Some(Vec::new()));
+    assert_eq!(find(prefix("fo"), 100, 10).await, Some(vec![9, 7, 3, 2]), "each row once");
+    assert_eq!(find(prefix("fo"), 7, 10).await, Some(vec![3, 2]));
+    assert_eq!(find(prefix("fox_"), 100, 10).await, Some(vec![9]), "no character is special");
+    assert_eq!(find(prefix("%"), 100, 10).await, Some(Vec::new()));
+    assert_eq!(find(prefix("é"), 100, 10).await, Some(vec![8]));
+    assert_eq!(find(prefix("fo"), 100, 3).await, None, "too many to be worth it");
+    assert_eq!(find(word("fox"), 100, 1).await, None);
+    assert_eq!(store.term_rows(conversation, 1, &word("fox"), 99_999, 10).await.unwrap(), Some(vec![16_384]));
+}
+
+async fn words_of_racing_writers_are_all_there(store: Arc<dyn MessageStore>) {
+    let conversation = ConversationId::fresh();
+    racing(32, |number| {
+        let store = Arc::clone(&store);
+        // Each row comes from two writers.
+        let terms = [term("same", 1 + number as i64 / 2), term("other", 1 + number as i64 / 2)];
+        async move { store.put_terms(conversation, 0, &terms).await.unwrap() }
+    })
+    .await;
+    let found = store.term_rows(conversation, 0, &TermMatch::Word("same".into()), 100, 100).await.unwrap();
+    assert_eq!(found, Some((1..=16).rev().collect()));
+}

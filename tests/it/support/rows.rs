@@ -1,0 +1,45 @@
+//! Rows of logs, put into a store without an appender: for tests of what stands below it, and of long logs.
+
+use urge::clock::Timestamp;
+use urge::id::{ConversationId, MessageId, Seq, UserId};
+use urge::log::{BUCKET_ROWS, Body, Content, Insert, LogRow, LogStore, bucket_of};
+
+/// Rows of one statement.
+const SEEDED_ROWS: Seq = 256;
+
+/// What somebody wrote.
+pub fn words(text: &str) -> Body {
+    Body::Message(Content { content: text.to_owned(), ..Content::default() })
+}
+
+/// A row with this body at this place, after nothing but messages and the row that began the log.
+pub fn row(conversation_id: ConversationId, seq: Seq, sender_id: UserId, body: Body) -> LogRow {
+    let message_id = MessageId::fresh();
+    LogRow {
+        conversation_id,
+        seq,
+        message_id,
+        sender_id,
+        n: seq - 1,
+        total: seq - 1,
+        target_seq: None,
+        body,
+        created_at: Timestamp(1_000 + seq),
+        updated_at: Timestamp(1_000 + seq),
+        deleted_at: None,
+        version: 0,
+        change_seq: seq,
+        change_id: message_id,
+    }
+}
+
+/// Fills the log from row `from` up to and including row `upto` with this person's messages.
+pub async fn seed(store: &dyn LogStore, conversation: ConversationId, sender: UserId, from: Seq, upto: Seq) {
+    let mut at = from;
+    while at <= upto {
+        let end = (at + SEEDED_ROWS).min(upto + 1).min((bucket_of(at) + 1) * BUCKET_ROWS);
+        let rows: Vec<_> = (at..end).map(|seq| row(conversation, seq, sender, words(&format!("row {seq}")))).collect();
+        assert_eq!(store.insert_rows(&rows).await.unwrap(), Insert::Applied);
+        at = end;
+    }
+}
