@@ -207,7 +207,12 @@ impl Conversations {
         let start = known.max(membership.cleared_seq).max(0);
         let mut log = self.reader.after(id, start, MAX_ROWS).await?;
         log.retain(|row| row.seq <= end);
-        let up_to = log.last().map_or(end.max(start), |row| row.seq);
+        let up_to = match log.last() {
+            Some(row) => row.seq,
+            // A replica that lacks rows which the head tells of must not pass for a log without them.
+            None if start < end => return Err(Error::unavailable("some messages could not be read yet, try again in a moment")),
+            None => start,
+        };
         let mut changed: HashMap<Seq, Seq> = HashMap::new();
         for notice in log.iter().filter(|row| matches!(row.body, Body::Edited | Body::Deleted)) {
             if let Some(target) = notice.target_seq.filter(|target| *target > membership.cleared_seq) {

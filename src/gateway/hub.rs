@@ -212,7 +212,9 @@ impl Hub {
 
     /// Tells rows that did not come by the bus. False: the store does not have them yet.
     async fn fill(&self, id: ConversationId, from: Seq) -> Result<bool> {
-        let missed = self.shared.appender.announcements(id, from - 1, FILL_ROWS).await?;
+        let upto = self.shared.lanes[shard(id.0)].lock().get(&id).map_or(0, Lane::known_upto);
+        let mut missed = self.shared.appender.announcements(id, from - 1, FILL_ROWS).await?;
+        missed.retain(|missed| missed.row.seq <= upto);
         let found = missed.first().is_some_and(|missed| missed.row.seq == from);
         if found {
             metrics::counter!("urge_hub_gap_fills_total").increment(1);
@@ -407,7 +409,12 @@ impl Hub {
     pub(super) async fn replay(&self, user: UserId, id: ConversationId, after: Seq, upto: Seq) -> Result<Vec<RowEvent>> {
         let limit = usize::try_from(upto - after).unwrap_or(0);
         let mut rows = Vec::with_capacity(limit);
-        for missed in self.shared.appender.announcements(id, after, limit).await? {
+        let missed = self.shared.appender.announcements(id, after, limit).await?;
+        // A replica may lack rows that the head tells of: the client must not be told that it has everything.
+        if missed.last().map_or(after, |missed| missed.row.seq) < upto {
+            return Err(Error::unavailable("some messages could not be read yet, try again in a moment"));
+        }
+        for missed in missed {
             if missed.row.seq <= upto && missed.audience.contains(&user) {
                 rows.push(self.shared.announcer.row_event(missed).await);
             }

@@ -104,6 +104,12 @@ impl Lane {
         }
     }
 
+    /// Rows up to here may go out: the heads say that they exist. A row beyond may be in the log already, but a client
+    /// that comes back now is brought up to the heads only, and would miss it or get it twice.
+    pub fn known_upto(&self) -> Seq {
+        self.known_upto
+    }
+
     /// The row has gone out.
     pub fn told(&mut self, seq: Seq) {
         self.next_seq = self.next_seq.max(seq + 1);

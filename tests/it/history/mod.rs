@@ -5,6 +5,8 @@
 mod checker;
 mod handmade;
 mod over_log;
+mod over_node;
+mod phone;
 mod views;
 mod workload;
 
@@ -13,6 +15,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use urge::id::{ConversationId, MessageId, Seq, UserId};
 use urge::log::LogRow;
 
@@ -154,6 +157,7 @@ impl fmt::Display for Violation {
 pub struct Recorder {
     ticks: AtomicU64,
     operations: Mutex<Vec<Operation>>,
+    noted: watch::Sender<usize>,
 }
 
 impl Recorder {
@@ -166,6 +170,12 @@ impl Recorder {
     pub fn note(&self, user: UserId, conversation: ConversationId, call: Call, outcome: Outcome, from: u64) {
         let until = self.tick();
         self.operations.lock().push(Operation { user, conversation, call, outcome, from, until });
+        self.noted.send_modify(|count| *count += 1);
+    }
+
+    /// How many operations have been noted, to wait for more.
+    pub fn noted(&self) -> watch::Receiver<usize> {
+        self.noted.subscribe()
     }
 
     /// The last message that was answered in a conversation, whoever sent it.

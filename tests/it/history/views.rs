@@ -12,8 +12,9 @@ use super::{History, Rule, Sight, Told, View, Violation};
 
 pub(super) fn judge(history: &History, found: &mut Vec<Violation>) {
     for view in &history.views {
-        let mut reader = Reader { history, view, found, places: BTreeMap::new(), seen: HashMap::new() };
-        for sight in &view.sights {
+        let mut reader = Reader { history, view, found, index: 0, places: BTreeMap::new(), seen: HashMap::new() };
+        for (index, sight) in view.sights.iter().enumerate() {
+            reader.index = index;
             reader.see(sight);
         }
         reader.finish();
@@ -25,6 +26,8 @@ struct Reader<'a> {
     history: &'a History,
     view: &'a View,
     found: &'a mut Vec<Violation>,
+    /// Which sight it sees.
+    index: usize,
     /// The row up to which it has everything; absent while nobody said.
     places: BTreeMap<ConversationId, Seq>,
     seen: HashMap<MessageId, &'a Told>,
@@ -63,7 +66,10 @@ impl<'a> Reader<'a> {
         }
         let at = self.places.get(&told.conversation).copied();
         if at.is_some_and(|at| told.change_seq <= at) {
-            self.wrong(Rule::ToldInOrder, &format!("had everything up to {at:?} and was told {told:?}"));
+            let before: Vec<_> =
+                self.view.sights[..self.index].iter().rev().filter_map(|sight| brief(sight, told.conversation)).take(4).collect();
+            let facts = format!("had everything up to {at:?} and was told {told:?}; before that, the latest first: {}", before.join(", "));
+            self.wrong(Rule::ToldInOrder, &facts);
         } else {
             self.pass(told.conversation, at, told.change_seq - 1);
             self.places.insert(told.conversation, told.change_seq);
@@ -115,5 +121,15 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+    }
+}
+
+/// What a sight said of a conversation, in a few words.
+fn brief(sight: &Sight, conversation: ConversationId) -> Option<String> {
+    match sight {
+        Sight::Connected { known } => Some(format!("connected with {:?}", known.get(&conversation))),
+        Sight::Told(told) if told.conversation == conversation => Some(format!("told {} of {}", told.change_seq, told.seq)),
+        Sight::UpTo { conversation: of, seq } if *of == conversation => Some(format!("synced up to {seq}")),
+        Sight::Told(_) | Sight::UpTo { .. } => None,
     }
 }

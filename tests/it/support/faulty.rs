@@ -116,6 +116,11 @@ impl Faults {
         self.late.reopen();
     }
 
+    /// Things go wrong again.
+    pub fn storm(&self) {
+        self.calm.store(false, Ordering::SeqCst);
+    }
+
     /// How often each fault struck.
     pub fn counts(&self) -> HashMap<Fault, u64> {
         self.counts.lock().clone()
