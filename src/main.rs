@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use urge::config::{self, Config, Layers, Sources};
 use urge::{app, server, telemetry};
@@ -100,7 +99,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 fn serve(config: Config) -> Outcome {
     telemetry::start_logging(&config);
     runtime()?.block_on(async {
-        let listener = TcpListener::bind(config.listen).await.map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+        let listener = server::bind(config.listen).map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");

@@ -13,7 +13,7 @@ mod proxies;
 pub use cors::Cors;
 pub use document::{document, service};
 pub use front::{Front, Methods};
-pub use listener::serve;
+pub use listener::{bind, serve};
 pub use node::NodeApi;
 pub use pages::Pages;
 pub use proxies::Proxies;

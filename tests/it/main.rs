@@ -8,5 +8,6 @@ mod gateway;
 mod history;
 mod model;
 mod api;
+mod ops;
 mod server;
 mod support;
