@@ -2,26 +2,24 @@
 
 use std::process::Command;
 
-use loadtest::{Door, RestError};
+use futures_util::future::{join_all, select_all};
+use loadtest::Door;
 
-use crate::support::{Process, World};
+use crate::support::{PATIENCE, Process, World};
 
 #[tokio::test]
 async fn a_node_that_drains_is_not_ready() {
     let node = Process::start();
     let world = World::at(&node.url());
     let person = world.person("Ada").await;
-    let _socket = person.connect(Door::WebSocket).await;
-    let ready = || world.rest.with_prefix("").clone();
-    ready().get("/ready").await.unwrap();
+    // As many as there are batches: it takes its time over them.
+    let mut sockets = join_all((0..10).map(|_| person.connect(Door::WebSocket))).await;
+    world.rest.get("/ready").await.unwrap();
     assert!(Command::new("kill").args(["-TERM", &node.pid().to_string()]).status().unwrap().success());
-    // Whoever balances load asks until it hears no; the signal takes a moment to arrive.
-    let refused = loop {
-        match ready().get("/ready").await {
-            Ok(_) => {}
-            Err(RestError::Refused(refused)) => break refused,
-            Err(error) => panic!("it went without saying so: {error}"),
-        }
-    };
-    assert_eq!((refused.status.as_u16(), refused.code.as_str()), (503, "unavailable"));
+    let closed = select_all(sockets.iter_mut().map(|socket| Box::pin(socket.closed(PATIENCE)))).await.0.unwrap();
+    assert_eq!(closed.code, Some(4503));
+    // The first has been sent away, and the others are still there.
+    let refused = world.rest.get("/ready").await.unwrap_err();
+    assert_eq!((refused.status(), refused.code()), (503, "unavailable"));
+    assert!(refused.refusal().unwrap().retry_after_s.is_some());
 }
