@@ -125,6 +125,14 @@ impl Shared {
                 None => index += 1,
             }
         }
+        // A stale state is safe for what it permits, for the insert fails behind it, but not for what it refuses.
+        if waiting.iter().any(|one| (one.proposal.permit)(&state).is_err()) {
+            let others = self.catch_up(&mut state).await?;
+            answer_found(waiting, others);
+            if state.record.is_some() {
+                self.remember(Arc::new(state.clone()));
+            }
+        }
         while !waiting.is_empty() {
             self.insert(&mut state, waiting).await?;
         }
@@ -202,12 +210,7 @@ impl Shared {
         if taken {
             metrics::counter!("urge_log_append_conflicts_total").increment(1);
             let others = self.catch_up(state).await?;
-            // Another attempt of one of ours may be among them.
-            for row in others {
-                if let Some(at) = waiting.iter().position(|one| one.proposal.message_id == row.message_id) {
-                    waiting.remove(at).answer(&Ok(Posted { row, fresh: false }));
-                }
-            }
+            answer_found(waiting, others);
             return Ok(());
         }
         // 6. Heads, announcement, answer.
@@ -263,7 +266,8 @@ impl Shared {
     /// is no longer written.
     async fn grow_large(&self, state: &mut ConversationState, rows: &[LogRow]) -> StoreResult<()> {
         let [LogRow { body: Body::Members(change), .. }] = rows else { return Ok(()) };
-        let joining = change.members.iter().filter(|(_, member, _)| *member == MemberState::Active).count();
+        let is_member = |user: &UserId| state.members.get(user).is_some_and(|member| member.state == MemberState::Active);
+        let joining = change.members.iter().filter(|(user, member, _)| *member == MemberState::Active && !is_member(user)).count();
         if state.is_large() || state.active().len() + joining <= LARGE_ABOVE {
             return Ok(());
         }
@@ -345,6 +349,15 @@ impl Shared {
         }))
         .await?;
         Ok(rows.into_iter().zip(targets).map(|(row, target)| announcement_of(&state, row, target)).collect())
+    }
+}
+
+/// Answers those whose row another attempt has appended, as these rows of the log show.
+fn answer_found(waiting: &mut Vec<Waiting>, rows: Vec<LogRow>) {
+    for row in rows {
+        if let Some(at) = waiting.iter().position(|one| one.proposal.message_id == row.message_id) {
+            waiting.remove(at).answer(&Ok(Posted { row, fresh: false }));
+        }
     }
 }
 

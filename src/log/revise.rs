@@ -24,10 +24,20 @@ impl Shared {
     async fn change_row(&self, change: &Change) -> Result<Posted> {
         let mut state = (*self.load(change.conversation_id).await?).clone();
         let change_id = MessageId::fresh();
+        let mut caught_up = false;
         loop {
             let stored = persist(|| self.reader.row(state.id, change.target_seq)).await?;
             let stored = stored.ok_or_else(|| Error::not_found("there is no such message"))?;
-            let Some(content) = (change.revise)(&state, &stored)? else {
+            let revised = match (change.revise)(&state, &stored) {
+                // What a stale state refuses is asked again of the log as it is.
+                Err(_) if !caught_up => {
+                    caught_up = true;
+                    self.catch_up(&mut state).await?;
+                    continue;
+                }
+                revised => revised?,
+            };
+            let Some(content) = revised else {
                 return Ok(Posted { row: stored, fresh: false });
             };
             let now = self.clock.now().max(state.last_at);
@@ -50,7 +60,13 @@ impl Shared {
                 Rewritten::Refused { target: Some(found), .. } if found.change_id == change_id => {}
                 Rewritten::Refused { .. } => {
                     metrics::counter!("urge_log_append_conflicts_total").increment(1);
-                    self.catch_up(&mut state).await?;
+                    let others = self.catch_up(&mut state).await?;
+                    // Applied by a try whose answer was lost, and changed again by somebody else since: once is enough.
+                    if let Some(own) = others.iter().find(|row| row.message_id == change_id) {
+                        let row = LogRow { change_seq: own.seq, ..target };
+                        self.remember(Arc::new(state));
+                        return Ok(Posted { row, fresh: true });
+                    }
                     continue;
                 }
             }

@@ -118,6 +118,13 @@ impl ConversationState {
         }
         self.members_seq = self.members_seq.max(row.seq);
         self.active = active(&self.members);
+        // A node that learns of the growth from the log must know it too: what it projects says so to the joiners.
+        if self.active.len() > LARGE_ABOVE
+            && let Some(record) = &mut self.record
+            && !record.large
+        {
+            Arc::make_mut(record).large = true;
+        }
     }
 
     /// DIRECT or GROUP; an error when there is no such conversation.

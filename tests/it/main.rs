@@ -6,6 +6,7 @@ mod client;
 mod contract;
 mod gateway;
 mod history;
+mod log;
 mod model;
 mod api;
 mod ops;
