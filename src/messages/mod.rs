@@ -83,6 +83,7 @@ pub struct SendMessage {
     /// The client's own name for the message, 1 to 128 bytes: the same again gives the same message, never a second one.
     pub client_message_id: Option<String>,
     /// A message that may be stored already: then it is answered with, and nothing is sent twice.
+    #[serde(deserialize_with = "any_id")]
     pub id: Option<String>,
 }
 
@@ -95,6 +96,11 @@ impl poem_openapi::types::Example for SendMessage {
             ..Self::default()
         }
     }
+}
+
+/// An id as clients send it along: their own temporary ones may be numbers, and name no message.
+fn any_id<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
+    Ok(serde_json::Value::deserialize(deserializer)?.as_str().map(str::to_owned))
 }
 
 /// The type that a client names; SYSTEM is the server's own.
