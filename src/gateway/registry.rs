@@ -32,18 +32,17 @@ impl Registry {
         Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), per_user }
     }
 
-    /// Seats a socket, held. One too many of a user closes the oldest. True when the user had none.
-    pub fn seat(&self, socket: Arc<Socket>) -> (Arc<Seat>, bool) {
+    /// Seats a socket, held. One too many of a user closes the oldest.
+    pub fn seat(&self, socket: Arc<Socket>) -> Arc<Seat> {
         let user = socket.user_id;
         let seat = Seat::held(socket);
         let mut users = self.shards[shard(user.0)].write();
         let seats = users.entry(user).or_default();
-        let is_first = seats.is_empty();
         if seats.len() >= self.per_user {
             seats.remove(0).socket.close(CloseReason::Replaced);
         }
         seats.push(Arc::clone(&seat));
-        (seat, is_first)
+        seat
     }
 
     /// A socket has gone. True when it was the user's last.

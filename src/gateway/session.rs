@@ -1,14 +1,17 @@
 //! What the doors talk to: a login's sockets are let in, their commands carried out, their marks taken, their going noticed.
 //! No protocol and no bytes of a socket in here; `resume.rs` has the replay, `watch.rs` presence and typing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::command::Command;
 use super::hub::Hub;
@@ -69,13 +72,15 @@ pub struct Parts {
 pub(super) struct Shared {
     pub parts: Parts,
     pub typing: TypingNow,
+    /// Since when people without sockets are, until the grace is over.
+    pub gone: Mutex<HashMap<UserId, Instant>>,
     draining: AtomicBool,
 }
 
 impl Sessions {
     /// Sessions of these parts.
     pub fn new(parts: Parts) -> Self {
-        Self { shared: Arc::new(Shared { parts, typing: TypingNow::default(), draining: AtomicBool::new(false) }) }
+        Self { shared: Arc::new(Shared { parts, typing: TypingNow::default(), gone: Mutex::default(), draining: AtomicBool::new(false) }) }
     }
 
     /// No new sockets from now on; the open ones are told to go elsewhere, a few at a time.
@@ -116,7 +121,7 @@ impl Gateway for Sessions {
 
     async fn open(&self, socket: &Arc<Socket>) -> Result<()> {
         let Parts { hub, auth, tasks, .. } = &self.shared.parts;
-        let (seat, is_first) = hub.seats().seat(Arc::clone(socket));
+        let seat = hub.seats().seat(Arc::clone(socket));
         // A revocation between the check of the token and here found no socket to close.
         if let Err(error) = auth.recheck(socket.user_id, socket.session_id).await {
             socket.close(if error.retry_after.is_some() { CloseReason::Unavailable } else { CloseReason::Revoked });
@@ -124,9 +129,7 @@ impl Gateway for Sessions {
         }
         hub.ensure(socket.user_id, &hub.memberships(socket.user_id).await?).await?;
         seat.heads_read();
-        if is_first {
-            self.came(socket.user_id);
-        }
+        self.came(socket.user_id);
         let hold = seat.hold();
         let (hub, user, id) = (hub.clone(), socket.user_id, socket.id);
         let weak = Arc::downgrade(socket);

@@ -24,14 +24,14 @@ const MAX_WATCHERS: usize = 500;
 const MAX_WATCHED: usize = 500;
 
 impl Sessions {
-    /// A user's first socket has come.
+    /// A socket of a user has come.
     pub(super) fn came(&self, user: UserId) {
         let Parts { online, tasks, .. } = &self.shared.parts;
-        if online.is_online(user) {
-            // Back within the grace: nobody was told that he went.
+        self.shared.gone.lock().remove(&user);
+        if !online.set(user, true) {
+            // He has others, or is back within the grace: nobody was told that he went.
             return;
         }
-        online.set(user, true);
         let sessions = self.clone();
         tasks.spawn(async move { sessions.tell_presence(user, EventKind::UserOnline).await });
     }
@@ -41,14 +41,23 @@ impl Sessions {
         let sessions = self.clone();
         let Parts { tasks, .. } = &self.shared.parts;
         let stopping = tasks.stopping();
+        let since = Instant::now();
+        self.shared.gone.lock().insert(user, since);
         tasks.spawn(async move {
             let Parts { hub, online, users, clock, .. } = &sessions.shared.parts;
             let last_seen = clock.now();
             let _ = stopping.run_until_cancelled(tokio::time::sleep(GRACE)).await;
-            if hub.seats().has(user) || !online.is_online(user) {
+            // Who came and went again meanwhile has a grace of his own.
+            {
+                let mut gone = sessions.shared.gone.lock();
+                if gone.get(&user) != Some(&since) {
+                    return;
+                }
+                gone.remove(&user);
+            }
+            if hub.seats().has(user) || !online.set(user, false) {
                 return;
             }
-            online.set(user, false);
             if hub.seats().has(user) {
                 online.set(user, true);
                 return;

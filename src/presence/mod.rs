@@ -18,14 +18,10 @@ pub trait Presence: Send + Sync + 'static {
 pub struct OnlineSet(RwLock<HashSet<UserId>>);
 
 impl OnlineSet {
-    /// Notes that the user is online, or is not.
-    pub fn set(&self, user: UserId, online: bool) {
+    /// Notes that the user is online, or is not. True when that is new.
+    pub fn set(&self, user: UserId, online: bool) -> bool {
         let mut users = self.0.write();
-        if online {
-            users.insert(user);
-        } else {
-            users.remove(&user);
-        }
+        if online { users.insert(user) } else { users.remove(&user) }
     }
 }
 
