@@ -10,5 +10,6 @@ mod log;
 mod model;
 mod api;
 mod ops;
+mod realtime;
 mod server;
 mod support;

@@ -1,0 +1,89 @@
+//! The realtime events of the contract, end to end: the real node, real sockets, the same test body through every door.
+//! That something does not come is shown by an event that was sent after it and has come: no test waits for silence.
+
+mod messages;
+mod people;
+mod receipts;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use loadtest::socket::Event;
+use loadtest::{Door, Socket};
+use serde_json::{Value, json};
+
+use crate::support::{PATIENCE, Person, TestServer, World};
+
+/// One door of a node that others use meanwhile.
+#[derive(Clone)]
+struct Scene {
+    door: Door,
+    world: World,
+    server: Arc<TestServer>,
+}
+
+/// Runs the body through every door of one node, all at once.
+async fn through_every_door<F: Future<Output = ()> + Send + 'static>(body: impl Fn(Scene) -> F) {
+    of_a_node(TestServer::start().await, body).await;
+}
+
+/// The same with a node of the test's own.
+async fn of_a_node<F: Future<Output = ()> + Send + 'static>(server: TestServer, body: impl Fn(Scene) -> F) {
+    let server = Arc::new(server);
+    let run = |door| (door, tokio::spawn(body(Scene { door, world: World::on(&server), server: Arc::clone(&server) })));
+    let runs = Door::ALL.map(run);
+    let mut failed = Vec::new();
+    for (door, run) in runs {
+        if run.await.is_err() {
+            failed.push(door);
+        }
+    }
+    assert!(failed.is_empty(), "failed through {failed:?}");
+}
+
+impl Scene {
+    /// Two people with a conversation.
+    async fn pair(&self) -> (Person, Person, String) {
+        let (ann, ben) = tokio::join!(self.world.person("Ann"), self.world.person("Ben"));
+        let place = self.world.direct(&ann, &ben).await;
+        (ann, ben, place)
+    }
+}
+
+/// The data of the next event of this name.
+async fn next(socket: &mut Socket, name: &str) -> Value {
+    socket.next_event(name, PATIENCE).await.unwrap()
+}
+
+/// The next event of this name about this message.
+async fn about(socket: &mut Socket, name: &str, message: &str) -> Value {
+    let accept = |event: &Event| event.name == name && message_of(&event.json()) == message;
+    socket.next_match(&format!("{name} of {message}"), PATIENCE, accept).await.unwrap().json()
+}
+
+/// The message that a message's or a receipt's data names.
+fn message_of(data: &Value) -> String {
+    let id = data.get("id").or_else(|| data.get("messageId")).and_then(Value::as_str);
+    id.unwrap_or_default().to_owned()
+}
+
+/// Everything that came before a message that `from` sends now, the message itself left out.
+async fn before_marker(socket: &mut Socket, from: &Person, place: &str) -> Vec<(String, Value)> {
+    let marker = from.rest.send_text(place, "marker", None).await.unwrap();
+    let marker = message_of(&marker);
+    let is_marker = |events: &[Event]| events.last().is_some_and(|event| message_of(&event.json()) == marker);
+    let mut events: Vec<_> =
+        socket.collect_until(PATIENCE, is_marker).await.unwrap().iter().map(|event| (event.name.clone(), event.json())).collect();
+    events.pop();
+    events
+}
+
+/// The names of these events.
+fn names(events: &[(String, Value)]) -> Vec<&str> {
+    events.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+/// Sends through the socket; the message of its ack.
+async fn send(socket: &Socket, place: &str, content: &str) -> Value {
+    socket.call("message:sent", &json!({"conversationId": place, "content": content})).await.unwrap()
+}
