@@ -75,7 +75,8 @@ impl Services {
         ));
         let index_queue = Arc::new(IndexQueue::default());
         let touched = Arc::clone(&index_queue);
-        let announcer = Announcer::new(Arc::clone(&users), Arc::clone(bus), Arc::new(move |id| touched.touched(id)));
+        let announcer =
+            Announcer::new(Arc::clone(&users), Arc::clone(&stores.log), Arc::clone(bus), Arc::new(move |id| touched.touched(id)));
         let appender = Appender::new(Arc::clone(&stores.log), Arc::clone(clock), Arc::new(announcer.clone()), tasks.clone());
         let receipts = Arc::new(Receipts::new(
             Arc::clone(&stores.log),

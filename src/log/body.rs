@@ -3,7 +3,7 @@
 use poem_openapi::Enum;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{MessageId, UserId};
+use crate::id::{MessageId, Seq, UserId};
 
 /// Two people, or a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, Enum)]
@@ -88,6 +88,9 @@ pub enum MessageType {
 pub struct Reply {
     /// The message answered to.
     pub id: MessageId,
+    /// Its place in the same conversation: readers see what it says now.
+    #[serde(default)]
+    pub seq: Seq,
     /// Who wrote it.
     pub sender_id: UserId,
     /// The beginning of its content.

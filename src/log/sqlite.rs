@@ -82,10 +82,10 @@ impl LogStore for Sqlite {
             let sql = format!(
                 "SELECT {ROW} FROM messages WHERE conversation_id = ?1 AND bucket = ?2 AND seq > ?3 AND seq < ?4 ORDER BY seq LIMIT ?5"
             );
-            let bucket = bucket_of(after + 1);
+            let bucket = bucket_of(after.saturating_add(1));
             connection
                 .prepare_cached(&sql)?
-                .query_map(params![conversation.0, bucket, after, (bucket + 1) * BUCKET_ROWS, limit as i64], read_row)?
+                .query_map(params![conversation.0, bucket, after, (bucket + 1).saturating_mul(BUCKET_ROWS), limit as i64], read_row)?
                 .collect()
         })
         .await
@@ -98,7 +98,7 @@ impl LogStore for Sqlite {
             );
             connection
                 .prepare_cached(&sql)?
-                .query_map(params![conversation.0, bucket_of(before - 1), before, limit as i64], read_row)?
+                .query_map(params![conversation.0, bucket_of(before.saturating_sub(1)), before, limit as i64], read_row)?
                 .collect()
         })
         .await

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::service::told;
+use super::service::{quote_anew, told};
 use super::{Message, MessageStatus};
 use crate::bus::Bus;
 use crate::event::{Envelope, Event, EventKind, MessageRef, RowEvent};
-use crate::id::ConversationId;
-use crate::log::{Announce, Announcement, Body};
+use crate::id::{ConversationId, Seq};
+use crate::log::{Announce, Announcement, Body, LogReader, LogRow, LogStore};
 use crate::users::Users;
 
 /// Told of conversations that have new rows: the search index.
@@ -20,6 +20,7 @@ pub type Touched = Arc<dyn Fn(ConversationId) + Send + Sync>;
 #[derive(Clone)]
 pub struct Announcer {
     users: Arc<Users>,
+    reader: LogReader,
     bus: Arc<dyn Bus>,
     touched: Touched,
 }
@@ -40,8 +41,8 @@ impl Announce for Announcer {
 
 impl Announcer {
     /// Announces on this bus; `touched` is called for each row.
-    pub fn new(users: Arc<Users>, bus: Arc<dyn Bus>, touched: Touched) -> Self {
-        Self { users, bus, touched }
+    pub fn new(users: Arc<Users>, log: Arc<dyn LogStore>, bus: Arc<dyn Bus>, touched: Touched) -> Self {
+        Self { users, reader: LogReader::new(log), bus, touched }
     }
 
     /// The row as the hubs take it. Rows that say nothing to clients still have their place.
@@ -63,7 +64,13 @@ impl Announcer {
         RowEvent { conversation_id, seq, audience, introduces, refreshes, event, message, origin, posted }
     }
 
-    async fn event(&self, kind: EventKind, row: crate::log::LogRow, change_seq: i64) -> Option<Event> {
+    async fn event(&self, kind: EventKind, mut row: LogRow, change_seq: Seq) -> Option<Event> {
+        // A new message quotes what was read a moment ago; a changed one may quote what has been deleted since.
+        if kind == EventKind::MessageUpdated
+            && let Err(error) = quote_anew(&self.reader, std::slice::from_mut(&mut row)).await
+        {
+            tracing::warn!(%error, "a quoted message could not be read");
+        }
         let message = match told(&self.users, row.clone()).await {
             Ok(message) => message,
             // Better a message without its sender's name than none.

@@ -20,7 +20,8 @@ impl Messages {
             return Err(Error::forbidden("only its sender may edit a message"));
         }
         let has_media = matches!(&visible.row.body, Body::Message(content) if content.media_url.is_some());
-        let words = content(text.as_deref(), has_media)?;
+        let text = text.ok_or_else(|| Error::invalid("content", "content is required"))?;
+        let words = content(Some(&text), has_media)?;
         self.may_write(caller, visible.row.conversation_id).await?;
         let revise: Revise = Arc::new(move |state, row| {
             state.member(caller)?;
@@ -28,6 +29,8 @@ impl Messages {
                 return Err(Error::bad_request("a deleted message cannot be edited"));
             }
             match &row.body {
+                // Nothing changes, so there is nothing to tell.
+                Body::Message(content) if row.sender_id == caller && content.content == words => Ok(None),
                 Body::Message(content) if row.sender_id == caller => {
                     Ok(Some(Content { content: words.clone(), is_edited: true, ..content.clone() }))
                 }

@@ -73,7 +73,12 @@ impl Messages {
         let hidden: HashSet<Seq> = self.store.hidden_in(caller, id, membership.cleared_seq + 1, Seq::MAX).await?.into_iter().collect();
         let place = match page.after::<Place>(CURSOR)? {
             Some(place) => place,
-            None => self.place(id, query, &membership).await?,
+            None => self.place(id, query).await?,
+        };
+        let beyond = membership.head.seq + 1;
+        let place = match place {
+            Place::Before(seq) => Place::Before(seq.clamp(1, beyond)),
+            Place::After(seq) => Place::After(seq.clamp(0, beyond)),
         };
         let skip = if page.cursor.is_some() { 0 } else { page.offset };
         let (rows, next) = self.walk(&membership, place, &hidden, skip, page.limit).await?;
@@ -90,7 +95,7 @@ impl Messages {
         })
     }
 
-    async fn place(&self, id: ConversationId, query: &HistoryQuery, membership: &Membership) -> Result<Place> {
+    async fn place(&self, id: ConversationId, query: &HistoryQuery) -> Result<Place> {
         if let Some(message) = query.before {
             return Ok(Place::Before(self.seq_of(id, message, "before").await?));
         }
@@ -98,9 +103,9 @@ impl Messages {
             return Ok(Place::After(self.seq_of(id, message, "after").await?));
         }
         Ok(match (query.before_seq, query.after_seq) {
-            (Some(seq), _) => Place::Before(seq.clamp(1, membership.head.seq + 1)),
-            (None, Some(seq)) => Place::After(seq.max(0)),
-            (None, None) => Place::Before(membership.head.seq + 1),
+            (Some(seq), _) => Place::Before(seq),
+            (None, Some(seq)) => Place::After(seq),
+            (None, None) => Place::Before(Seq::MAX),
         })
     }
 

@@ -45,19 +45,30 @@ impl Messages {
     /// The caller has read these, up to the newest one of each conversation.
     ///
     /// # Errors
-    /// As [`Messages::read`], for any of them; nothing is marked then.
+    /// As [`Messages::read`], if it holds for all of them; ones that the caller no longer sees are passed over.
     pub async fn read_many(&self, caller: UserId, ids: &[MessageId], said: Option<ConversationId>, origin: Origin) -> Result<usize> {
-        if ids.is_empty() || ids.len() > MAX_MARKED {
-            return Err(Error::invalid("message_ids", format!("message_ids must name 1 to {MAX_MARKED} messages")));
+        if ids.len() > MAX_MARKED {
+            return Err(Error::invalid("message_ids", format!("message_ids must name at most {MAX_MARKED} messages")));
         }
         let mut newest: HashMap<ConversationId, Seq> = HashMap::new();
+        let mut refused = None;
         for id in ids {
-            let row = self.visible(caller, *id).await?.row;
+            let row = match self.visible(caller, *id).await {
+                Ok(visible) => visible.row,
+                Err(error) if error.retry_after.is_some() => return Err(error),
+                Err(error) => {
+                    refused.get_or_insert(error);
+                    continue;
+                }
+            };
             if said.is_some_and(|said| said != row.conversation_id) {
                 return Err(Error::invalid("message_ids", "a message is not in this conversation"));
             }
             let seq = newest.entry(row.conversation_id).or_default();
             *seq = row.seq.max(*seq);
+        }
+        if let (true, Some(error)) = (newest.is_empty(), refused) {
+            return Err(error);
         }
         let mut updated = 0;
         for (conversation, seq) in newest {

@@ -43,6 +43,7 @@ pub use words::{Query, terms};
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, MessageId};
 use crate::log::MessageType;
+use crate::users::is_web_address;
 
 /// The longest content, in bytes.
 pub const MAX_CONTENT_BYTES: usize = 16 * 1024;
@@ -137,9 +138,7 @@ fn content(text: Option<&str>, has_media: bool) -> Result<String> {
 /// An address of a file as it may be stored.
 fn url(field: &str, text: Option<String>) -> Result<Option<String>> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-    let is_http = matches!(scheme.as_deref(), Some("http" | "https"));
-    if !is_http || text.len() > MAX_URL_BYTES || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    if !is_web_address(&text) || text.len() > MAX_URL_BYTES || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(Error::invalid(field, format!("{field} must be an http(s) address of at most {MAX_URL_BYTES} bytes")));
     }
     Ok(Some(text))

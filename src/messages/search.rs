@@ -117,7 +117,7 @@ impl Messages {
                 Next::Row(_) => {}
             }
         }
-        let total = found + hits.len();
+        let total = found.saturating_add(hits.len());
         let memberships = Memberships::from([(id, membership)]);
         let messages = self.views_across(caller, &memberships, hits).await?;
         let next_cursor = goes_on.map(|before| Cursor::new(&cursor, &(before, total)).into_text());
@@ -129,7 +129,7 @@ impl Messages {
         let memberships = self.memberships(caller).await?;
         let (group, end, has_more) = group(self.by_activity(&memberships).await?, &progress, lookups.len());
         let (hits, after) = self.search_group(caller, query, &lookups, &group, progress.after, page.limit).await?;
-        let found = progress.found + hits.len();
+        let found = progress.found.saturating_add(hits.len());
         let next = match after {
             Some(after) => Some(Progress { start: progress.start, end, after: Some(after), found }),
             None if has_more => Some(Progress { start: end, end: None, after: None, found }),

@@ -6,7 +6,7 @@ use super::{MAX_CLIENT_ID_BYTES, Message, Messages, QUOTE_CHARS, SendMessage};
 use crate::error::{Error, Result};
 use crate::event::Origin;
 use crate::id::{ConversationId, MessageId, UserId};
-use crate::log::{Body, Content, ConversationState, Permit, Proposal, Reply};
+use crate::log::{Body, Content, ConversationState, LogRow, Permit, Proposal, Reply};
 
 /// Where a send comes from.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,11 +30,20 @@ impl Messages {
             return Ok(stored);
         }
         let client_id = client_message_id(command.client_message_id.clone())?;
-        self.may_write(caller, conversation_id).await?;
-        let content = self.content(caller, conversation_id, command).await?;
         let message_id = client_id.as_deref().map(|id| MessageId::derived(caller, conversation_id, id));
-        let content = Content { client_message_id: client_id, ..content };
-        self.post(caller, conversation_id, message_id, content, sent).await
+        let checked = async {
+            self.may_write(caller, conversation_id).await?;
+            self.content(caller, conversation_id, command).await
+        };
+        match (checked.await, message_id) {
+            (Ok(content), _) => {
+                let content = Content { client_message_id: client_id, ..content };
+                self.post(caller, conversation_id, message_id, content, sent).await
+            }
+            // What was sent stays sent: a retry is answered with it, whatever has changed since.
+            (Err(error), Some(id)) if error.retry_after.is_none() => self.own(caller, conversation_id, id).await?.ok_or(error),
+            (Err(error), _) => Err(error),
+        }
     }
 
     /// Appends a message whose content is checked. With a `message_id` an earlier attempt is looked for.
@@ -82,11 +91,19 @@ impl Messages {
     /// The message that the socket's `id` names, if the caller has sent it here before.
     async fn stored(&self, caller: UserId, command: &SendMessage) -> Result<Option<Message>> {
         let Some(id) = command.id.as_deref().and_then(|id| id.parse::<MessageId>().ok()) else { return Ok(None) };
+        match command.conversation_id {
+            Some(conversation_id) => self.own(caller, conversation_id, id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// A message that the caller has sent to this conversation.
+    async fn own(&self, caller: UserId, conversation_id: ConversationId, id: MessageId) -> Result<Option<Message>> {
         let Some(row) = self.reader.find(id).await? else { return Ok(None) };
-        if row.sender_id != caller || Some(row.conversation_id) != command.conversation_id || !row.body.is_counted() {
+        if row.sender_id != caller || row.conversation_id != conversation_id || !row.body.is_counted() {
             return Ok(None);
         }
-        let (state, membership) = self.membership(caller, row.conversation_id).await?;
+        let (state, membership) = self.membership(caller, conversation_id).await?;
         self.view(caller, &state, &membership, row).await.map(Some)
     }
 
@@ -121,14 +138,20 @@ impl Messages {
             Err(error) if error.retry_after.is_some() => return Err(error),
             Ok(_) | Err(_) => return Err(wrong()),
         };
-        let quoted = match row.body {
-            Body::Message(content) => content.content,
-            Body::Members(change) => change.text,
-            Body::Profile(change) => change.text,
-            Body::Created(_) | Body::Edited | Body::Deleted => return Err(wrong()),
-        };
-        Ok(Reply { id, sender_id: row.sender_id, content: quoted.chars().take(QUOTE_CHARS).collect() })
+        let content = quoted(&row).ok_or_else(wrong)?;
+        Ok(Reply { id, seq: row.seq, sender_id: row.sender_id, content })
     }
+}
+
+/// What an answer to this row quotes of it.
+pub(super) fn quoted(row: &LogRow) -> Option<String> {
+    let text = match &row.body {
+        Body::Message(content) => &content.content,
+        Body::Members(change) => &change.text,
+        Body::Profile(change) => &change.text,
+        Body::Created(_) | Body::Edited | Body::Deleted => return None,
+    };
+    Some(text.chars().take(QUOTE_CHARS).collect())
 }
 
 /// A member, and an admin where only admins may post.

@@ -4,12 +4,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
+
+use super::send::quoted;
 use super::view::{self, Author};
 use super::{Message, MessageStatus, MessageStore, Receipts};
 use crate::bus::Bus;
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, MessageId, Seq, UserId};
-use crate::log::{Appender, Body, ConversationState, LogReader, LogRow, LogStore, MemberState, Membership};
+use crate::log::{Appender, Body, Content, ConversationState, LogReader, LogRow, LogStore, MemberState, Membership};
 use crate::settings::Settings;
 use crate::task::Gate;
 use crate::users::Users;
@@ -127,13 +130,14 @@ impl Messages {
         caller: UserId,
         state: &ConversationState,
         membership: &Membership,
-        rows: Vec<LogRow>,
+        mut rows: Vec<LogRow>,
     ) -> Result<Vec<Message>> {
         let Some(first) = rows.iter().map(|row| row.seq).min() else { return Ok(Vec::new()) };
         let last = rows.iter().map(|row| row.seq).max().unwrap_or(first);
         let stars: HashSet<Seq> = self.store.stars_in(caller, state.id, first, last).await?.into_iter().collect();
         let statuses = self.receipts.statuses(caller, state, membership, &rows).await?;
-        let authors = authors(&self.users, &rows).await?;
+        quote_anew(&self.reader, &mut rows).await?;
+        let authors = authors(&self.users, &rows, Some(caller)).await?;
         let author_of = |user| authors.get(&user).cloned().unwrap_or_default();
         let messages = rows.into_iter().zip(statuses).filter_map(|(row, status)| {
             let starred = stars.contains(&row.seq);
@@ -155,12 +159,29 @@ fn missing() -> Error {
 
 /// A row as everybody may be told of it: nothing in it differs by recipient.
 pub(super) async fn told(users: &Users, row: LogRow) -> Result<Option<Message>> {
-    let authors = authors(users, std::slice::from_ref(&row)).await?;
+    let authors = authors(users, std::slice::from_ref(&row), None).await?;
     Ok(view::message(row, MessageStatus::Sent, None, |user| authors.get(&user).cloned().unwrap_or_default()))
 }
 
-/// Who wrote these rows, and what they answer to.
-async fn authors(users: &Users, rows: &[LogRow]) -> Result<HashMap<UserId, Author>> {
+/// Puts into answers what the messages answered to say now: a deleted one must not live on in its quotes.
+pub(super) async fn quote_anew(reader: &LogReader, rows: &mut [LogRow]) -> Result<()> {
+    let quotes = rows.iter().enumerate().filter_map(|(index, row)| match &row.body {
+        Body::Message(Content { reply_to: Some(reply), .. }) if reply.seq > 0 => Some((index, row.conversation_id, reply.seq)),
+        _ => None,
+    });
+    let found = quotes.map(|(index, id, seq)| async move { Ok::<_, Error>((index, reader.row(id, seq).await?)) });
+    for (index, original) in try_join_all(found.collect::<Vec<_>>()).await? {
+        if let (Body::Message(content), Some(original)) = (&mut rows[index].body, original)
+            && let (Some(reply), Some(text)) = (&mut content.reply_to, quoted(&original))
+        {
+            reply.content = text;
+        }
+    }
+    Ok(())
+}
+
+/// Who wrote these rows, and what they answer to, as `caller` or, without one, as everybody sees them.
+async fn authors(users: &Users, rows: &[LogRow], caller: Option<UserId>) -> Result<HashMap<UserId, Author>> {
     let mut ids: Vec<UserId> = Vec::new();
     for row in rows {
         let quoted = match &row.body {
@@ -174,8 +195,17 @@ async fn authors(users: &Users, rows: &[LogRow]) -> Result<HashMap<UserId, Autho
         }
     }
     let mut authors = HashMap::with_capacity(ids.len());
-    for (id, card) in users.cards(&ids).await? {
-        authors.insert(id, Author { name: Some(card.name().to_owned()), avatar_url: card.public_avatar().map(str::to_owned) });
+    match caller {
+        Some(caller) => {
+            for (id, seen) in users.seen(caller, &ids).await? {
+                authors.insert(id, Author { name: Some(seen.card.name().to_owned()), avatar_url: seen.avatar_url });
+            }
+        }
+        None => {
+            for (id, card) in users.cards(&ids).await? {
+                authors.insert(id, Author { name: Some(card.name().to_owned()), avatar_url: card.public_avatar().map(str::to_owned) });
+            }
+        }
     }
     Ok(authors)
 }

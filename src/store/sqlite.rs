@@ -2,6 +2,7 @@
 //! The writer commits what is queued as soon as the last commit has ended, with no timer, and answers only then:
 //! an `Ok` of [`Sqlite::write`] is on the disk (`synchronous=FULL`). No statement of a feature stands here.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -117,13 +118,15 @@ impl Sqlite {
         self.threads.waiting.load(Ordering::Relaxed)
     }
 
-    /// Whether a write can be committed now: the probe behind `/ready`.
+    /// Whether a write can be committed and read now: the probe behind `/ready`.
     pub async fn probe(&self) -> StoreResult<()> {
         self.write(|connection| {
             connection.prepare_cached("UPDATE probe SET n = n + 1")?.execute([])?;
             Ok(())
         })
-        .await
+        .await?;
+        self.read(|connection| connection.prepare_cached("SELECT n FROM probe")?.query_row([], |row| row.get::<_, i64>(0))).await?;
+        Ok(())
     }
 }
 
@@ -240,14 +243,18 @@ impl Outage {
 fn commit(connection: &mut Connection, group: &mut [Box<dyn Write>]) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     for job in group {
-        job.run(&transaction)?;
+        catch_unwind(AssertUnwindSafe(|| job.run(&transaction)))
+            .unwrap_or_else(|_| Err(rusqlite::Error::ToSqlConversionFailure("a write panicked".into())))?;
     }
     transaction.commit()
 }
 
 fn read_all(connection: &Connection, jobs: &Receiver<Read>) {
     while let Ok(job) = jobs.recv() {
-        job(connection);
+        // A job that panics takes its own answer along, not the thread that all others need.
+        if catch_unwind(AssertUnwindSafe(|| job(connection))).is_err() {
+            tracing::error!("a read panicked");
+        }
     }
 }
 
@@ -290,5 +297,22 @@ pub(super) fn map(error: rusqlite::Error) -> StoreError {
         },
         rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => StoreError::Corrupt(error.to_string()),
         _ => StoreError::Statement(Box::new(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_that_panics_takes_nobody_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let sqlite = Sqlite::open(&SqliteOptions { path: folder.path().join("t.db"), readers: 1, migrate: true }).unwrap();
+        for _ in 0..3 {
+            sqlite.read::<(), _>(|_| panic!("a read")).await.unwrap_err();
+            sqlite.write::<(), _>(|_| panic!("a write")).await.unwrap_err();
+        }
+        sqlite.probe().await.unwrap();
     }
 }
