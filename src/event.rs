@@ -129,6 +129,8 @@ pub struct RowEvent {
     pub seq: Seq,
     /// Who may know.
     pub audience: Arc<[UserId]>,
+    /// The row that an edit or deletion is about: who has cleared it is not told.
+    pub target_seq: Option<Seq>,
     /// To whom the conversation is new with this row: they get `conversation:created` first.
     pub introduces: Arc<[UserId]>,
     /// To whom the conversation itself changed with this row: they get `conversation:updated` after it.

@@ -55,8 +55,11 @@ impl Holds {
         hold.waiting.len() == 1
     }
 
-    /// The receipts that waited, in order.
-    pub fn release(&self, message: MessageId) -> Vec<LooseEvent> {
-        self.0.lock().remove(&message).map(|hold| hold.waiting).unwrap_or_default()
+    /// Hands the receipts that waited to `tell`, in order; a later one of the same message finds them told.
+    pub fn release(&self, message: MessageId, mut tell: impl FnMut(LooseEvent)) {
+        let mut holds = self.0.lock();
+        if let Some(hold) = holds.remove(&message) {
+            hold.waiting.into_iter().for_each(&mut tell);
+        }
     }
 }

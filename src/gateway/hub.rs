@@ -14,13 +14,12 @@ use tokio::time::Instant;
 use super::hold::Holds;
 use super::lane::{Lane, Step};
 use super::registry::{Registry, shard};
-use super::seat::{Place, Seat};
-use super::socket::{CloseReason, Mark, Outgoing};
+use super::socket::CloseReason;
 use crate::bus::Subscription;
 use crate::conversations::Conversations;
 use crate::error::{Error, ErrorCode, Result};
-use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin, RowEvent};
-use crate::id::{ConversationId, Seq, SessionId, UserId};
+use crate::event::{Envelope, RowEvent};
+use crate::id::{ConversationId, Seq, UserId};
 use crate::log::{Appender, LogStore, MemberState, Membership};
 use crate::messages::Announcer;
 use crate::task::Tasks;
@@ -54,18 +53,18 @@ impl ConversationViews for Conversations {
 /// The sockets of this node.
 #[derive(Clone)]
 pub struct Hub {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
-    seats: Registry,
-    lanes: Vec<Mutex<HashMap<ConversationId, Lane>>>,
-    holds: Holds,
-    appender: Appender,
-    announcer: Announcer,
-    log: Arc<dyn LogStore>,
-    views: Arc<dyn ConversationViews>,
-    tasks: Tasks,
+pub(super) struct Shared {
+    pub seats: Registry,
+    pub lanes: Vec<Mutex<HashMap<ConversationId, Lane>>>,
+    pub holds: Holds,
+    pub appender: Appender,
+    pub announcer: Announcer,
+    pub log: Arc<dyn LogStore>,
+    pub views: Arc<dyn ConversationViews>,
+    pub tasks: Tasks,
 }
 
 impl Hub {
@@ -125,7 +124,7 @@ impl Hub {
             self.shared.holds.hold(message.message_id, Instant::now());
         }
         let id = row.conversation_id;
-        let begins = row.seq == 1 || !row.introduces.is_empty() || !row.audience.iter().any(|user| self.shared.seats.has(*user));
+        let begins = row.seq == 1 || row.audience.iter().all(|user| !self.shared.seats.has(*user) || row.introduces.contains(user));
         let mut lanes = self.shared.lanes[shard(id.0)].lock();
         let mut step = lanes.entry(id).or_default().arrive(row, begins);
         // The usual case, an expected row that needs nothing from the store, is told under the lock: order costs nothing.
@@ -236,81 +235,6 @@ impl Hub {
         }
     }
 
-    fn needs_views(&self, row: &RowEvent) -> bool {
-        row.introduces.iter().any(|user| self.shared.seats.has(*user))
-            || (row.refreshes && row.audience.iter().any(|user| self.shared.seats.has(*user)))
-    }
-
-    async fn tell_with_views(&self, row: &RowEvent) {
-        for user in row.introduces.iter().copied().filter(|user| self.shared.seats.has(*user)) {
-            let place = Some((row.conversation_id, row.seq));
-            self.tell_view(EventKind::ConversationCreated, user, row.conversation_id, Origin::default(), place).await;
-        }
-        self.tell(row);
-        if row.refreshes {
-            for user in row.audience.iter().copied().filter(|user| self.shared.seats.has(*user)) {
-                self.tell_view(EventKind::ConversationUpdated, user, row.conversation_id, Origin::default(), None).await;
-            }
-        }
-    }
-
-    /// A row's own event, to everybody who may know.
-    fn tell(&self, row: &RowEvent) {
-        if let Some(outgoing) = outgoing_of(row) {
-            for user in row.audience.iter() {
-                self.shared.seats.send(*user, Some((row.conversation_id, row.seq)), &outgoing, row.origin);
-            }
-        }
-    }
-
-    async fn tell_view(&self, kind: EventKind, user: UserId, id: ConversationId, origin: Origin, place: Option<Place>) {
-        match self.shared.views.view_for(user, id).await {
-            Ok(Some(data)) => self.shared.seats.send(user, place, &Outgoing::new(Event { kind, data }, None), origin),
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "a conversation could not be shown; its members see it when they sync"),
-        }
-    }
-
-    fn tell_loose(&self, loose: LooseEvent) {
-        let now = Instant::now();
-        match loose.receipt_of.and_then(|message| self.shared.holds.until(message, now)) {
-            Some((message, until)) => {
-                if self.shared.holds.wait(message, until, loose) {
-                    let hub = self.clone();
-                    self.shared.tasks.spawn(async move {
-                        tokio::time::sleep_until(until).await;
-                        hub.shared.holds.release(message).into_iter().for_each(|loose| hub.tell_loose_now(&loose));
-                    });
-                }
-            }
-            None => self.tell_loose_now(&loose),
-        }
-    }
-
-    fn tell_loose_now(&self, loose: &LooseEvent) {
-        let outgoing = Outgoing::new(loose.event.clone(), None);
-        for user in loose.audience.iter() {
-            self.shared.seats.send(*user, None, &outgoing, loose.origin);
-        }
-    }
-
-    fn refresh(&self, user: UserId, id: ConversationId, origin: Origin) {
-        let concerns = |seat: &Arc<Seat>| origin.socket_id != Some(seat.socket.id) && origin.session_id != Some(seat.socket.session_id);
-        if self.shared.seats.of(user).iter().any(concerns) {
-            let hub = self.clone();
-            self.shared.tasks.spawn(async move { hub.tell_view(EventKind::ConversationUpdated, user, id, origin, None).await });
-        }
-    }
-
-    fn revoke(&self, user: UserId, session: Option<SessionId>, except: Option<SessionId>) {
-        for seat in self.shared.seats.of(user) {
-            let its = seat.socket.session_id;
-            if session.is_none_or(|session| session == its) && except != Some(its) {
-                seat.socket.close(CloseReason::Revoked);
-            }
-        }
-    }
-
     /// A user's memberships with the heads of large conversations read too.
     pub(super) async fn memberships(&self, user: UserId) -> Result<Vec<Membership>> {
         let mut memberships = self.shared.log.memberships(user).await?;
@@ -362,6 +286,11 @@ impl Hub {
         let mut needed = std::collections::HashSet::new();
         let mut repaired = 0;
         let sweeps = self.shared.lanes.iter().map(|lanes| lanes.lock().len()).sum::<usize>() > SWEEP_LANES;
+        if sweeps {
+            for lanes in &self.shared.lanes {
+                lanes.lock().values_mut().for_each(Lane::unused);
+            }
+        }
         for user in self.shared.seats.users() {
             let memberships = self.memberships(user).await?;
             repaired += self.ensure(user, &memberships).await?;
@@ -374,7 +303,7 @@ impl Hub {
         }
         if sweeps {
             for lanes in &self.shared.lanes {
-                lanes.lock().retain(|id, lane| needed.contains(id) || !lane.is_idle());
+                lanes.lock().retain(|id, lane| needed.contains(id) || lane.was_used());
             }
         }
         Ok(())
@@ -426,16 +355,4 @@ impl Hub {
     pub(super) async fn view(&self, user: UserId, id: ConversationId) -> Result<Option<Bytes>> {
         self.shared.views.view_for(user, id).await
     }
-}
-
-/// A row's event, ready to be shared by all sockets.
-pub(super) fn outgoing_of(row: &RowEvent) -> Option<Arc<Outgoing>> {
-    let event = row.event.clone()?;
-    let mark = row.message.filter(|_| event.kind == EventKind::MessageReceived).map(|message| Mark {
-        conversation_id: row.conversation_id,
-        seq: row.seq,
-        message_id: message.message_id,
-        sender_id: message.sender_id,
-    });
-    Some(Outgoing::new(event, mark))
 }

@@ -32,6 +32,8 @@ pub(super) struct Lane {
     early: BTreeMap<Seq, Box<RowEvent>>,
     /// Somebody is telling or filling; others only add to `early`.
     is_busy: bool,
+    /// Something has asked for it since [`Lane::unused`].
+    used: bool,
 }
 
 impl Lane {
@@ -60,6 +62,7 @@ impl Lane {
 
     /// The first row that people here need, for a lane that does not know.
     pub fn begin(&mut self, first: Seq) {
+        self.used = true;
         if self.next_seq == 0 {
             self.next_seq = first;
         }
@@ -76,6 +79,7 @@ impl Lane {
     }
 
     fn work(&mut self) -> Step {
+        self.used = true;
         if self.is_busy {
             return Step::Rest;
         }
@@ -115,9 +119,14 @@ impl Lane {
         self.next_seq = self.next_seq.max(seq + 1);
     }
 
-    /// Nothing waits and nobody works.
-    pub fn is_idle(&self) -> bool {
-        !self.is_busy && self.early.is_empty()
+    /// Forgets that it was asked for: a sweep begins.
+    pub fn unused(&mut self) {
+        self.used = false;
+    }
+
+    /// Whether it works, or was asked for since the sweep began.
+    pub fn was_used(&self) -> bool {
+        self.used || self.is_busy || !self.early.is_empty()
     }
 }
 
@@ -132,6 +141,7 @@ mod tests {
             conversation_id: ConversationId::fresh(),
             seq,
             audience: [].into(),
+            target_seq: None,
             introduces: [].into(),
             refreshes: false,
             event: None,

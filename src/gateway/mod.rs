@@ -19,6 +19,7 @@ mod registry;
 mod resume;
 mod seat;
 mod session;
+mod tell;
 mod typing;
 mod watch;
 

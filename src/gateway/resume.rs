@@ -7,10 +7,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::json;
 
-use super::hub::outgoing_of;
 use super::seat::Seat;
 use super::session::Sessions;
 use super::socket::{Outgoing, Socket};
+use super::tell::outgoing_of;
 use crate::error::Result;
 use crate::event::{Event, EventKind};
 use crate::id::{ConversationId, Seq};
@@ -82,8 +82,10 @@ impl Sessions {
             count += self.show(socket, EventKind::ConversationCreated, id).await?;
         }
         if upto > missed.after {
+            let hidden = self.shared.parts.messages.hidden(user, id, membership.cleared_seq).await?;
+            let is_seen = |seq: Seq| seq > membership.cleared_seq && !hidden.contains(&seq);
             for row in hub.replay(user, id, missed.after, upto).await? {
-                if let Some(outgoing) = outgoing_of(&row) {
+                if let Some(outgoing) = outgoing_of(&row).filter(|_| is_seen(row.target_seq.unwrap_or(row.seq))) {
                     socket.send_paced(outgoing).await;
                     count += 1;
                 }

@@ -34,15 +34,8 @@ struct Gate {
 
 impl Gate {
     /// Whether a replay has sent this row.
-    fn was_replayed(&mut self, (conversation, seq): Place) -> bool {
-        match self.replayed.get(&conversation) {
-            Some(upto) if seq <= *upto => true,
-            Some(_) => {
-                self.replayed.remove(&conversation);
-                false
-            }
-            None => false,
-        }
+    fn was_replayed(&self, (conversation, seq): Place) -> bool {
+        self.replayed.get(&conversation).is_some_and(|upto| seq <= *upto)
     }
 }
 
@@ -75,6 +68,10 @@ impl Seat {
                     } else {
                         gate.first_live = None;
                     }
+                }
+                // The rows of a log come in order: none at or below the replay's end can follow. While the seat is held some wait.
+                if let Some((conversation, _)) = place {
+                    gate.replayed.remove(&conversation);
                 }
                 self.socket.send(Arc::clone(outgoing));
             }
@@ -186,6 +183,20 @@ mod tests {
         seat.release(None);
         seat.send(Some((c, 8)), &row(8));
         assert_eq!(sent(&seat), [6, 7, 8], "5 and 6 were replayed, 7 waited");
+    }
+
+    #[test]
+    fn a_row_that_comes_during_the_replay_lets_no_earlier_one_through() {
+        let (seat, c) = (seat(), ConversationId::fresh());
+        for seq in [5, 6] {
+            seat.send(Some((c, seq)), &row(seq));
+        }
+        assert_eq!(seat.replay_upto(c, 6), 6);
+        (5..=6).for_each(|seq| seat.socket.send(row(seq)));
+        seat.send(Some((c, 7)), &row(7));
+        seat.release(None);
+        seat.send(Some((c, 8)), &row(8));
+        assert_eq!(sent(&seat), [5, 6, 7, 8]);
     }
 
     #[test]

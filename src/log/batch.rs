@@ -151,7 +151,7 @@ impl Shared {
         Ok(None)
     }
 
-    async fn scan(&self, state: &ConversationState, floor: Seq, message: MessageId) -> StoreResult<Option<LogRow>> {
+    pub(super) async fn scan(&self, state: &ConversationState, floor: Seq, message: MessageId) -> StoreResult<Option<LogRow>> {
         let mut after = floor;
         while after < state.head.seq {
             let rows = persist(|| self.whole_rows(state.id, after, state.head.seq)).await?;
@@ -315,7 +315,7 @@ impl Shared {
             announcements.push(Announcement {
                 row: row.clone(),
                 target,
-                audience: state.audience_at(row.seq),
+                audience: state.audience_of(row),
                 introduces: projection.introduces.into(),
                 origin,
                 posted,
@@ -364,7 +364,7 @@ fn answer_found(waiting: &mut Vec<Waiting>, rows: Vec<LogRow>) {
 /// What is told of a row that was told before, or should have been.
 fn announcement_of(state: &ConversationState, row: LogRow, target: Option<LogRow>) -> Announcement {
     let joined_with = |user: &&UserId| state.members.get(user).is_some_and(|member| member.joined_seq == row.seq);
-    let audience = state.audience_at(row.seq);
+    let audience = state.audience_of(&row);
     let introduces = audience.iter().filter(joined_with).copied().collect();
     Announcement { audience, introduces, target, origin: Origin::default(), posted: false, row }
 }

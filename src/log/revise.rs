@@ -9,6 +9,7 @@ use super::store::{Insert, Rewrite, Rewritten};
 use super::{Body, ConversationState, LogRow, bucket_of};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
+use crate::event::Origin;
 use crate::id::MessageId;
 
 impl Shared {
@@ -28,6 +29,7 @@ impl Shared {
         loop {
             let stored = persist(|| self.reader.row(state.id, change.target_seq)).await?;
             let stored = stored.ok_or_else(|| Error::not_found("there is no such message"))?;
+            self.complete(&mut state, &stored).await?;
             let revised = match (change.revise)(&state, &stored) {
                 // What a stale state refuses is asked again of the log as it is.
                 Err(_) if !caught_up => {
@@ -76,6 +78,34 @@ impl Shared {
             self.remember(Arc::new(state));
             return Ok(Posted { row: target, fresh: true });
         }
+    }
+
+    /// A change across buckets whose writer did not live to tell of it is told now: whoever repeats it must not be answered
+    /// while the log knows nothing of it.
+    async fn complete(&self, state: &mut ConversationState, stored: &LogRow) -> Result<()> {
+        if stored.version == 0 || bucket_of(stored.seq) == bucket_of(stored.change_seq) {
+            return Ok(());
+        }
+        let there = persist(|| self.reader.row(state.id, stored.change_seq)).await?;
+        if there.is_some_and(|row| row.message_id == stored.change_id)
+            || self.scan(state, stored.change_seq - 1, stored.change_id).await?.is_some()
+        {
+            return Ok(());
+        }
+        let change = Change {
+            conversation_id: state.id,
+            target_seq: stored.seq,
+            sender_id: stored.sender_id,
+            notice: if stored.deleted_at.is_some() { Body::Deleted } else { Body::Edited },
+            revise: Arc::new(|_, _| Ok(None)),
+            origin: Origin::default(),
+        };
+        let notice = notice_row(state, &change, stored.change_id, self.clock.now().max(state.last_at));
+        let notice = self.insert_notice(state, &change, notice).await?;
+        let target = LogRow { change_seq: notice.seq, ..stored.clone() };
+        self.settle(state, std::slice::from_ref(&notice), Some(&target), &[]).await?;
+        self.remember(Arc::new(state.clone()));
+        Ok(())
     }
 
     /// The notice of a change in an older bucket: the target is changed already, and the notice takes the next free place.

@@ -159,12 +159,14 @@ impl ConversationState {
         if self.is_direct() { self.members.keys().copied().find(|member| *member != user) } else { None }
     }
 
-    /// Who may know of the row at `seq`: its members of then, and whom it let in or put out.
-    pub fn audience_at(&self, seq: Seq) -> Arc<[UserId]> {
-        if seq > self.members_seq {
+    /// Who may know of a row: its members of then, and whom it let in or put out. An edit or deletion is for those
+    /// who could see its target.
+    pub fn audience_of(&self, row: &LogRow) -> Arc<[UserId]> {
+        let (seq, seen_from) = (row.seq, row.target_seq.unwrap_or(row.seq));
+        if seen_from > self.members_seq {
             return Arc::clone(&self.active);
         }
-        let knew = |member: &&Member| member.joined_seq <= seq && (member.state == MemberState::Active || member.change_seq >= seq);
+        let knew = |member: &&Member| member.joined_seq <= seen_from && (member.state == MemberState::Active || member.change_seq >= seq);
         self.members.values().filter(knew).map(|member| member.user_id).collect()
     }
 }

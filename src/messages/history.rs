@@ -70,7 +70,7 @@ impl Messages {
     pub async fn history(&self, caller: UserId, id: ConversationId, query: &HistoryQuery, page: &Page) -> Result<History> {
         let _place = self.histories.enter()?;
         let (state, membership) = self.membership(caller, id).await?;
-        let hidden: HashSet<Seq> = self.store.hidden_in(caller, id, membership.cleared_seq + 1, Seq::MAX).await?.into_iter().collect();
+        let hidden = self.hidden(caller, id, membership.cleared_seq).await?;
         let place = match page.after::<Place>(CURSOR)? {
             Some(place) => place,
             None => self.place(id, query).await?,

@@ -164,12 +164,13 @@ impl Receipts {
         if new == old {
             return Ok(0);
         }
+        // Until all is told the cache says what was before: a mark whose events could not be made is made again by the next.
+        self.marks.insert((user, id), old);
         // The peer's view first: should the second write fail, the next mark does both again.
         if let Some(peer) = peer {
             self.log.mark_peer(peer, id, new.delivered, Some(new.read)).await?;
         }
         self.log.mark_member(id, user, new.delivered, Some(new.read), self.clock.now()).await?;
-        self.marks.insert((user, id), new);
         let from = if new.read > old.read { old.read.min(old.delivered) } else { old.delivered };
         let turns = match known {
             // Only if nothing can lie between the last mark and them: what came while nobody was connected turns too.
@@ -179,7 +180,9 @@ impl Receipts {
             _ => self.turns(user, id, from, upto).await?,
         };
         let others = if peer.is_some() { Vec::new() } else { self.log.members(id, None, LARGE_ABOVE * 4).await? };
-        Ok(self.tell(user, id, &state, (old, new), &others, turns).await)
+        let read = self.tell(user, id, &state, (old, new), &others, turns).await;
+        self.marks.insert((user, id), new);
+        Ok(read)
     }
 
     async fn marks_of(&self, user: UserId, id: ConversationId) -> Result<Marks> {

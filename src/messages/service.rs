@@ -119,6 +119,11 @@ impl Messages {
         Ok((state, membership))
     }
 
+    /// The places of messages above `cleared_seq` that the caller has removed from his own view.
+    pub async fn hidden(&self, caller: UserId, id: ConversationId, cleared_seq: Seq) -> Result<HashSet<Seq>> {
+        Ok(self.store.hidden_in(caller, id, cleared_seq + 1, Seq::MAX).await?.into_iter().collect())
+    }
+
     pub(super) async fn view(&self, caller: UserId, state: &ConversationState, membership: &Membership, row: LogRow) -> Result<Message> {
         let mut views = self.views(caller, state, membership, vec![row]).await?;
         views.pop().ok_or_else(|| Error::not_found("there is no such message"))
