@@ -40,7 +40,7 @@ async fn rows_come_back_as_they_were_written(store: Arc<dyn LogStore>) {
         media_url: Some("https://example.org/m".into()),
         thumbnail_url: Some("https://example.org/t".into()),
         audio_duration: Some(1.25),
-        reply_to: Some(Reply { id: MessageId::fresh(), sender_id: user, content: "so?".into() }),
+        reply_to: Some(Reply { id: MessageId::fresh(), seq: 1, sender_id: user, content: "so?".into() }),
         is_encrypted: true,
         is_forwarded: true,
         client_message_id: Some("c-1".into()),
