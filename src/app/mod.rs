@@ -5,6 +5,7 @@ mod backends;
 mod services;
 
 use std::future::Future;
+use std::hash::Hash;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,8 +19,8 @@ pub use services::Services;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::AuthApi;
 use crate::auth::sms::SmsError;
+use crate::auth::{AuthApi, UserLimit};
 use crate::config::Config;
 use crate::conversations::{ConversationsApi, SyncApi};
 use crate::messages::MessagesApi;
@@ -92,7 +93,7 @@ impl App {
             SettingsApi { settings: Arc::clone(settings), blocks: Arc::clone(blocks) },
             ConversationsApi { conversations: Arc::clone(conversations), messages: messages.clone() },
             SyncApi { conversations: Arc::clone(conversations) },
-            MessagesApi { messages: messages.clone() },
+            MessagesApi::new(messages.clone(), self.config.rate_limit),
         )
     }
 
@@ -100,16 +101,17 @@ impl App {
     pub fn endpoint(&self) -> impl Endpoint<Output = Response> + use<> {
         let Config { rate_limit, server, .. } = &self.config;
         let service: OpenApiService<Apis, ()> = server::service(self.apis());
-        let routes = self.services.doors.mount(Pages::of(&service).routes()).nest("/", service.data(Arc::clone(&self.services.auth)));
-        let limiter: Limiter<IpAddr> =
-            Limiter::new(*rate_limit, server.requests_per_minute as u32, Duration::from_mins(1), server.request_burst as u32);
+        let by_address: Limiter<IpAddr> = per_minute(*rate_limit, server.requests_per_minute, server.request_burst);
+        let by_user = UserLimit(per_minute(*rate_limit, server.user_requests_per_minute, server.user_request_burst));
+        let pages = Pages::of(&service).routes();
+        let routes = self.services.doors.mount(pages).nest("/", service.data(Arc::clone(&self.services.auth)).data(by_user));
         Front {
             inner: Arc::new(routes.map_to_response().boxed()),
             tasks: self.tasks.clone(),
             methods: Methods::of::<Apis>(),
             cors: Cors::new(self.config.cors_origins.clone()),
             proxies: Proxies::new(self.config.trusted_proxies.clone()),
-            limiter,
+            limiter: by_address,
             deadline: server.request_timeout,
         }
     }
@@ -150,6 +152,11 @@ impl App {
             tracing::warn!("background work was left behind: it took longer than the drain timeout");
         }
     }
+}
+
+fn per_minute<K: Hash + Eq + Send + Sync + 'static>(enabled: bool, count: usize, burst: usize) -> Limiter<K> {
+    let most = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    Limiter::new(enabled, most(count), Duration::from_mins(1), most(burst))
 }
 
 /// Runs a node on its configured backends until `shutdown`.

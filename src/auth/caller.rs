@@ -1,6 +1,7 @@
 //! The `Authorization: Bearer` header as an argument of handlers, documented as the API's one security scheme.
 //! [`Caller`] is a checked login that may do things; [`AnyCaller`] may still lack its verification;
 //! [`OptionalCaller`] is for public calls, where a stale token is as good as none; [`Bearer`] is the bare token.
+//! Who is a [`Caller`] has his limit counted here; logging out and asking who one is are never refused for it.
 
 use std::future::{Ready, ready};
 use std::ops::Deref;
@@ -13,10 +14,16 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use super::{Auth, Identity};
 use crate::error::{Error, ErrorCode, Result};
+use crate::id::UserId;
+use crate::rate::Limiter;
 use crate::rest::ApiError;
 
 /// The name of the scheme in the OpenAPI document.
 const SCHEME: &str = "bearer";
+
+/// How many requests each user may make; data of the routes.
+#[derive(Clone)]
+pub struct UserLimit(pub Limiter<UserId>);
 
 /// A login that may use the service.
 #[derive(Clone, Debug)]
@@ -52,7 +59,10 @@ impl Deref for AnyCaller {
 
 impl Caller {
     async fn read(request: &Request) -> Result<Self> {
-        auth(request)?.authenticate(token(request)?).await.map(Self)
+        let identity = auth(request)?.authenticate(token(request)?).await?;
+        let limit = request.data::<UserLimit>().ok_or_else(|| Error::internal("the routes were built without the limit by user"))?;
+        limit.0.check(identity.user_id)?;
+        Ok(Self(identity))
     }
 }
 

@@ -23,7 +23,7 @@ mod totp;
 mod view;
 
 pub use api::AuthApi;
-pub use caller::{AnyCaller, Bearer, Caller, OptionalCaller};
+pub use caller::{AnyCaller, Bearer, Caller, OptionalCaller, UserLimit};
 pub use code::{CodeRecord, CodeState, Purpose, Rate, SendLimits};
 use poem_openapi::Object;
 use poem_openapi::types::Example;

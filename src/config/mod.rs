@@ -96,6 +96,10 @@ pub struct ServerSettings {
     pub requests_per_minute: usize,
     /// Requests an address may make at once.
     pub request_burst: usize,
+    /// Requests a user may make a minute.
+    pub user_requests_per_minute: usize,
+    /// Requests a user may make at once.
+    pub user_request_burst: usize,
 }
 
 /// Settings of sockets.
@@ -326,6 +330,8 @@ impl Config {
             drain_timeout: read.need("server.drain_timeout", value::duration, Duration::ZERO),
             requests_per_minute: read.need("server.requests_per_minute", value::count, 1),
             request_burst: read.need("server.request_burst", value::count, 1),
+            user_requests_per_minute: read.need("server.user_requests_per_minute", value::count, 1),
+            user_request_burst: read.need("server.user_request_burst", value::count, 1),
         };
         let sockets = SocketSettings {
             per_user: read.need("sockets.per_user", value::count, 1),

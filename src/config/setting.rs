@@ -118,6 +118,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("server.drain_timeout", "5s", "20s", "How long a stopping node waits for what is under way."),
     setting("server.requests_per_minute", "1200", "300", "Requests an address may make a minute."),
     setting("server.request_burst", "200", "100", "Requests an address may make at once."),
+    setting("server.user_requests_per_minute", "600", "300", "Requests a user may make a minute, from all of his devices."),
+    setting("server.user_request_burst", "100", "50", "Requests a user may make at once; the app makes up to 50."),
     setting("sockets.per_user", "10", "5", "Sockets of one user; the oldest is closed for a further one."),
     setting("sockets.outbox", "1024", "256", "Events that may wait for a slow socket before it is closed."),
     setting("sockets.ping_interval", "25s", "20s", "How often a socket is asked whether it is there."),

@@ -1,5 +1,7 @@
 //! `/messages`: the calls, a few lines each.
 
+use std::time::Duration;
+
 use poem_openapi::param::{Path, Query};
 use poem_openapi::types::Example;
 use poem_openapi::{Object, OpenApi, Tags};
@@ -12,8 +14,9 @@ use super::{
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::event::Origin;
-use crate::id::{ConversationId, MessageId};
+use crate::id::{ConversationId, MessageId, UserId};
 use crate::page::Page;
+use crate::rate::Limiter;
 use crate::rest::{ApiResult, Json, Success};
 
 #[derive(Tags)]
@@ -26,6 +29,20 @@ enum Tag {
 pub struct MessagesApi {
     /// The service.
     pub messages: Messages,
+    /// How fast each person may send.
+    pub sends: Limiter<UserId>,
+}
+
+/// Messages that one person may send a second by these calls, and …
+const SENDS_PER_S: u32 = 10;
+/// … at once: as much as by a socket.
+const SENDS_AT_ONCE: u32 = 50;
+
+impl MessagesApi {
+    /// The calls on this service; `limited` says whether people may send only so fast.
+    pub fn new(messages: Messages, limited: bool) -> Self {
+        Self { messages, sends: Limiter::new(limited, SENDS_PER_S, Duration::from_secs(1), SENDS_AT_ONCE) }
+    }
 }
 
 /// A message's new words.
@@ -122,6 +139,7 @@ impl MessagesApi {
     /// 403 in a conversation of others, where only admins may post, and in a DIRECT one with a block either way.
     #[oai(path = "/messages", method = "post", operation_id = "send_message")]
     async fn send_message(&self, caller: Caller, body: Json<SendMessage>) -> ApiResult<Message> {
+        self.sends.check(caller.user_id)?;
         Ok(Json(self.messages.send(caller.user_id, body.0, posted(&caller)).await?))
     }
 
@@ -132,6 +150,7 @@ impl MessagesApi {
     /// system are refused with 400. In all these cases nothing is forwarded.
     #[oai(path = "/messages/forward", method = "post", operation_id = "forward_messages")]
     async fn forward_messages(&self, caller: Caller, body: Json<ForwardMessages>) -> ApiResult<Forwarded> {
+        self.sends.check(caller.user_id)?;
         Ok(Json(self.messages.forward(caller.user_id, body.0, posted(&caller)).await?))
     }
 

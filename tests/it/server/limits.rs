@@ -1,8 +1,9 @@
-//! Limits by address.
+//! Limits by address and by user.
 
 use reqwest::Method;
+use serde_json::{Value, json};
 
-use crate::support::{TestServer, failure};
+use crate::support::{People, TestServer, failure};
 
 #[tokio::test]
 async fn a_flood_from_one_address_is_429_with_retry_after() {
@@ -54,4 +55,53 @@ async fn without_one_the_header_is_ignored() {
     assert_eq!(ask("192.0.2.1").await, 200);
     assert_eq!(ask("192.0.2.2").await, 429);
     server.stop().await;
+}
+
+/// Checks that the answer says when to come back.
+fn waits(response: &reqwest::Response) {
+    let wait: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+}
+
+#[tokio::test]
+async fn each_user_has_a_limit_of_his_own_and_may_always_ask_who_he_is_and_log_out() {
+    let limited = |config: &mut urge::config::Config| {
+        config.rate_limit = true;
+        (config.server.user_requests_per_minute, config.server.user_request_burst) = (1, 3);
+    };
+    let world = People::of(TestServer::with(limited).await);
+    let (ada, bob) = (world.person("Ada").await, world.person("Bob").await);
+    for _ in 0..3 {
+        world.get(&ada, "GET /users/me").await;
+    }
+    let refused = world.send("GET /conversations", Some(&ada.token), &Value::Null).await;
+    waits(&refused);
+    failure(refused, 429, "rate_limited").await;
+    world.get(&bob, "GET /users/me").await;
+    world.get(&ada, "GET /auth/me").await;
+    world.get(&ada, "POST /auth/logout").await;
+    world.server.stop().await;
+}
+
+#[tokio::test]
+async fn sending_by_post_has_the_limit_of_a_socket() {
+    let limited = |config: &mut urge::config::Config| {
+        config.rate_limit = true;
+        (config.server.user_requests_per_minute, config.server.user_request_burst) = (6_000, 1_000);
+    };
+    let world = People::of(TestServer::with(limited).await);
+    let (ada, bob) = (world.person("Ada").await, world.person("Bob").await);
+    let direct = world.direct(&ada, &bob).await;
+    // The app's burst passes whole; a flood beyond it does not.
+    let command = json!({"conversation_id": direct, "content": "again"});
+    let flood = (0..200).map(|_| world.send("POST /messages", Some(&ada.token), &command));
+    let (taken, refused): (Vec<_>, Vec<_>) =
+        futures_util::future::join_all(flood).await.into_iter().partition(|response| response.status() == 200);
+    assert!(taken.len() >= 50, "{} were taken", taken.len());
+    let refused = refused.into_iter().next().unwrap();
+    waits(&refused);
+    failure(refused, 429, "rate_limited").await;
+    world.get(&ada, &format!("GET /conversations/{direct}/messages")).await;
+    world.call(&bob, "POST /messages", &json!({"conversation_id": direct, "content": "hello"})).await;
+    world.server.stop().await;
 }
