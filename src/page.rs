@@ -3,8 +3,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -41,6 +41,19 @@ impl Page {
     pub fn after<T: DeserializeOwned>(&self, kind: &str) -> Result<Option<T>> {
         self.cursor.as_ref().map(|cursor| cursor.open(kind)).transpose()
     }
+}
+
+/// A `limit` in a body: like the one in a query string it is never refused for its size.
+///
+/// # Errors
+/// What is no whole number.
+pub fn saturating<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<i64>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
+    let above = || number.as_u64().map(|_| i64::MAX);
+    // So large that JSON has it as a float: the nearest there is.
+    let far = || number.as_f64().filter(|number| number.fract() == 0.0).map(|number| number as i64);
+    let whole = number.as_i64().or_else(above).or_else(far);
+    whole.map(Some).ok_or_else(|| D::Error::invalid_type(Unexpected::Float(number.as_f64().unwrap_or_default()), &"i64"))
 }
 
 /// An opaque place in a list.
@@ -87,6 +100,17 @@ mod tests {
         let page = Page::new(Some(0), Some(99_999), Some(String::new()));
         assert_eq!((page.limit, page.offset, page.cursor), (1, 1_000, None));
         assert_eq!(Page::new(None, None, None).limit, 50);
+    }
+
+    #[test]
+    fn a_limit_in_a_body_is_taken_whatever_its_size() {
+        let read = |json: &str| saturating(&mut serde_json::Deserializer::from_str(json)).ok();
+        assert_eq!(read("20"), Some(Some(20)));
+        assert_eq!(read("18446744073709551615"), Some(Some(i64::MAX)));
+        assert_eq!(read("99999999999999999999"), Some(Some(i64::MAX)));
+        assert_eq!(read("-99999999999999999999"), Some(Some(i64::MIN)));
+        assert_eq!(read("null"), Some(None));
+        assert_eq!((read("1.5"), read("\"ten\"")), (None, None));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::conversations::{ConversationsApi, SyncApi};
 use crate::messages::MessagesApi;
 use crate::rate::Limiter;
-use crate::server::{self, Cors, Front, Methods, NodeApi, Pages, Proxies};
+use crate::server::{self, Cors, Front, NodeApi, Pages, Proxies, Routes};
 use crate::settings::SettingsApi;
 use crate::store::StoreError;
 use crate::task::Tasks;
@@ -108,7 +108,7 @@ impl App {
         Front {
             inner: Arc::new(routes.map_to_response().boxed()),
             tasks: self.tasks.clone(),
-            methods: Methods::of::<Apis>(),
+            routes: Routes::of::<Apis>(),
             cors: Cors::new(self.config.cors_origins.clone()),
             proxies: Proxies::new(self.config.trusted_proxies.clone()),
             limiter: by_address,

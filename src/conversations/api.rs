@@ -11,10 +11,9 @@ use super::listing::ConversationPage;
 use super::{Conversation, Conversations, CreateConversation, Sync, Synced};
 use crate::auth::Caller;
 use crate::event::Origin;
-use crate::id::{ConversationId, MessageId, Seq};
+use crate::id::{ConversationId, MessageId};
 use crate::messages::{History, HistoryQuery, Messages};
-use crate::page::Page;
-use crate::rest::{ApiResult, Json, Success};
+use crate::rest::{ApiResult, Json, Success, Whole, page};
 
 #[derive(Tags)]
 enum Tag {
@@ -45,11 +44,13 @@ pub struct SyncApi {
 pub struct Favor {
     /// What it shall be; turned over when absent.
     pub is_favorite: Option<bool>,
+    /// The same under its other name; `is_favorite` wins.
+    pub is_favourite: Option<bool>,
 }
 
 impl Example for Favor {
     fn example() -> Self {
-        Self { is_favorite: Some(true) }
+        Self { is_favorite: Some(true), is_favourite: None }
     }
 }
 
@@ -92,13 +93,13 @@ impl ConversationsApi {
         &self,
         caller: Caller,
         /// How many, 1 to 100.
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Whole>>,
         /// How many to skip, up to 1,000.
-        offset: Query<Option<i64>>,
+        offset: Query<Option<Whole>>,
         /// `next_cursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> ApiResult<ConversationPage> {
-        let page = Page::new(limit.0, offset.0, cursor.0);
+        let page = page(limit.0, offset.0, cursor.0);
         let listed = self.conversations.list(caller.user_id, false, &page).await?;
         Ok(Json(ConversationPage::of(listed, &page)?))
     }
@@ -111,13 +112,13 @@ impl ConversationsApi {
         &self,
         caller: Caller,
         /// How many, 1 to 100.
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Whole>>,
         /// How many to skip, up to 1,000.
-        offset: Query<Option<i64>>,
+        offset: Query<Option<Whole>>,
         /// `next_cursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> ApiResult<ConversationPage> {
-        let page = Page::new(limit.0, offset.0, cursor.0);
+        let page = page(limit.0, offset.0, cursor.0);
         let listed = self.conversations.list(caller.user_id, true, &page).await?;
         Ok(Json(ConversationPage::of(listed, &page)?))
     }
@@ -159,22 +160,23 @@ impl ConversationsApi {
         caller: Caller,
         id: Path<ConversationId>,
         /// How many, 1 to 100.
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Whole>>,
         /// How many to skip, up to 1,000.
-        offset: Query<Option<i64>>,
+        offset: Query<Option<Whole>>,
         /// Older than this message.
         before: Query<Option<MessageId>>,
         /// Newer than this message.
         after: Query<Option<MessageId>>,
         /// Older than this place.
-        before_seq: Query<Option<Seq>>,
+        before_seq: Query<Option<Whole>>,
         /// Newer than this place.
-        after_seq: Query<Option<Seq>>,
+        after_seq: Query<Option<Whole>>,
         /// `next_cursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> ApiResult<History> {
-        let page = Page::new(limit.0, offset.0, cursor.0);
-        let query = HistoryQuery { before: before.0, after: after.0, before_seq: before_seq.0, after_seq: after_seq.0 };
+        let page = page(limit.0, offset.0, cursor.0);
+        let (before_seq, after_seq) = (before_seq.0.map(|seq| seq.0), after_seq.0.map(|seq| seq.0));
+        let query = HistoryQuery { before: before.0, after: after.0, before_seq, after_seq };
         Ok(Json(self.messages.history(caller.user_id, id.0, &query, &page).await?))
     }
 
@@ -228,7 +230,7 @@ impl ConversationsApi {
     /// Turns the mark over, or sets what the body says.
     #[oai(path = "/conversations/:id/favorite", method = "put", operation_id = "favor_conversation")]
     async fn favor_conversation(&self, caller: Caller, id: Path<ConversationId>, body: Json<Favor>) -> ApiResult<Favored> {
-        let wanted = body.0.is_favorite;
+        let wanted = body.0.is_favorite.or(body.0.is_favourite);
         Ok(Json(Favored::new(self.conversations.favourite(caller.user_id, id.0, wanted, origin(&caller)).await?)))
     }
 

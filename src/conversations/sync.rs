@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::id::{ConversationId, Seq, UserId};
 use crate::log::{Body, ConversationState, LARGE_ABOVE, LogRow, MemberState, Membership, bucket_of};
 use crate::messages::Message;
-use crate::page::{Cursor, DEFAULT_LIMIT, Page};
+use crate::page::{Cursor, DEFAULT_LIMIT, Page, saturating};
 
 /// Most conversations that a client can say it knows.
 pub const MAX_KNOWN: usize = 10_000;
@@ -42,6 +42,7 @@ pub struct Sync {
     /// last `upTo`. Up to 10,000; conversations that are missing here come with their newest page.
     pub known: HashMap<ConversationId, Seq>,
     /// Conversations in one answer: 50 unless said, at most 100.
+    #[serde(deserialize_with = "saturating")]
     pub limit: Option<i64>,
     /// `next_cursor` of the answer before; `known` is sent again with it.
     pub cursor: Option<String>,
@@ -175,12 +176,13 @@ impl Conversations {
         let messages = self.parts.messages.views(caller, &state, &membership, rows).await?;
         let (peer_read_seq, peer_delivered_seq) = self.peer_marks(caller, &state, &membership).await?;
         let is_active = membership.state == MemberState::Active;
+        let unread = if is_active { self.unread(caller, &membership).await? } else { 0 };
         let conversation = if is_active {
             if let Some(newest) = messages.iter().filter(|message| message.sender_id != caller).map(|message| message.seq).max() {
                 self.parts.messages.receipts().deliver(caller, id, newest, Vec::new());
             }
             let last = self.last_message(caller, &state, &membership).await?;
-            let entry = Entry { state, membership: membership.clone(), last };
+            let entry = Entry { state, membership: membership.clone(), last, unread };
             self.show(caller, vec![entry], LISTED_PARTICIPANTS).await?.pop()
         } else {
             None
@@ -193,7 +195,7 @@ impl Conversations {
             read_seq: membership.read_seq.max(membership.cleared_seq),
             peer_read_seq,
             peer_delivered_seq,
-            unread_count: if is_active { membership.unread() } else { 0 },
+            unread_count: unread,
             state: membership.state,
             cleared_seq: membership.cleared_seq,
             conversation,

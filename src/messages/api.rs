@@ -15,9 +15,8 @@ use crate::auth::Caller;
 use crate::error::Error;
 use crate::event::Origin;
 use crate::id::{ConversationId, MessageId, UserId};
-use crate::page::Page;
 use crate::rate::Limiter;
-use crate::rest::{ApiResult, Json, Success};
+use crate::rest::{ApiResult, Choice, Json, Success, Whole, page};
 
 #[derive(Tags)]
 enum Tag {
@@ -172,13 +171,13 @@ impl MessagesApi {
         &self,
         caller: Caller,
         /// How many, 1 to 100; 50 when absent.
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Whole>>,
         /// How many to skip, up to 1,000.
-        offset: Query<Option<i64>>,
+        offset: Query<Option<Whole>>,
         /// `next_cursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> ApiResult<Starred> {
-        let page = Page::new(limit.0, offset.0, cursor.0);
+        let page = page(limit.0, offset.0, cursor.0);
         Ok(Json(self.messages.starred(caller.user_id, &page).await?))
     }
 
@@ -197,17 +196,14 @@ impl MessagesApi {
         q: Query<Option<String>>,
         /// In this conversation alone.
         conversation_id: Query<Option<ConversationId>>,
-        /// The same under its other name.
-        #[oai(name = "conversationId")]
-        conversation_alias: Query<Option<ConversationId>>,
         /// How many, 1 to 100; 50 when absent.
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Whole>>,
         /// `next_cursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> ApiResult<FoundMessages> {
         let text = q.0.ok_or_else(|| Error::invalid_at("query", "q", "q is required"))?;
-        let page = Page::new(limit.0, None, cursor.0);
-        Ok(Json(self.messages.search(caller.user_id, &text, conversation_id.0.or(conversation_alias.0), &page).await?))
+        let page = page(limit.0, None, cursor.0);
+        Ok(Json(self.messages.search(caller.user_id, &text, conversation_id.0, &page).await?))
     }
 
     /// Get a message
@@ -236,9 +232,9 @@ impl MessagesApi {
         caller: Caller,
         id: Path<MessageId>,
         /// For whom; when absent, everyone for one's own messages and me for those of others.
-        scope: Query<Option<Scope>>,
+        scope: Query<Option<Choice<Scope>>>,
     ) -> ApiResult<Success> {
-        match self.messages.delete(caller.user_id, id.0, scope.0, origin(&caller)).await? {
+        match self.messages.delete(caller.user_id, id.0, scope.0.map(|scope| scope.0), origin(&caller)).await? {
             Scope::Everyone => Success::answer("message deleted"),
             Scope::Me => Success::answer("message deleted from your view"),
         }
@@ -280,13 +276,14 @@ impl MessagesApi {
         caller: Caller,
         id: Path<MessageId>,
         /// `read` (the default) or `delivered`.
-        kind: Query<Option<ReceiptKind>>,
+        kind: Query<Option<Choice<ReceiptKind>>>,
         /// How many, 1 to 100; 50 when absent.
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Whole>>,
         /// `next_cursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> ApiResult<ReceiptPage> {
-        let page = Page::new(limit.0, None, cursor.0);
-        Ok(Json(self.messages.receipts_of(caller.user_id, id.0, kind.0.unwrap_or_default(), &page).await?))
+        let page = page(limit.0, None, cursor.0);
+        let kind = kind.0.map_or_else(ReceiptKind::default, |kind| kind.0);
+        Ok(Json(self.messages.receipts_of(caller.user_id, id.0, kind, &page).await?))
     }
 }

@@ -178,7 +178,8 @@ fn normalise(object: Map<String, Value>, keep_nulls: bool) -> Map<String, Value>
     snake
 }
 
-fn snake_case(key: &str) -> String {
+/// A camelCase name in snake_case.
+pub fn snake_case(key: &str) -> String {
     let mut snake = String::with_capacity(key.len() + 4);
     for letter in key.chars() {
         if letter.is_ascii_uppercase() && !snake.is_empty() {

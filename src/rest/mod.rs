@@ -5,10 +5,12 @@
 mod client;
 pub mod failure;
 pub mod json;
+mod param;
 
 pub use client::{ClientAddress, RequestId};
 pub use failure::{ApiError, Failure};
-pub use json::{BODY_LIMIT_BYTES, Json, JsonWithNulls, read_object};
+pub use json::{BODY_LIMIT_BYTES, Json, JsonWithNulls, read_object, snake_case};
+pub use param::{Choice, Whole, page};
 use poem_openapi::Object;
 use poem_openapi::types::Example;
 use serde::{Deserialize, Serialize};

@@ -7,13 +7,15 @@ use poem_openapi::error::{AuthorizationError, ContentTypeError, ParseMultipartEr
 
 use crate::error::{Error, ErrorCode};
 
-/// The error that says the same as the framework's.
-pub fn translate(error: &poem::Error) -> Error {
+/// The error that says the same as the framework's; `parameter` knows what the framework's names for parts of the path
+/// stand for.
+pub fn translate(error: &poem::Error, parameter: impl Fn(&str) -> Option<String>) -> Error {
     if let Some(error) = error.downcast_ref::<ParseParamError>() {
-        return Error::invalid_at("query", error.name, parameter(error.name, &error.reason));
+        return Error::invalid_at("query", error.name, explain(error.name, &error.reason));
     }
     if let Some(error) = error.downcast_ref::<poem_openapi::error::ParsePathError>() {
-        return Error::invalid_at("path", error.name, parameter(error.name, &error.reason));
+        let name = parameter(error.name).unwrap_or_else(|| "id".to_owned());
+        return Error::invalid_at("path", &name, explain(&name, &error.reason));
     }
     if error.is::<ParsePathError>() {
         return Error::invalid_at("path", "", "the path cannot be read");
@@ -55,7 +57,12 @@ fn by_status(status: StatusCode) -> Error {
 }
 
 /// The framework's reason without its type names.
-fn parameter(name: &str, reason: &str) -> String {
+fn explain(name: &str, reason: &str) -> String {
+    // Our own types' words stand behind the name of the type.
+    if let Some((_, words)) = reason.rsplit_once(": must be ") {
+        let words = words.split(" (occurred while parsing").next().unwrap_or(words);
+        return format!("{name} must be {words}");
+    }
     if reason.contains("UUID") || reason.contains("uuid") {
         return format!("{name} must be a UUID");
     }
@@ -68,5 +75,5 @@ fn parameter(name: &str, reason: &str) -> String {
     if reason.contains("expect") || reason.contains("required") || reason.contains("Type \"") {
         return format!("{name} is missing or not of the right kind");
     }
-    format!("{name} cannot be read: {reason}")
+    format!("{name} cannot be read")
 }

@@ -1,8 +1,7 @@
 //! What happens to every request, in this order: it gets an id, an address and a span; a preflight is answered;
-//! `/api` is taken off its path; NUL characters and floods are refused; its handler runs under a deadline and
+//! `/api` is taken off its path and its query is brought into one spelling; NUL characters and floods are refused; its handler runs under a deadline and
 //! cannot take the node down by a panic; whatever went wrong becomes the one envelope; it is counted by its route.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -12,12 +11,11 @@ use futures_util::FutureExt;
 use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use poem::{Endpoint, IntoResponse, PathPattern, Request, Response};
-use poem_openapi::OpenApi;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::failure::translate;
-use super::{Cors, Proxies};
+use super::{Cors, Proxies, Routes, query};
 use crate::error::Error;
 use crate::rate::{self, Limiter};
 use crate::rest::{ApiError, ClientAddress, RequestId};
@@ -28,45 +26,14 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What counts as no route in metrics and logs.
 const NO_ROUTE: &str = "(none)";
 
-/// Which methods each route takes, for `Allow`.
-#[derive(Clone, Debug, Default)]
-pub struct Methods(HashMap<String, String>);
-
-impl Methods {
-    /// Those of these APIs; pages not among them take GET.
-    pub fn of<T: OpenApi>() -> Self {
-        let mut methods: HashMap<String, Vec<String>> = HashMap::new();
-        for path in T::meta().into_iter().flat_map(|api| api.paths) {
-            let known = methods.entry(template(&path.path)).or_default();
-            known.extend(path.operations.iter().map(|operation| operation.method.to_string()));
-        }
-        Self(methods.into_iter().map(|(route, methods)| (route, methods.join(", "))).collect())
-    }
-
-    fn allow(&self, route: &str) -> HeaderValue {
-        let known = self.0.get(&template(route)).and_then(|methods| HeaderValue::from_str(methods).ok());
-        known.unwrap_or(HeaderValue::from_static("GET"))
-    }
-}
-
-/// A route's name, with `{id}` for what varies, whichever way it was written down.
-fn template(route: &str) -> String {
-    let step = |step: &str| match step.strip_prefix(':') {
-        Some(name) => format!("{{{name}}}"),
-        None => step.to_owned(),
-    };
-    let steps: Vec<_> = route.split('/').map(step).collect();
-    steps.join("/")
-}
-
 /// The endpoint in front of all others.
 pub struct Front {
     /// What answers.
     pub inner: Arc<BoxEndpoint<'static, Response>>,
     /// Where a request goes on whose client has gone away.
     pub tasks: Tasks,
-    /// Which methods its routes take.
-    pub methods: Methods,
+    /// What it answers, as documented.
+    pub routes: Routes,
     /// Which web pages may call.
     pub cors: Cors,
     /// Whose word on addresses counts.
@@ -95,7 +62,7 @@ impl Endpoint for Front {
             response.headers_mut().insert(REQUEST_ID.clone(), id);
         }
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        let route = response.data::<PathPattern>().map_or_else(|| NO_ROUTE.to_owned(), |pattern| template(&pattern.0));
+        let route = response.data::<PathPattern>().map_or_else(|| NO_ROUTE.to_owned(), |pattern| self.routes.name(&pattern.0));
         span.in_scope(|| record(&method, route, response.status(), started.elapsed()));
         Ok(response)
     }
@@ -110,6 +77,11 @@ impl Front {
             *request.uri_mut() = uri;
         }
         let path = request.uri().path().to_owned();
+        if !is_socket(&path)
+            && let Some(uri) = query::normalised(request.uri())
+        {
+            *request.uri_mut() = uri;
+        }
         if has_nul(request.uri()) {
             return refuse(Error::invalid_at("path", "", "the path and query must not contain NUL characters"));
         }
@@ -139,10 +111,12 @@ impl Front {
 
     fn failed(&self, error: poem::Error) -> Response {
         let route = error.data::<PathPattern>().cloned();
-        let mut response = if error.is_from_response() { error.into_response() } else { refuse(translate(&error)) };
+        let pattern = route.as_ref().map_or("", |route| &route.0);
+        let parameter = |name: &str| self.routes.parameter(pattern, name);
+        let mut response = if error.is_from_response() { error.into_response() } else { refuse(translate(&error, parameter)) };
         if let Some(route) = route {
             if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-                response.headers_mut().insert(header::ALLOW, self.methods.allow(&route.0));
+                response.headers_mut().insert(header::ALLOW, self.routes.allow(&route.0));
             }
             response.set_data(route);
         }
@@ -177,7 +151,12 @@ fn has_nul(uri: &Uri) -> bool {
 
 /// Sockets, polling and files last as long as they last.
 fn is_lasting(path: &str) -> bool {
-    path == "/ws" || path.starts_with("/socket.io") || path.starts_with("/media/")
+    is_socket(path) || path.starts_with("/media/")
+}
+
+/// The doors of sockets, whose parameters are their protocols' own.
+fn is_socket(path: &str) -> bool {
+    path == "/ws" || path.starts_with("/socket.io")
 }
 
 /// Probes; the app's first question after its start, which must not log anybody out; and polls of a session
@@ -214,7 +193,7 @@ mod tests {
         Front {
             inner: Arc::new(inner.boxed()),
             tasks: Tasks::default(),
-            methods: Methods::default(),
+            routes: Routes::default(),
             cors: Cors::default(),
             proxies: Proxies::default(),
             limiter: Limiter::new(false, 1, Duration::from_secs(1), 1),
@@ -271,11 +250,5 @@ mod tests {
         assert_eq!(id("abc-1"), "abc-1");
         assert_ne!(id("a b"), "a b");
         assert_ne!(id(&"a".repeat(65)), "a".repeat(65));
-    }
-
-    #[test]
-    fn routes_are_named_the_same_whichever_way_they_are_written() {
-        assert_eq!(template("/users/:id/status"), "/users/{id}/status");
-        assert_eq!(template("/users/{id}"), "/users/{id}");
     }
 }

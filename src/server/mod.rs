@@ -9,11 +9,14 @@ mod listener;
 mod node;
 mod pages;
 mod proxies;
+mod query;
+mod routes;
 
 pub use cors::Cors;
 pub use document::{document, service};
-pub use front::{Front, Methods};
+pub use front::Front;
 pub use listener::{bind, serve};
 pub use node::NodeApi;
 pub use pages::Pages;
 pub use proxies::Proxies;
+pub use routes::Routes;

@@ -12,7 +12,7 @@ use crate::auth::Caller;
 use crate::clock::Timestamp;
 use crate::id::UserId;
 use crate::page::{Cursor, Page};
-use crate::rest::{ApiResult, Json};
+use crate::rest::{ApiResult, Json, Whole, page};
 
 #[derive(Tags)]
 enum Tag {
@@ -154,13 +154,13 @@ impl UsersApi {
         /// Words, or a whole phone number.
         q: Query<Option<String>>,
         /// How many, 1 to 100; 50 when absent.
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Whole>>,
         /// How many to skip, up to 1,000.
-        offset: Query<Option<i64>>,
+        offset: Query<Option<Whole>>,
         /// `next_cursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> ApiResult<UserPage> {
-        let page = Page::new(limit.0, offset.0, cursor.0);
+        let page = page(limit.0, offset.0, cursor.0);
         let found = self.users.search(caller.user_id, q.0.as_deref().unwrap_or_default(), &page).await?;
         Ok(UserPage::of(found, &page))
     }
@@ -174,13 +174,13 @@ impl UsersApi {
         &self,
         caller: Caller,
         /// How many, 1 to 100; 50 when absent.
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Whole>>,
         /// How many to skip, up to 1,000.
-        offset: Query<Option<i64>>,
+        offset: Query<Option<Whole>>,
         /// `next_cursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> ApiResult<UserPage> {
-        let page = Page::new(limit.0, offset.0, cursor.0);
+        let page = page(limit.0, offset.0, cursor.0);
         let found = self.users.list(caller.user_id, &page).await?;
         Ok(UserPage::of(found, &page))
     }

@@ -3,6 +3,7 @@
 mod auth;
 mod conversations;
 mod messages;
+mod parameters;
 mod settings;
 mod sync;
 mod users;
