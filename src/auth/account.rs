@@ -16,8 +16,8 @@ const MAX_DEVICE_CHARS: usize = 200;
 
 impl Auth {
     /// Notes that a code has proven the account's number. On an unverified account it ends what whoever registered it
-    /// has left (sessions, password, second factor), unless the request is that account's own: nobody sits on a number
-    /// that is not his.
+    /// has left (sessions, password, second factor, profile), unless the request is that account's own: nobody sits on a
+    /// number that is not his.
     pub(super) async fn prove(&self, record: UserRecord, caller: Option<&Identity>) -> Result<UserRecord> {
         if record.is_verified {
             return Ok(record);
@@ -31,8 +31,12 @@ impl Auth {
             .users
             .change(record.id, |record| {
                 if !record.is_verified && !own {
-                    record.password_hash = None;
-                    record.totp = None;
+                    let before = std::mem::replace(record, blank(record));
+                    // The app registers without a password and proves the number right after, without its token: what it
+                    // registered with stays. A password is no part of that, so whoever set one was somebody else.
+                    if before.password_hash.is_none() {
+                        (record.display_name, record.email) = (before.display_name, before.email);
+                    }
                 }
                 record.is_verified = true;
                 Ok(())
@@ -106,6 +110,11 @@ impl Auth {
         }
         Ok(())
     }
+}
+
+/// The same account as if it had just been made; its number is nobody's to change here.
+pub(super) fn blank(record: &UserRecord) -> UserRecord {
+    UserRecord::new(record.id, record.phone.clone(), record.created_at)
 }
 
 /// 32 bytes of the operating system's randomness.

@@ -66,7 +66,7 @@ impl AuthApi {
     /// Prove a number
     ///
     /// A known number: logs in, and the account is verified from now on. The first code on an unverified account ends its
-    /// earlier sessions, password and second factor, unless the request carries that account's own token.
+    /// earlier sessions, password, second factor and profile, unless the request carries that account's own token.
     /// An unknown number: `registration_token`, to register with. A wrong code is 400, too many of them 429.
     #[oai(path = "/verify-phone", method = "post", operation_id = "verify_phone")]
     async fn verify_phone(&self, request: &Request, caller: OptionalCaller, command: Json<VerifyPhone>) -> ApiResult<VerifyAnswer> {

@@ -1,5 +1,6 @@
 //! Making an account, and proving that a number is one's own.
 
+use super::account::blank;
 use super::code::{CodeRecord, CodeState, Purpose};
 use super::{Auth, Client, Login, Register, SendCode, Verified, VerifyPhone, password};
 use crate::error::{Error, Result};
@@ -75,7 +76,7 @@ impl Auth {
                     return Err(taken());
                 }
                 if !own {
-                    *record = UserRecord { created_at: record.created_at, ..UserRecord::new(record.id, String::new(), record.created_at) };
+                    *record = blank(record);
                 }
                 record.display_name = new.display_name.clone().or(record.display_name.take());
                 record.email = new.email.clone().or(record.email.take());

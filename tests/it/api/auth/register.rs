@@ -93,9 +93,18 @@ async fn an_account_without_password_and_proof_may_be_registered_again() {
 #[tokio::test]
 async fn nobody_sits_on_a_number_in_advance() {
     let server = TestServer::start().await;
-    let squatter = sign_up(&server, &json!({"phone_number": ADA, "password": "squatters password"})).await;
+    let command = json!({"phone_number": ADA, "password": "squatters password", "display_name": "Squatter", "email": "s@example.org"});
+    let squatter = sign_up(&server, &command).await;
+    let profile = json!({"bio": "mine", "avatar_url": "https://example.org/s.png", "social_links": {"x": "@squatter"}});
+    ok(call(&server, "PUT /auth/profile", Some(&squatter.token), &profile).await).await;
     let code = super::code_for(&server, ADA).await;
-    ok(call(&server, "POST /auth/verify-phone", None, &json!({"phone_number": ADA, "code": code})).await).await;
+    let login = ok(call(&server, "POST /auth/verify-phone", None, &json!({"phone_number": ADA, "code": code})).await).await;
+    let user = &login["user"];
+    assert_eq!((&user["id"], &user["phone_number"]), (&squatter.user["id"], &json!(ADA)));
+    for field in ["display_name", "email", "bio", "avatar_url"] {
+        assert_eq!(user[field], Value::Null, "{field}");
+    }
+    assert_eq!((&user["social_links"], &user["is_verified"]), (&json!({}), &json!(true)));
     failed(call(&server, "GET /auth/me", Some(&squatter.token), &Value::Null).await, 401, "unauthenticated").await;
     failed(call(&server, "POST /auth/refresh", None, &json!({"refresh_token": squatter.refresh})).await, 401, "unauthenticated").await;
     let login = json!({"phone_number": ADA, "password": "squatters password"});
@@ -117,14 +126,14 @@ async fn who_proves_the_number_takes_an_unverified_account_over_by_registering()
 }
 
 #[tokio::test]
-async fn the_owners_own_token_keeps_password_and_sessions() {
+async fn the_owners_own_token_keeps_password_profile_and_sessions() {
     let server = TestServer::start().await;
-    let ada = sign_up(&server, &json!({"phone_number": ADA, "password": "correct horse"})).await;
+    let ada = sign_up(&server, &json!({"phone_number": ADA, "password": "correct horse", "display_name": "Ada"})).await;
     let code = super::code_for(&server, ADA).await;
     let command = json!({"phone_number": ADA, "code": code});
     ok(call(&server, "POST /auth/verify-phone", Some(&ada.token), &command).await).await;
     let me = ok(call(&server, "GET /auth/me", Some(&ada.token), &Value::Null).await).await;
-    assert_eq!(me["is_verified"], true);
+    assert_eq!((&me["is_verified"], &me["display_name"]), (&json!(true), &json!("Ada")));
     ok(call(&server, "POST /auth/login", None, &json!({"phone_number": ADA, "password": "correct horse"})).await).await;
     server.stop().await;
 }
