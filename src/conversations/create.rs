@@ -15,7 +15,7 @@ impl Conversations {
     ///
     /// # Errors
     /// `Invalid`: too many or too few people, no name; `BadRequest`: a DIRECT one with oneself; `NotFound`: nobody has such
-    /// an id; `Forbidden`: a block stands between the caller and one of them.
+    /// an id; `Forbidden`: a block stands between the caller and one of them, and it is not there yet.
     pub async fn create(&self, caller: UserId, command: CreateConversation, origin: Origin) -> Result<Conversation> {
         let CreateConversation { kind, participant_ids, name, avatar_url } = command;
         if participant_ids.len() > MAX_PARTICIPANT_IDS {
@@ -41,9 +41,9 @@ impl Conversations {
     }
 
     async fn create_direct(&self, caller: UserId, peer: UserId, origin: Origin) -> Result<Conversation> {
-        self.must_be_reachable(caller, &[peer]).await?;
         let id = ConversationId::direct(caller, peer);
         if self.parts.appender.state(id).await?.record.is_none() {
+            self.must_be_reachable(caller, &[peer]).await?;
             let (low, high) = if caller <= peer { (caller, peer) } else { (peer, caller) };
             let members = vec![(low, Role::Member), (high, Role::Member)];
             let creation = Creation { kind: ConversationKind::Direct, profile: Profile::default(), members };

@@ -94,7 +94,14 @@ async fn whom_one_can_write_to() {
     let group = json!({"type": "GROUP", "participant_ids": [bob.id], "name": "Some"});
     world.refused(&ada, "POST /conversations", &group, 403, "forbidden").await;
     world.get(&bob, &format!("DELETE /settings/privacy/unblock/{}", ada.id)).await;
-    world.direct(&ada, &bob).await;
+    let there = world.direct(&ada, &bob).await;
+
+    // What is there already stays theirs: the block stands against writing in it.
+    world.call(&bob, &format!("POST /settings/privacy/block/{}", ada.id), &json!({})).await;
+    assert_eq!(world.direct(&ada, &bob).await, there);
+    assert_eq!(world.direct(&bob, &ada).await, there);
+    let message = json!({"conversation_id": there, "content": "hello"});
+    world.refused(&ada, "POST /messages", &message, 403, "forbidden").await;
     world.server.stop().await;
 }
 
