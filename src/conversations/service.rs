@@ -25,6 +25,9 @@ use crate::users::Users;
 const LOOK_BACK_ROWS: usize = 1_024;
 /// Lists and syncs that may be under way on a node: as many as the readers work off within a request's deadline.
 const LISTS: usize = 512;
+/// Removed messages after the last read one that are looked at to find out whether they count; few people remove more
+/// than a few of what they have not read.
+const MAX_HIDDEN_READ: usize = 256;
 /// Rows read at a time on the way back.
 const STEP_ROWS: usize = 64;
 
@@ -73,7 +76,8 @@ impl Conversations {
     pub async fn view_for(&self, caller: UserId, id: ConversationId) -> Result<Conversation> {
         let (state, membership) = self.parts.messages.membership(caller, id).await?;
         let last = self.last_message(caller, &state, &membership).await?;
-        let entry = Entry { state, membership, last };
+        let unread = self.unread(caller, &membership).await?;
+        let entry = Entry { state, membership, last, unread };
         let mut views = self.show(caller, vec![entry], VIEWED_PARTICIPANTS).await?;
         views.pop().ok_or_else(|| Error::not_found("there is no such conversation"))
     }
@@ -83,7 +87,8 @@ impl Conversations {
         let entries = try_join_all(memberships.into_iter().map(|membership| async move {
             let state = self.parts.appender.state(membership.conversation_id).await?;
             let last = self.last_message(caller, &state, &membership).await?;
-            Ok::<_, Error>(Entry { state, membership, last })
+            let unread = self.unread(caller, &membership).await?;
+            Ok::<_, Error>(Entry { state, membership, last, unread })
         }))
         .await?;
         self.show(caller, entries, participants).await
@@ -134,6 +139,23 @@ impl Conversations {
             }
         }
         Ok(None)
+    }
+
+    /// How many messages of people the member has not read; what he removed from his view is not among them.
+    pub(super) async fn unread(&self, caller: UserId, membership: &Membership) -> Result<i64> {
+        let unread = membership.unread();
+        if unread == 0 {
+            return Ok(0);
+        }
+        let (id, first) = (membership.conversation_id, membership.read_seq.max(membership.cleared_seq) + 1);
+        let mut hidden = self.parts.hidden.hidden_in(caller, id, first, membership.head.seq).await?;
+        hidden.truncate(MAX_HIDDEN_READ);
+        let mut counted = 0;
+        for chunk in hidden.chunks(STEP_ROWS) {
+            let rows = try_join_all(chunk.iter().map(|seq| self.reader.row(id, *seq))).await?;
+            counted += rows.iter().flatten().filter(|row| row.body.is_counted()).count() as i64;
+        }
+        Ok((unread - counted).max(0))
     }
 
     /// What the caller removed from his view between these rows, both included.

@@ -120,6 +120,7 @@ pub(super) struct Entry {
     pub state: Arc<ConversationState>,
     pub membership: Membership,
     pub last: Option<Message>,
+    pub unread: i64,
 }
 
 /// The members that are shown: by office, then by when they joined.
@@ -136,7 +137,7 @@ pub(super) fn first_members(state: &ConversationState, limit: usize) -> Vec<Memb
 
 /// The conversation as its member sees it; `people` knows `members` and the peer as he sees them.
 pub(super) fn conversation(entry: Entry, members: &[Member], people: &HashMap<UserId, Seen>, typing: Vec<UserId>) -> Conversation {
-    let Entry { state, membership, last } = entry;
+    let Entry { state, membership, last, unread } = entry;
     let record = state.record.as_deref();
     let profile = record.map(|record| &record.profile);
     let (name, avatar) = match membership.peer_id {
@@ -160,7 +161,7 @@ pub(super) fn conversation(entry: Entry, members: &[Member], people: &HashMap<Us
         last_message: last,
         last_seq: membership.head.seq,
         read_seq: membership.read_seq.max(membership.cleared_seq),
-        unread_count: membership.unread(),
+        unread_count: unread,
         is_typing: !typing.is_empty(),
         typing_users: typing,
         is_favourite: membership.favourite,

@@ -47,8 +47,16 @@ async fn flags_are_ones_own() {
     assert_eq!(put("favorite", Value::Null).await["is_favorite"], false);
     assert_eq!(view(&ada).await, (false, false, false));
     assert_eq!((listed(&world, &ada).await.len(), world.get(&ada, "GET /conversations/archived").await["total"].clone()), (1, json!(0)));
-    // Said, it is set and not turned over; both spellings are understood.
-    for body in [json!({"is_favorite": true}), json!({"isFavorite": true}), json!({"is_favorite": true, "isFavorite": false})] {
+    // Said, it is set and not turned over; all spellings are understood.
+    let spellings = [
+        json!({"is_favorite": true}),
+        json!({"isFavorite": true}),
+        json!({"is_favorite": true, "isFavorite": false}),
+        json!({"is_favourite": true}),
+        json!({"isFavourite": true}),
+        json!({"is_favorite": true, "isFavourite": false}),
+    ];
+    for body in spellings {
         assert_eq!(put("favorite", body).await["is_favorite"], true);
     }
     assert_eq!(put("favorite", json!({"is_favorite": null})).await["is_favorite"], false);
@@ -182,5 +190,37 @@ async fn ones_other_devices_hear_of_every_change() {
         world.get(&ada, &route.replace("ID", &format!("/conversations/{id}"))).await;
         assert_eq!(bus.refreshed(), [(ada.id, id, true)], "{route}");
     }
+    world.server.stop().await;
+}
+
+#[tokio::test]
+async fn what_one_removed_from_ones_view_is_not_unread() {
+    let world = People::start().await;
+    let (ada, bob) = (world.person("Ada").await, world.person("Bob").await);
+    let id = world.direct(&ada, &bob).await;
+    let first = world.say(&bob, id, "first").await;
+    world.get(&ada, &format!("PUT /conversations/{id}/read")).await;
+    let second = world.say(&bob, id, "second").await;
+    world.say(&bob, id, "third").await;
+    let unread = async || {
+        let one = world.get(&ada, &format!("GET /conversations/{id}")).await["unreadCount"].clone();
+        let page = world.get(&ada, "GET /conversations").await;
+        let synced = world.call(&ada, "POST /sync", &json!({"known": {}})).await;
+        assert_eq!(page["conversations"][0]["unreadCount"], one);
+        assert_eq!(page["conversations"][0]["unread_count"], one);
+        assert_eq!(synced["conversations"][0]["unreadCount"], one);
+        assert_eq!(synced["conversations"][0]["conversation"]["unreadCount"], one);
+        one
+    };
+    assert_eq!(unread().await, 2);
+    // What he had read already makes no difference; what he had not does, once.
+    for message in [&first, &second, &second] {
+        world.get(&ada, &format!("DELETE /messages/{}?scope=me", message.id)).await;
+    }
+    assert_eq!(unread().await, 1);
+    world.get(&ada, &format!("PUT /conversations/{id}/read")).await;
+    assert_eq!(unread().await, 0);
+    world.say(&bob, id, "fourth").await;
+    assert_eq!(unread().await, 1);
     world.server.stop().await;
 }
