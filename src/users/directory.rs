@@ -60,7 +60,7 @@ impl Users {
         let after = match place {
             Some(Listing::Directory(after)) => after,
             from => {
-                let records = self.contact_records(&contacts, from).await?;
+                let records = self.contact_records(caller, &contacts, from).await?;
                 for (name, record) in records {
                     if skip > 0 {
                         skip -= 1;
@@ -85,9 +85,15 @@ impl Users {
         self.found(caller, records, page, next).await
     }
 
-    /// Contacts in the order of the list, after `from`.
-    async fn contact_records(&self, contacts: &BTreeSet<UserId>, from: Option<Listing>) -> Result<Vec<(String, UserRecord)>> {
-        let ids: Vec<_> = contacts.iter().copied().collect();
+    /// Contacts in the order of the list, after `from`; who has blocked the caller is not among them.
+    async fn contact_records(
+        &self,
+        caller: UserId,
+        contacts: &BTreeSet<UserId>,
+        from: Option<Listing>,
+    ) -> Result<Vec<(String, UserRecord)>> {
+        let relations = self.settings.relations(caller).await?;
+        let ids: Vec<_> = contacts.iter().copied().filter(|id| !relations.blocked_by.contains_key(id)).collect();
         let named = |record: UserRecord| (text::fold(record.display_name.as_deref().unwrap_or_default()), record);
         let mut records: Vec<_> = self.records(&ids).await?.into_iter().map(named).collect();
         records.sort_unstable_by(|(a_name, a), (b_name, b)| (a_name, a.id).cmp(&(b_name, b.id)));

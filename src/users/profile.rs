@@ -46,12 +46,7 @@ impl UpdateProfile {
         let mut faults = Vec::new();
         let avatar = if self.avatar_url.is_undefined() { self.avatar } else { self.avatar_url };
         let checked = Self {
-            display_name: checked(self.display_name, &mut faults, |name| {
-                text::clean_line(&name)
-                    .ok_or_else(|| Error::invalid("display_name", "display_name must have at least one visible character"))
-                    .and_then(|name| at_most("display_name", name, MAX_NAME_CHARS))
-                    .map(Some)
-            }),
+            display_name: checked(self.display_name, &mut faults, |name| clean_name(Some(name))),
             email: checked(self.email, &mut faults, |email| clean_email(Some(email))),
             bio: checked(self.bio, &mut faults, |bio| {
                 let bio = at_most("bio", text::clean_text(&bio), MAX_BIO_CHARS)?;
@@ -92,7 +87,7 @@ impl UpdateProfile {
     }
 }
 
-/// A name for a new account; blank is none.
+/// What somebody is called; blank is none.
 pub fn clean_name(name: Option<String>) -> Result<Option<String>> {
     match name {
         Some(name) if !name.trim().is_empty() => {
@@ -216,6 +211,8 @@ mod tests {
         let cleared = cleared.unwrap();
         assert_eq!((cleared.display_name, cleared.email, cleared.bio, cleared.avatar_url), (None, None, None, None));
         assert!(cleared.social_links.is_empty());
+        let blank = update(&ada(), json!({"display_name": " ", "email": "", "bio": "\t"})).unwrap();
+        assert_eq!((blank.display_name, blank.email, blank.bio), (None, None, None));
     }
 
     #[test]

@@ -251,3 +251,32 @@ async fn a_profile_is_changed_in_part_and_shows_to_others_at_once() {
     assert_eq!(get(&server, &ada, "/users/me").await, saved);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn who_blocked_the_caller_is_in_no_list_of_people() {
+    let server = TestServer::start().await;
+    let (ada, bob) = (person(&server, 1, "Ada").await, person(&server, 2, "Bob").await);
+    let direct = json!({"type": "DIRECT", "participant_ids": [id(&bob)]});
+    ok(call(&server, "POST /conversations", Some(&ada.token), &direct).await).await;
+    assert_eq!(ids(&get(&server, &ada, "/users").await), [id(&bob)]);
+    ok(call(&server, &format!("POST /settings/privacy/block/{}", id(&ada)), Some(&bob.token), &Value::Null).await).await;
+    assert_eq!(ids(&get(&server, &ada, "/users").await), [""; 0]);
+    // The one who blocked still sees whom he has blocked.
+    assert_eq!(ids(&get(&server, &bob, "/users").await), [id(&ada)]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_blank_name_clears_it_like_null() {
+    let server = TestServer::start().await;
+    let ada = person(&server, 1, "Ada").await;
+    for blank in [json!(""), json!("  "), json!(null)] {
+        let saved = async |name: &Value| {
+            let answer = call(&server, "PUT /auth/profile", Some(&ada.token), &json!({"display_name": name})).await;
+            ok(answer).await["display_name"].clone()
+        };
+        assert_eq!(saved(&json!("Ada")).await, "Ada");
+        assert_eq!(saved(&blank).await, Value::Null, "{blank}");
+    }
+    server.stop().await;
+}
