@@ -87,6 +87,7 @@ async fn each_user_has_a_limit_of_his_own_and_may_always_ask_who_he_is_and_log_o
 async fn sending_by_post_has_the_limit_of_a_socket() {
     let limited = |config: &mut urge::config::Config| {
         config.rate_limit = true;
+        (config.server.requests_per_minute, config.server.request_burst) = (6_000, 1_000);
         (config.server.user_requests_per_minute, config.server.user_request_burst) = (6_000, 1_000);
     };
     let world = People::of(TestServer::with(limited).await);
