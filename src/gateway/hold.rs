@@ -11,7 +11,7 @@ use crate::event::LooseEvent;
 use crate::id::MessageId;
 
 /// From the row's event, which is a moment before the answer, to the first receipt.
-pub const RECEIPTS_WAIT: Duration = Duration::from_millis(550);
+pub const RECEIPTS_WAIT: Duration = Duration::from_millis(700);
 /// Messages remembered at most; the oldest no longer hold anything.
 const MAX_HOLDS: usize = 65_536;
 

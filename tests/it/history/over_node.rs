@@ -128,7 +128,7 @@ async fn holds_on_faulty_backends(seed: u64) {
     };
     let server = TestServer::on(Arc::clone(&folder), |_| {}, wrap).await;
     let (_up, up) = watch::channel(true);
-    let mut village = Village::settle(&World::on(&server), seed, &[], &up).await;
+    let mut village = Village::settle(&World::on(&server), seed, &Door::ALL, &up).await;
     store_faults.storm();
     bus_faults.storm();
     village.live(250, &Arc::new(AtomicBool::new(true))).await;
@@ -160,7 +160,7 @@ async fn a_killed_node_loses_nothing() {
     let mut process = tokio::task::spawn_blocking(Process::start).await.unwrap();
     let folder = process.folder.path().join("data");
     let (switch, up) = watch::channel(true);
-    let mut village = Village::settle(&World::at(&process.url()), seed, &[], &up).await;
+    let mut village = Village::settle(&World::at(&process.url()), seed, &Door::ALL, &up).await;
     let noted = village.recorder.noted();
     let enough = Arc::new(AtomicBool::new(false));
     let crashes = tokio::spawn({
