@@ -186,6 +186,7 @@ impl Appender {
 impl Shared {
     /// Works off a conversation's queue; the queue is there exactly as long as somebody does.
     async fn drain(self: Arc<Self>, id: ConversationId) {
+        let _queue = Abandoned { shared: &self, id };
         loop {
             let mut appends = Vec::new();
             let mut change = None;
@@ -237,6 +238,22 @@ impl Shared {
 
     pub fn forget(&self, id: ConversationId) {
         self.states.invalidate(&id);
+    }
+}
+
+/// A queue whose worker panicked is dropped with everybody who waits in it: they are told "perhaps", and the next one
+/// begins a new queue. Without this the conversation would wait for ever.
+struct Abandoned<'a> {
+    shared: &'a Shared,
+    id: ConversationId,
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.forget(self.id);
+            self.shared.queues.lock().remove(&self.id);
+        }
     }
 }
 

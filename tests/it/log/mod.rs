@@ -286,3 +286,43 @@ async fn a_retry_finds_its_first_attempt() {
     let ids: BTreeSet<_> = rows.iter().map(|row| row.message_id).collect();
     assert_eq!(ids.len(), rows.len(), "a message stands twice");
 }
+
+#[tokio::test]
+async fn a_panic_costs_its_own_append_and_no_later_one() {
+    let (store, _folder) = open();
+    let node = node(&store);
+    let (id, members) = group(&node, 3).await;
+    let broken = Proposal { permit: Arc::new(|_| panic!("a permit")), ..proposal(id, members[0], words("one")) };
+    assert_eq!(append(&node, broken).await.unwrap_err().code, ErrorCode::Unavailable);
+    append(&node, proposal(id, members[0], words("two"))).await.unwrap();
+}
+
+/// A writer that died between the row and its notice, which stand in different buckets: who repeats the change tells of it.
+#[tokio::test]
+async fn a_change_that_nobody_was_told_of_is_told_when_it_is_repeated() {
+    let (store, _folder) = open();
+    let node = node(&store);
+    let (id, members) = group(&node, 2).await;
+    let posted = append(&node, proposal(id, members[0], words("one"))).await.unwrap();
+    seed(&store, id, members[0], posted.row.seq + 1, BUCKET_ROWS + 10).await;
+    let (head, change_id) = (BUCKET_ROWS + 10, MessageId::fresh());
+    let deleted =
+        urge::log::LogRow { version: 1, change_seq: head + 1, change_id, deleted_at: Some(posted.row.created_at), ..posted.row.clone() };
+    store.rewrite_row(&urge::log::Rewrite { target: deleted, notice: None }).await.unwrap();
+    let other = self::node(&store);
+    let change = Change {
+        conversation_id: id,
+        target_seq: posted.row.seq,
+        sender_id: members[0],
+        notice: Body::Deleted,
+        revise: Arc::new(|_, row| Ok(row.deleted_at.is_none().then(Content::default))),
+        origin: Origin::default(),
+    };
+    for _ in 0..2 {
+        other.appender.change(change.clone()).await.unwrap();
+    }
+    let log = log_of(&store, id).await;
+    let notices: Vec<_> = log.iter().filter(|row| row.message_id == change_id).map(|row| (row.seq, row.target_seq)).collect();
+    assert_eq!(notices, [(head + 1, Some(posted.row.seq))]);
+    assert!(other.told.seqs().contains(&(head + 1)), "and clients are told");
+}
