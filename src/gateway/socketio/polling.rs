@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::client::{Client, Next};
-use super::engine::{self, Packet, Transport, TransportError};
+use super::engine::{self, Packet, SEPARATOR, Transport, TransportError};
 use super::session::{Collected, Inbound, Session};
 use super::websocket;
 use crate::gateway::doors::{Doors, Stranger};
@@ -144,14 +144,31 @@ async fn drive(doors: Arc<Doors>, session: Arc<Session>, mut client: Client, mut
         }
         return;
     }
-    // The hub forgets the socket now; a last poll may still fetch what it was told.
-    drop((client, inbox));
+    // The hub forgets the socket now; a last poll, or the websocket that came too late, still fetches what it was told.
+    drop(client);
     let _ = timeout(LINGER, async {
         while !session.is_over() {
-            session.ended.notified().await;
+            tokio::select! {
+                () = session.ended.notified() => {}
+                Some(inbound) = inbox.recv() => if let Inbound::Upgraded(wire) = inbound {
+                    say_the_rest(&session, *wire).await;
+                }
+            }
         }
     })
     .await;
+}
+
+/// The client moved to a websocket while its session ended, and polls no more: a refusal would be lost on it.
+async fn say_the_rest(session: &Session, mut wire: Wire) {
+    session.moved_too_late();
+    while let Collected::Payload(payload) = session.collect() {
+        if !payload.split(SEPARATOR).all(|packet| wire.put(packet.to_owned())) {
+            session.abort();
+        }
+    }
+    session.abort();
+    wire.bye().await;
 }
 
 /// Runs until the session ends, or a websocket takes over.

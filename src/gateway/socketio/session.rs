@@ -195,6 +195,14 @@ impl Session {
         self.woken.notify_one();
     }
 
+    /// The websocket became the transport of a session that ends: what waits is collected as for a poll.
+    pub fn moved_too_late(&self) {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Upgraded {
+            state.phase = Phase::Polling;
+        }
+    }
+
     /// The transport's own packets that no poll has fetched.
     pub fn rest(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().packets)

@@ -41,7 +41,7 @@ pub enum Seen {
 pub struct Fake {
     seen: mpsc::UnboundedSender<Seen>,
     pub sockets: Mutex<HashMap<UserId, Vec<Arc<Socket>>>>,
-    /// A send of "slow" waits for a permit.
+    /// A send of "slow" and the token "late" wait for a permit.
     pub gate: Semaphore,
     pub draining: AtomicBool,
     pub visitors: Mutex<Vec<Visitor>>,
@@ -54,6 +54,10 @@ impl Gateway for Fake {
         let (Credentials::Token(name) | Credentials::Ticket(name)) = credentials;
         match name.as_str() {
             "away" => Err(Error::new(ErrorCode::Unavailable, "the store is away")),
+            "late" => {
+                self.gate.acquire().await.map_err(Error::internal)?.forget();
+                Err(Error::unauthenticated("the token is not valid"))
+            }
             "unverified" => Err(Error::new(ErrorCode::PhoneUnverified, "verify the phone number first")),
             name => match name.parse() {
                 Ok(user_id) => Ok(Login { user_id, session_id: SessionId::fresh() }),

@@ -276,6 +276,29 @@ async fn the_probe_lets_the_waiting_poll_go() {
 }
 
 #[tokio::test]
+async fn a_refusal_reaches_a_client_that_has_just_stopped_to_poll() {
+    let house = House::new().await;
+    let poller = Poller::new(&house).await;
+    assert_eq!(poller.post(r#"40{"token":"late"}"#).await.0, 200);
+    let probing = async {
+        let mut raw = poller.upgrade(&house).await;
+        raw.send("2probe").await;
+        assert_eq!(raw.text().await, "3probe");
+        raw
+    };
+    let (packets, mut raw) = tokio::join!(poller.packets(), probing);
+    assert_eq!(packets, ["6"], "the poll is let go, and the client sends no other");
+    house.fake.gate.add_permits(1);
+    // One thread runs it all: the session has ended when everybody has had his turn.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    raw.send("5").await;
+    assert!(raw.text().await.starts_with(r#"44{"data":{"code":"unauthenticated"}"#));
+    assert_eq!(raw.came().await, Came::Close(1000, String::new()));
+}
+
+#[tokio::test]
 async fn an_upgrade_that_fails_leaves_polling_as_it_was() {
     let mut house = House::with(Settings { upgrade_timeout: Duration::from_millis(200), ..Settings::default() }).await;
     let poller = Poller::enter(&house, UserId::fresh()).await;
