@@ -23,13 +23,13 @@ const LAST_PAUSE: Duration = Duration::from_millis(250);
 const CATCH_UP_ROWS: usize = 256;
 
 /// A proposal with everybody who waits for it: a retry that meets its first attempt in the queue shares its fate.
-struct Waiting {
-    proposal: Proposal,
-    replies: Vec<Reply>,
+pub(super) struct Waiting {
+    pub proposal: Proposal,
+    pub replies: Vec<Reply>,
 }
 
 impl Waiting {
-    fn answer(self, answer: &Result<Posted>) {
+    pub fn answer(self, answer: &Result<Posted>) {
         for reply in self.replies {
             let _ = reply.send(match answer {
                 Ok(posted) => Ok(posted.clone()),
@@ -106,8 +106,12 @@ impl Shared {
     }
 
     async fn append_waiting(&self, id: ConversationId, waiting: &mut Vec<Waiting>) -> StoreResult<()> {
-        // 1. The head, then the locations: a message that is not located now cannot stand at or before this head.
         let mut state = (*self.load(id).await?).clone();
+        self.append_whole(&mut state, waiting).await?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        // 1. The head, then the locations: a message that is not located now cannot stand at or before this head.
         let floors = join_all(waiting.iter().map(|one| self.floor(&state, &one.proposal))).await;
         // 3. The rows after a known floor may hold the message already.
         let mut index = 0;
@@ -226,7 +230,7 @@ impl Shared {
 
     /// The rows that the first of `waiting` become: consecutive, in one bucket. A row that changes who may write, or that
     /// begins the log, goes alone, so that every permission was checked against all rows before.
-    fn rows_for(&self, state: &ConversationState, waiting: &[Waiting]) -> Vec<LogRow> {
+    pub(super) fn rows_for(&self, state: &ConversationState, waiting: &[Waiting]) -> Vec<LogRow> {
         let now = self.clock.now().max(state.last_at);
         let mut head = state.head;
         let bucket = bucket_of(head.seq + 1);
@@ -287,7 +291,6 @@ impl Shared {
         origins: &[(Origin, bool)],
     ) -> StoreResult<()> {
         let mut announcements = Vec::with_capacity(rows.len());
-        let mut own: Vec<OwnMark> = Vec::new();
         let mut touched = Vec::new();
         for (index, row) in rows.iter().enumerate() {
             let projection = state.apply(row);
@@ -298,12 +301,6 @@ impl Shared {
                 if !projection.members.is_empty() {
                     persist(|| self.store.put_members(state.id, record, &projection.members, &projection.cleared)).await?;
                     touched.extend(projection.members.iter().map(|member| member.user_id));
-                }
-            }
-            if row.body.is_counted() {
-                match own.iter_mut().find(|mark| mark.user_id == row.sender_id) {
-                    Some(mark) => (mark.seq, mark.n) = (row.seq, row.n),
-                    None => own.push(OwnMark { user_id: row.sender_id, seq: row.seq, n: row.n }),
                 }
             }
             let (origin, posted) = origins.get(index).copied().unwrap_or_default();
@@ -327,6 +324,7 @@ impl Shared {
                 heads.push(user);
             }
         }
+        let own = own_marks(rows);
         persist(|| self.store.advance_heads(state.id, &state.head, &heads, &own)).await?;
         self.announce.announce(announcements).await;
         Ok(())
@@ -350,6 +348,18 @@ impl Shared {
         .await?;
         Ok(rows.into_iter().zip(targets).map(|(row, target)| announcement_of(&state, row, target)).collect())
     }
+}
+
+/// How far the writers of these rows have read with them.
+pub(super) fn own_marks(rows: &[LogRow]) -> Vec<OwnMark> {
+    let mut own: Vec<OwnMark> = Vec::new();
+    for row in rows.iter().filter(|row| row.body.is_counted()) {
+        match own.iter_mut().find(|mark| mark.user_id == row.sender_id) {
+            Some(mark) => (mark.seq, mark.n) = (row.seq, row.n),
+            None => own.push(OwnMark { user_id: row.sender_id, seq: row.seq, n: row.n }),
+        }
+    }
+    own
 }
 
 /// Answers those whose row another attempt has appended, as these rows of the log show.

@@ -11,6 +11,7 @@ mod revise;
 mod sqlite;
 mod state;
 mod store;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ pub use body::{
 pub use reader::LogReader;
 pub use record::{Cleared, ConversationRecord, Flags, Head, Location, LogRow, Member, Membership};
 pub use state::ConversationState;
-pub use store::{Insert, LogStore, OwnMark, Rewrite, Rewritten};
+pub use store::{Insert, LogStore, OwnMark, Rewrite, Rewritten, Whole, WholeAppend};
 
 use crate::id::{Seq, UserId};
 

@@ -7,9 +7,11 @@ mod statement;
 use async_trait::async_trait;
 use row::{encode, kind_number, kind_of, read_head, read_member, read_membership, read_row, unreadable};
 use rusqlite::{OptionalExtension, params};
-use statement::{insert_row, move_read_mark, put_member, put_membership, select_row};
+use statement::{
+    insert_row, is_taken, locate, move_head, move_read_mark, put_head, put_member, put_membership, select_location, select_row,
+};
 
-use super::store::{Insert, LogStore, OwnMark, Rewrite, Rewritten};
+use super::store::{Insert, LogStore, OwnMark, Rewrite, Rewritten, Whole, WholeAppend};
 use super::{BUCKET_ROWS, Cleared, ConversationKind, ConversationRecord, Flags, Head, Location, LogRow, Member, Membership, bucket_of};
 use crate::clock::Timestamp;
 use crate::id::{ConversationId, MessageId, Seq, UserId};
@@ -37,6 +39,37 @@ impl LogStore for Sqlite {
                 insert_row(connection, row)?;
             }
             Ok(Insert::Applied)
+        })
+        .await
+    }
+
+    async fn append_whole(&self, append: &WholeAppend) -> StoreResult<Whole> {
+        let append = append.clone();
+        self.write(move |connection| {
+            let Some(first) = append.rows.first() else { return Ok(Whole::Applied) };
+            let id = first.conversation_id;
+            if is_taken(connection, id, first.seq)? {
+                return Ok(Whole::Refused);
+            }
+            for message in &append.may_exist {
+                if select_location(connection, *message)?.is_some() {
+                    return Ok(Whole::Refused);
+                }
+            }
+            let location = Location { conversation_id: id, floor_seq: append.floor_seq };
+            for row in &append.rows {
+                locate(connection, row.message_id, &location)?;
+                insert_row(connection, row)?;
+            }
+            for user in append.members.iter() {
+                let own = append.own.iter().find(|mark| mark.user_id == *user);
+                move_head(connection, *user, id, &append.head, own)?;
+            }
+            for mark in append.own.iter().filter(|mark| !append.members.contains(&mark.user_id)) {
+                move_read_mark(connection, mark.user_id, id, mark.seq, mark.n)?;
+            }
+            put_head(connection, id, &append.head)?;
+            Ok(Whole::Applied)
         })
         .await
     }
@@ -109,27 +142,12 @@ impl LogStore for Sqlite {
     }
 
     async fn location(&self, message: MessageId) -> StoreResult<Option<Location>> {
-        self.read(move |connection| {
-            connection
-                .prepare_cached("SELECT conversation_id, floor_seq FROM message_locations WHERE message_id = ?1")?
-                .query_row([message.0], |row| Ok(Location { conversation_id: ConversationId(row.get(0)?), floor_seq: row.get(1)? }))
-                .optional()
-        })
-        .await
+        self.read(move |connection| select_location(connection, message)).await
     }
 
     async fn put_location(&self, message: MessageId, location: &Location) -> StoreResult<()> {
         let location = *location;
-        self.write(move |connection| {
-            connection
-                .prepare_cached(
-                    "INSERT INTO message_locations (message_id, conversation_id, floor_seq) VALUES (?1, ?2, ?3)
-                     ON CONFLICT DO UPDATE SET floor_seq = excluded.floor_seq",
-                )?
-                .execute(params![message.0, location.conversation_id.0, location.floor_seq])?;
-            Ok(())
-        })
-        .await
+        self.write(move |connection| locate(connection, message, &location)).await
     }
 
     async fn conversation(&self, id: ConversationId) -> StoreResult<Option<ConversationRecord>> {
@@ -202,27 +220,14 @@ impl LogStore for Sqlite {
     async fn advance_heads(&self, id: ConversationId, head: &Head, members: &[UserId], own: &[OwnMark]) -> StoreResult<()> {
         let (head, members, own) = (*head, members.to_vec(), own.to_vec());
         self.write(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "INSERT INTO memberships (user_id, conversation_id, last_seq, last_n, last_total, last_message_seq, last_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-                 ON CONFLICT DO UPDATE SET last_seq = excluded.last_seq, last_n = excluded.last_n, last_total = excluded.last_total,
-                     last_message_seq = excluded.last_message_seq, last_at = excluded.last_at
-                 WHERE excluded.last_seq > last_seq",
-            )?;
             for user in &members {
-                statement.execute(params![user.0, id.0, head.seq, head.n, head.total, head.message_seq, head.at.0])?;
+                let own = own.iter().find(|mark| mark.user_id == *user);
+                move_head(connection, *user, id, &head, own)?;
             }
-            for mark in &own {
+            for mark in own.iter().filter(|mark| !members.contains(&mark.user_id)) {
                 move_read_mark(connection, mark.user_id, id, mark.seq, mark.n)?;
             }
-            connection
-                .prepare_cached(
-                    "INSERT INTO conversations (id, last_seq, last_n, last_total, last_message_seq, last_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                     ON CONFLICT DO UPDATE SET last_seq = excluded.last_seq, last_n = excluded.last_n, last_total = excluded.last_total,
-                         last_message_seq = excluded.last_message_seq, last_at = excluded.last_at
-                     WHERE excluded.last_seq > last_seq",
-                )?
-                .execute(params![id.0, head.seq, head.n, head.total, head.message_seq, head.at.0])?;
+            put_head(connection, id, &head)?;
             Ok(())
         })
         .await

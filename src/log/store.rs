@@ -1,6 +1,8 @@
 //! The statements of the log, shaped after ScyllaDB: one partition a method, no joins, timestamps given by the caller.
 //! Stores are dumb: they keep promises about single statements, and the appender makes a log of them.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use super::{Cleared, ConversationRecord, Flags, Head, Location, LogRow, Member, Membership};
@@ -51,6 +53,34 @@ pub struct OwnMark {
     pub n: i64,
 }
 
+/// Everything that an append of new messages writes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WholeAppend {
+    /// Consecutive rows of one bucket.
+    pub rows: Vec<LogRow>,
+    /// Which of them an earlier attempt may have appended: their messages must not be located yet.
+    pub may_exist: Vec<MessageId>,
+    /// The floor of all of them: the row before the first.
+    pub floor_seq: Seq,
+    /// The head after the last.
+    pub head: Head,
+    /// Whose memberships carry the head.
+    pub members: Arc<[UserId]>,
+    /// The writers' own read marks.
+    pub own: Vec<OwnMark>,
+}
+
+/// How a whole append went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whole {
+    /// All of it is done.
+    Applied,
+    /// Nothing is: the first place is taken, or a message is located. Step by step it shows which.
+    Refused,
+    /// Nothing is: a transaction of this store is one partition.
+    Unsupported,
+}
+
 /// The log, its heads and its memberships.
 ///
 /// *Monotone* cells take the largest value ever written, whatever the order of the writes; a repeated write is harmless.
@@ -59,6 +89,10 @@ pub struct OwnMark {
 pub trait LogStore: Send + Sync + 'static {
     /// Appends rows of one bucket with consecutive `seq`: all of them if the first one's place is free, else none.
     async fn insert_rows(&self, rows: &[LogRow]) -> StoreResult<Insert>;
+
+    /// Locations, rows and heads of new messages in one transaction, if the first row's place is free. The one method that
+    /// spans partitions: a store that cannot says so, and the appender takes the steps one by one.
+    async fn append_whole(&self, append: &WholeAppend) -> StoreResult<Whole>;
 
     /// Changes a row if its version is the expected one; see [`Rewrite`].
     async fn rewrite_row(&self, rewrite: &Rewrite) -> StoreResult<Rewritten>;

@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::ROW;
 use super::row::{body_number, encode, kind_number, read_row, role_number, state_number};
-use crate::id::{ConversationId, Seq, UserId};
-use crate::log::{Cleared, ConversationKind, LogRow, Member, MemberState, bucket_of};
+use crate::id::{ConversationId, MessageId, Seq, UserId};
+use crate::log::{Cleared, ConversationKind, Head, Location, LogRow, Member, MemberState, OwnMark, bucket_of};
 
 pub fn insert_row(connection: &Connection, row: &LogRow) -> rusqlite::Result<()> {
     let sql = format!(
@@ -29,6 +29,56 @@ pub fn insert_row(connection: &Connection, row: &LogRow) -> rusqlite::Result<()>
         row.change_seq,
         row.change_id.0
     ])?;
+    Ok(())
+}
+
+pub fn select_location(connection: &Connection, message: MessageId) -> rusqlite::Result<Option<Location>> {
+    connection
+        .prepare_cached("SELECT conversation_id, floor_seq FROM message_locations WHERE message_id = ?1")?
+        .query_row([message.0], |row| Ok(Location { conversation_id: ConversationId(row.get(0)?), floor_seq: row.get(1)? }))
+        .optional()
+}
+
+pub fn locate(connection: &Connection, message: MessageId, location: &Location) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO message_locations (message_id, conversation_id, floor_seq) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET floor_seq = excluded.floor_seq",
+        )?
+        .execute(params![message.0, location.conversation_id.0, location.floor_seq])?;
+    Ok(())
+}
+
+/// Moves a membership's head, and its owner's read mark if the last row is his own: one statement for both.
+pub fn move_head(connection: &Connection, user: UserId, id: ConversationId, head: &Head, own: Option<&OwnMark>) -> rusqlite::Result<()> {
+    let (read_seq, read_n) = own.map_or((0, 0), |mark| (mark.seq, mark.n));
+    connection
+        .prepare_cached(
+            "INSERT INTO memberships (user_id, conversation_id, last_seq, last_n, last_total, last_message_seq, last_at, read_seq, read_n)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT DO UPDATE SET
+                 last_n = iif(excluded.last_seq > last_seq, excluded.last_n, last_n),
+                 last_total = iif(excluded.last_seq > last_seq, excluded.last_total, last_total),
+                 last_message_seq = iif(excluded.last_seq > last_seq, excluded.last_message_seq, last_message_seq),
+                 last_at = iif(excluded.last_seq > last_seq, excluded.last_at, last_at),
+                 last_seq = max(last_seq, excluded.last_seq),
+                 read_n = iif(excluded.read_seq > read_seq, excluded.read_n, read_n),
+                 read_seq = max(read_seq, excluded.read_seq)
+             WHERE excluded.last_seq > last_seq OR excluded.read_seq > read_seq",
+        )?
+        .execute(params![user.0, id.0, head.seq, head.n, head.total, head.message_seq, head.at.0, read_seq, read_n])?;
+    Ok(())
+}
+
+pub fn put_head(connection: &Connection, id: ConversationId, head: &Head) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO conversations (id, last_seq, last_n, last_total, last_message_seq, last_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT DO UPDATE SET last_seq = excluded.last_seq, last_n = excluded.last_n, last_total = excluded.last_total,
+                 last_message_seq = excluded.last_message_seq, last_at = excluded.last_at
+             WHERE excluded.last_seq > last_seq",
+        )?
+        .execute(params![id.0, head.seq, head.n, head.total, head.message_seq, head.at.0])?;
     Ok(())
 }
 
@@ -105,6 +155,15 @@ pub fn put_membership(
             .execute(params![member.user_id.0, id.0, cleared.seq, cleared.n, cleared.total])?;
     }
     Ok(())
+}
+
+/// Whether a row stands at this place.
+pub fn is_taken(connection: &Connection, conversation: ConversationId, seq: Seq) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM messages WHERE conversation_id = ?1 AND bucket = ?2 AND seq = ?3")?.exists(params![
+        conversation.0,
+        bucket_of(seq),
+        seq
+    ])
 }
 
 pub fn select_row(connection: &Connection, conversation: ConversationId, seq: Seq) -> rusqlite::Result<Option<LogRow>> {

@@ -20,7 +20,7 @@ fn batch_and_single() -> Protocol {
 
 fn protocol(attempts: &[&[u8]], named: &[bool], crashes: u8, timeouts: u8) -> Protocol {
     let attempts = attempts.iter().map(|batch| batch.to_vec()).collect();
-    Protocol { attempts, named: named.to_vec(), crashes, timeouts, without: None, seen: Arc::default() }
+    Protocol { attempts, named: named.to_vec(), crashes, timeouts, without: None, whole: false, seen: Arc::default() }
 }
 
 /// Explores everything; nothing may be found but the examples that must exist.
@@ -35,7 +35,7 @@ fn explore(protocol: &Protocol) {
 fn one_message_from_two_nodes_among_others() {
     let protocol = one_message_twice();
     explore(&protocol);
-    for witness in Witness::ALL {
+    for witness in Witness::STEPS {
         assert!(protocol.has_seen(witness), "{witness:?} was never reached");
     }
 }
@@ -53,6 +53,27 @@ fn three_attempts_of_one_message() {
 #[test]
 fn two_named_messages_that_compete() {
     explore(&protocol(&[&[0], &[0], &[1]], &[true, true], 1, 1));
+}
+
+/// The same in one transaction first, and step by step where that is refused.
+fn whole(base: Protocol) -> Protocol {
+    Protocol { whole: true, ..base }
+}
+
+#[test]
+fn in_one_transaction_first() {
+    let protocol = whole(one_message_twice());
+    explore(&protocol);
+    for witness in [Witness::AppendedWhole, Witness::WholeRefused, Witness::LateRows, Witness::FoundInRows] {
+        assert!(protocol.has_seen(witness), "{witness:?} was never reached");
+    }
+    explore(&whole(batch_and_single()));
+    explore(&whole(self::protocol(&[&[0], &[0], &[0]], &[true], 2, 2)));
+}
+
+#[test]
+fn with_a_transaction_that_does_not_ask_for_locations_a_message_is_doubled() {
+    breaks(whole(one_message_twice()), Guarantee::WholeUnlocated, "no message stands twice in the log");
 }
 
 /// The counterexample that must exist when a guarantee is missing.

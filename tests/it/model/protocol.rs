@@ -34,6 +34,8 @@ pub enum Guarantee {
     MonotoneHeads,
     /// The heads are written before the answer.
     HeadsBeforeAnswer,
+    /// One transaction asks whether its messages are located.
+    WholeUnlocated,
 }
 
 /// Situations that an exploration must have come through to mean anything.
@@ -59,10 +61,15 @@ pub enum Witness {
     FoundInRows,
     /// An attempt died after its rows were in the log, before its answer.
     DiedUnanswered,
+    /// One transaction did it all.
+    AppendedWhole,
+    /// One transaction did nothing, and the steps were taken.
+    WholeRefused,
 }
 
 impl Witness {
-    pub const ALL: [Self; 10] = [
+    /// Those of the steps one by one.
+    pub const STEPS: [Self; 10] = [
         Self::StaleHead,
         Self::LateFloor,
         Self::FloorReplaced,
@@ -83,6 +90,8 @@ pub struct Protocol {
     pub attempts: Vec<Vec<Id>>,
     /// Whether a message has a client_message_id: only then does the client try again after a crash.
     pub named: Vec<bool>,
+    /// Whether locations, rows and heads are tried in one transaction first, as on a store that has such.
+    pub whole: bool,
     /// How many crashes there may be.
     pub crashes: u8,
     /// How many answers may be lost.
@@ -97,6 +106,8 @@ pub struct Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     TakeHead,
+    /// All that follows, in one transaction.
+    AppendWhole,
     ReadLocation,
     PutLocation,
     ReadRows,
@@ -150,6 +161,8 @@ pub enum Late {
     Location(Id, Seq),
     Rows(Seq, Vec<Id>),
     Heads(Seq),
+    /// From this place on.
+    Whole(Seq, Vec<Id>),
 }
 
 /// The store, the nodes and what clients have been told.
@@ -197,6 +210,7 @@ impl State {
 pub enum Action {
     /// Takes a head, perhaps from a cache: any row that is there.
     TakeHead(usize, Seq),
+    AppendWhole(usize, Answer),
     ReadLocation(usize),
     PutLocation(usize, Answer),
     /// Reads the rows after the last known one up to this: perhaps not all that are there.
@@ -233,6 +247,7 @@ impl Protocol {
     /// The write that an attempt is about to make.
     fn write_of(attempt: &Attempt) -> Option<Late> {
         match attempt.step {
+            Step::AppendWhole => Some(Late::Whole(attempt.head + 1, attempt.pending.clone())),
             Step::PutLocation => Some(Late::Location(attempt.locating(), attempt.head)),
             Step::InsertRows => Some(Late::Rows(attempt.base + 1, attempt.pending.clone())),
             Step::AdvanceHeads => attempt.found.iter().map(|(_, seq)| *seq).max().map(Late::Heads),
@@ -240,7 +255,7 @@ impl Protocol {
         }
     }
 
-    /// Does a write in the store; `Err` names the row that refused it.
+    /// Does a write in the store; `Err` names the row that refused it, or the message that is located.
     fn apply(&self, state: &mut State, write: &Late) -> Result<(), Id> {
         match write {
             Late::Location(id, floor) => {
@@ -253,6 +268,15 @@ impl Protocol {
                 let head = if self.lacks(Guarantee::MonotoneHeads) { *head } else { state.head.max(*head) };
                 state.head_went_back |= head < state.head;
                 state.head = head;
+            }
+            Late::Whole(first, batch) => {
+                let is_located = |id: &&Id| self.named[usize::from(**id)] && state.locations[usize::from(**id)].is_some();
+                if let Some(located) = batch.iter().find(is_located).filter(|_| !self.lacks(Guarantee::WholeUnlocated)) {
+                    return Err(*located);
+                }
+                state.insert_rows(*first, batch)?;
+                batch.iter().for_each(|id| state.locations[usize::from(*id)] = Some(first - 1));
+                state.head = state.head.max(first + batch.len() as Seq - 1);
             }
         }
         Ok(())
@@ -282,9 +306,24 @@ impl Protocol {
 
     fn take_head(&self, attempt: &mut Attempt, head: Seq) {
         attempt.head = head;
-        if self.lacks(Guarantee::HeadBeforeLocation) {
+        if self.whole {
+            attempt.step = Step::AppendWhole;
+        } else if self.lacks(Guarantee::HeadBeforeLocation) {
             attempt.step = Step::PutLocation;
         } else {
+            attempt.step = self.locate(attempt);
+        }
+    }
+
+    fn append_whole(&self, state: &mut State, attempt: &mut Attempt) {
+        let (first, batch) = (attempt.head + 1, attempt.pending.clone());
+        if self.apply(state, &Late::Whole(first, batch.clone())).is_ok() {
+            self.witness(Witness::AppendedWhole);
+            attempt.pending.clear();
+            attempt.found.extend(batch.into_iter().zip(first..));
+            attempt.step = Step::Answer;
+        } else {
+            self.witness(Witness::WholeRefused);
             attempt.step = self.locate(attempt);
         }
     }
@@ -351,6 +390,7 @@ impl Model for Protocol {
         for (at, attempt) in state.attempts.iter().enumerate() {
             match attempt.step {
                 Step::TakeHead => actions.extend((0..=state.last()).map(|head| Action::TakeHead(at, head))),
+                Step::AppendWhole => actions.push(Action::AppendWhole(at, Answer::Arrives)),
                 Step::ReadLocation => actions.push(Action::ReadLocation(at)),
                 Step::PutLocation => actions.push(Action::PutLocation(at, Answer::Arrives)),
                 Step::ReadRows => actions.extend((attempt.base..=state.last().max(attempt.base)).map(|to| Action::ReadRows(at, to))),
@@ -361,6 +401,7 @@ impl Model for Protocol {
             }
             if state.timeouts > 0 {
                 match attempt.step {
+                    Step::AppendWhole => actions.push(Action::AppendWhole(at, Answer::Lost)),
                     Step::PutLocation => actions.push(Action::PutLocation(at, Answer::Lost)),
                     Step::InsertRows => actions.push(Action::InsertRows(at, Answer::Lost)),
                     Step::AdvanceHeads => actions.push(Action::AdvanceHeads(at, Answer::Lost)),
@@ -385,6 +426,11 @@ impl Model for Protocol {
                     self.witness(Witness::StaleHead);
                 }
                 self.take_head(&mut state.attempts[at], head);
+            }
+            Action::AppendWhole(at, Answer::Arrives) => {
+                let mut attempt = before.attempts[at].clone();
+                self.append_whole(&mut state, &mut attempt);
+                state.attempts[at] = attempt;
             }
             Action::ReadLocation(at) => {
                 let location = state.locations[usize::from(before.attempts[at].locating())];
@@ -412,7 +458,10 @@ impl Model for Protocol {
                 self.apply(&mut state, &Self::write_of(&before.attempts[at])?).ok()?;
                 state.attempts[at].step = Step::Answer;
             }
-            Action::PutLocation(at, Answer::Lost) | Action::InsertRows(at, Answer::Lost) | Action::AdvanceHeads(at, Answer::Lost) => {
+            Action::AppendWhole(at, Answer::Lost)
+            | Action::PutLocation(at, Answer::Lost)
+            | Action::InsertRows(at, Answer::Lost)
+            | Action::AdvanceHeads(at, Answer::Lost) => {
                 state.timeouts -= 1;
                 state.late.insert(Self::write_of(&before.attempts[at])?);
                 let attempt = &mut state.attempts[at];
@@ -446,7 +495,7 @@ impl Model for Protocol {
                 state.late.remove(&late);
                 match (self.apply(&mut state, &late), &late) {
                     (Ok(()), Late::Location(..)) => self.witness(Witness::LateFloor),
-                    (Ok(()), Late::Rows(..)) => self.witness(Witness::LateRows),
+                    (Ok(()), Late::Rows(..) | Late::Whole(..)) => self.witness(Witness::LateRows),
                     (Err(_), _) => self.witness(Witness::LateRowsRefused),
                     (Ok(()), Late::Heads(head)) if *head < before.head => self.witness(Witness::LateHead),
                     (Ok(()), Late::Heads(_)) => {}

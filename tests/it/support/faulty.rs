@@ -17,7 +17,8 @@ use urge::clock::Timestamp;
 use urge::event::Envelope;
 use urge::id::{ConversationId, MessageId, Seq, UserId};
 use urge::log::{
-    Cleared, ConversationRecord, Flags, Head, Insert, Location, LogRow, LogStore, Member, Membership, OwnMark, Rewrite, Rewritten,
+    Cleared, ConversationRecord, Flags, Head, Insert, Location, LogRow, LogStore, Member, Membership, OwnMark, Rewrite, Rewritten, Whole,
+    WholeAppend,
 };
 use urge::store::{StoreError, StoreResult};
 
@@ -43,6 +44,8 @@ pub struct Odds {
     pub hung: u32,
     /// Done twice; the second answer is the one that comes.
     pub doubled: u32,
+    /// An append goes step by step, as on a store that has no transactions across partitions.
+    pub stepwise: u32,
     /// Bus: lost without an error.
     pub dropped: u32,
     /// Bus: changes places with the next one.
@@ -53,8 +56,19 @@ pub struct Odds {
 
 impl Odds {
     /// Everything that a store can do to its callers.
-    pub const STORE: Self =
-        Self { refused: 200, unanswered: 200, late: 200, stale: 300, stalled: 100, hung: 2, doubled: 200, dropped: 0, swapped: 0, down: 0 };
+    pub const STORE: Self = Self {
+        refused: 200,
+        unanswered: 200,
+        late: 200,
+        stale: 300,
+        stalled: 100,
+        hung: 2,
+        doubled: 200,
+        stepwise: 5_000,
+        dropped: 0,
+        swapped: 0,
+        down: 0,
+    };
     /// Everything that a bus can do.
     pub const BUS: Self = Self {
         refused: 100,
@@ -64,6 +78,7 @@ impl Odds {
         stalled: 100,
         hung: 0,
         doubled: 200,
+        stepwise: 0,
         dropped: 200,
         swapped: 200,
         down: 20,
@@ -80,6 +95,7 @@ pub enum Fault {
     Stalled,
     Hung,
     Doubled,
+    Stepwise,
     Dropped,
     Swapped,
     Down,
@@ -249,6 +265,14 @@ impl LogStore for Faulty<dyn LogStore> {
     async fn insert_rows(&self, rows: &[LogRow]) -> StoreResult<Insert> {
         let rows = rows.to_vec();
         write!(self, [rows] insert_rows(&rows))
+    }
+
+    async fn append_whole(&self, append: &WholeAppend) -> StoreResult<Whole> {
+        if self.faults.roll(&[(Fault::Stepwise, self.faults.odds.stepwise)]).is_some() {
+            return Ok(Whole::Unsupported);
+        }
+        let append = append.clone();
+        write!(self, [append] append_whole(&append))
     }
 
     async fn rewrite_row(&self, rewrite: &Rewrite) -> StoreResult<Rewritten> {

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use urge::clock::Timestamp;
 use urge::id::{ConversationId, MessageId, Seq, UserId};
 use urge::log::{
-    Cleared, ConversationRecord, Flags, Head, Insert, Location, LogRow, LogStore, Member, Membership, OwnMark, Rewrite, Rewritten,
+    Cleared, ConversationRecord, Flags, Head, Insert, Location, LogRow, LogStore, Member, Membership, OwnMark, Rewrite, Rewritten, Whole,
+    WholeAppend,
 };
 use urge::store::StoreResult;
 
@@ -65,6 +66,11 @@ impl LogStore for Sabotaged {
             },
             _ => self.store.insert_rows(rows).await,
         }
+    }
+
+    /// Step by step, so that each step can be broken.
+    async fn append_whole(&self, _: &WholeAppend) -> StoreResult<Whole> {
+        Ok(Whole::Unsupported)
     }
 
     async fn rewrite_row(&self, rewrite: &Rewrite) -> StoreResult<Rewritten> {
