@@ -2,7 +2,9 @@
 //! Fresh ids are UUIDv7; derived ones (the DIRECT conversation of two users, a message with a client id)
 //! are UUIDv5, so that every node and every retry computes the same. An id carries no order: [`Seq`] does.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::str::FromStr;
 
 use poem_openapi::NewType;
@@ -18,7 +20,7 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x8f2d_0a53_61b7_5c1e_9a44_7d1b_70c0_55e
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, NewType)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, NewType)]
         #[serde(transparent)]
         pub struct $name(pub Uuid);
 
@@ -26,6 +28,12 @@ macro_rules! id {
             /// A fresh id (UUIDv7).
             pub fn fresh() -> Self {
                 Self(Uuid::now_v7())
+            }
+        }
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                state.write_u128(self.0.as_u128());
             }
         }
 
@@ -75,6 +83,31 @@ id!(
     /// One run of one node: fresh at every start.
     NodeId
 );
+
+/// A map by an id that this server made and no client can choose: its own random bits are the hash.
+pub type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+
+/// The low half of a UUID, random in v7 and v5. Not for what clients choose: they could make it collide.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Ids write themselves whole; anything else still hashes, if badly.
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, id: u128) {
+        // The low bits are random already; the product spreads them to the high ones, where the variant is the same in all.
+        self.0 = (id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
 
 impl ConversationId {
     /// The one DIRECT conversation of two people, the same whoever asks.

@@ -19,6 +19,8 @@ pub struct Mark {
     pub message_id: MessageId,
     /// Who wrote it.
     pub sender_id: UserId,
+    /// Whether so many may read it that marks are kept, and nobody is told of each.
+    pub is_large: bool,
 }
 
 /// One event on its way to any number of sockets. Encoded at most once per protocol, when the first socket needs it.

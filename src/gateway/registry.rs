@@ -1,6 +1,5 @@
 //! This node's sockets by user. Sharded, so that connecting and delivering seldom meet; nothing in here waits.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -8,7 +7,7 @@ use parking_lot::RwLock;
 use super::seat::{Place, Seat};
 use super::socket::{CloseReason, Outgoing, Socket};
 use crate::event::Origin;
-use crate::id::UserId;
+use crate::id::{IdMap, UserId};
 
 /// Parts that are locked apart.
 pub(super) const SHARDS: usize = 32;
@@ -18,7 +17,7 @@ pub(super) fn shard(id: uuid::Uuid) -> usize {
     id.as_bytes()[15] as usize % SHARDS
 }
 
-type Seats = HashMap<UserId, Vec<Arc<Seat>>>;
+type Seats = IdMap<UserId, Vec<Arc<Seat>>>;
 
 /// See the module.
 pub(super) struct Registry {

@@ -198,16 +198,15 @@ impl Gateway for Sessions {
 
     fn wrote(&self, socket: &Arc<Socket>, marks: &[Mark]) {
         let receipts = self.shared.parts.messages.receipts();
-        let mut rest: Vec<&Mark> = marks.iter().filter(|mark| mark.sender_id != socket.user_id).collect();
-        while let Some(conversation) = rest.last().map(|mark| mark.conversation_id) {
-            let turns: Vec<Turn> = rest
-                .iter()
-                .filter(|mark| mark.conversation_id == conversation)
-                .map(|mark| Turn { seq: mark.seq, message_id: mark.message_id, sender_id: mark.sender_id })
-                .collect();
-            rest.retain(|mark| mark.conversation_id != conversation);
-            let upto = turns.iter().map(|turn| turn.seq).max().unwrap_or(0);
-            receipts.deliver(socket.user_id, conversation, upto, turns);
+        for marks in marks.chunk_by(|one, next| one.conversation_id == next.conversation_id) {
+            let others = || marks.iter().filter(|mark| mark.sender_id != socket.user_id);
+            let Some(last) = others().max_by_key(|mark| mark.seq) else { continue };
+            if last.is_large {
+                receipts.deliver_large(socket.user_id, last.conversation_id, last.seq);
+            } else {
+                let turn = |mark: &Mark| Turn { seq: mark.seq, message_id: mark.message_id, sender_id: mark.sender_id };
+                receipts.deliver(socket.user_id, last.conversation_id, last.seq, others().map(turn).collect());
+            }
         }
     }
 

@@ -330,7 +330,13 @@ mod tests {
     #[test]
     fn frames_come_out_in_order_and_bytes_are_shared() {
         let (one, two) = (socket(), socket());
-        let mark = Mark { conversation_id: ConversationId::fresh(), seq: 4, message_id: MessageId::fresh(), sender_id: UserId::fresh() };
+        let mark = Mark {
+            conversation_id: ConversationId::fresh(),
+            seq: 4,
+            message_id: MessageId::fresh(),
+            sender_id: UserId::fresh(),
+            is_large: false,
+        };
         let outgoing = Outgoing::new(Event::new(EventKind::MessageReceived, &1).unwrap(), Some(mark));
         one.reply("a");
         one.send(outgoing.clone());

@@ -10,6 +10,7 @@ use super::seat::{Place, Seat};
 use super::socket::{CloseReason, Mark, Outgoing};
 use crate::event::{Event, EventKind, LooseEvent, Origin, RowEvent};
 use crate::id::{ConversationId, Seq, SessionId, UserId};
+use crate::log::LARGE_ABOVE;
 
 impl Hub {
     pub(super) fn needs_views(&self, row: &RowEvent) -> bool {
@@ -114,6 +115,7 @@ pub(super) fn outgoing_of(row: &RowEvent) -> Option<Arc<Outgoing>> {
         seq: row.seq,
         message_id: message.message_id,
         sender_id: message.sender_id,
+        is_large: row.audience.len() > LARGE_ABOVE,
     });
     Some(Outgoing::new(event, mark))
 }

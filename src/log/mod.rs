@@ -23,7 +23,7 @@ pub use body::{
 pub use reader::LogReader;
 pub use record::{Cleared, ConversationRecord, Flags, Head, Location, LogRow, Member, Membership};
 pub use state::ConversationState;
-pub use store::{Insert, LogStore, OwnMark, Rewrite, Rewritten, Whole, WholeAppend};
+pub use store::{Insert, LogStore, MemberMark, OwnMark, Rewrite, Rewritten, Whole, WholeAppend};
 
 use crate::id::{Seq, UserId};
 

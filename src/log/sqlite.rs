@@ -11,7 +11,7 @@ use statement::{
     insert_row, is_taken, locate, move_head, move_read_mark, put_head, put_member, put_membership, select_location, select_row,
 };
 
-use super::store::{Insert, LogStore, OwnMark, Rewrite, Rewritten, Whole, WholeAppend};
+use super::store::{Insert, LogStore, MemberMark, OwnMark, Rewrite, Rewritten, Whole, WholeAppend};
 use super::{BUCKET_ROWS, Cleared, ConversationKind, ConversationRecord, Flags, Head, Location, LogRow, Member, Membership, bucket_of};
 use crate::clock::Timestamp;
 use crate::id::{ConversationId, MessageId, Seq, UserId};
@@ -289,19 +289,22 @@ impl LogStore for Sqlite {
         .await
     }
 
-    async fn mark_member(&self, id: ConversationId, user: UserId, delivered: Seq, read: Option<Seq>, at: Timestamp) -> StoreResult<()> {
+    async fn mark_members(&self, id: ConversationId, marks: &[MemberMark], at: Timestamp) -> StoreResult<()> {
+        let marks = marks.to_vec();
         self.write(move |connection| {
-            connection
-                .prepare_cached(
-                    "INSERT INTO members (conversation_id, user_id, delivered_seq, delivered_at, read_seq, read_at)
-                     VALUES (?1, ?2, ?3, ?5, ?4, iif(?4 > 0, ?5, 0))
-                     ON CONFLICT DO UPDATE SET
-                         delivered_at = CASE WHEN excluded.delivered_seq > delivered_seq THEN excluded.delivered_at ELSE delivered_at END,
-                         delivered_seq = max(delivered_seq, excluded.delivered_seq),
-                         read_at = CASE WHEN excluded.read_seq > read_seq THEN excluded.read_at ELSE read_at END,
-                         read_seq = max(read_seq, excluded.read_seq)",
-                )?
-                .execute(params![id.0, user.0, delivered, read.unwrap_or(0), at.0])?;
+            let mut statement = connection.prepare_cached(
+                "INSERT INTO members (conversation_id, user_id, delivered_seq, delivered_at, read_seq, read_at)
+                 VALUES (?1, ?2, ?3, ?5, ?4, iif(?4 > 0, ?5, 0))
+                 ON CONFLICT DO UPDATE SET
+                     delivered_at = iif(excluded.delivered_seq > delivered_seq, excluded.delivered_at, delivered_at),
+                     delivered_seq = max(delivered_seq, excluded.delivered_seq),
+                     read_at = iif(excluded.read_seq > read_seq, excluded.read_at, read_at),
+                     read_seq = max(read_seq, excluded.read_seq)
+                 WHERE excluded.delivered_seq > delivered_seq OR excluded.read_seq > read_seq",
+            )?;
+            for mark in &marks {
+                statement.execute(params![id.0, mark.user_id.0, mark.delivered_seq, mark.read_seq, at.0])?;
+            }
             Ok(())
         })
         .await

@@ -81,6 +81,17 @@ pub enum Whole {
     Unsupported,
 }
 
+/// How far a member has received and read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberMark {
+    /// Who.
+    pub user_id: UserId,
+    /// The last row that reached a device of his.
+    pub delivered_seq: Seq,
+    /// The last row that he let others know he has read; 0: none.
+    pub read_seq: Seq,
+}
+
 /// The log, its heads and its memberships.
 ///
 /// *Monotone* cells take the largest value ever written, whatever the order of the writes; a repeated write is harmless.
@@ -140,8 +151,8 @@ pub trait LogStore: Send + Sync + 'static {
     /// Projects states and roles into members and memberships, monotone by `change_seq`, then of joiners `cleared` too.
     async fn put_members(&self, id: ConversationId, record: &ConversationRecord, changes: &[Member], cleared: &Cleared) -> StoreResult<()>;
 
-    /// Moves a member's marks; monotone. `read` absent: receipts are off, or nothing was read.
-    async fn mark_member(&self, id: ConversationId, user: UserId, delivered: Seq, read: Option<Seq>, at: Timestamp) -> StoreResult<()>;
+    /// Moves marks of members, one or many; monotone.
+    async fn mark_members(&self, id: ConversationId, marks: &[MemberMark], at: Timestamp) -> StoreResult<()>;
 
     /// All memberships of a person: one partition.
     async fn memberships(&self, user: UserId) -> StoreResult<Vec<Membership>>;

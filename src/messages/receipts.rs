@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use serde_json::json;
@@ -13,19 +14,27 @@ use serde_json::json;
 use super::MessageStatus;
 use crate::bus::Bus;
 use crate::clock::{SharedClock, Timestamp};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin};
-use crate::id::{ConversationId, MessageId, Seq, UserId};
-use crate::log::{Appender, ConversationState, LARGE_ABOVE, LogReader, LogRow, LogStore, Member, MemberState, Membership};
+use crate::id::{ConversationId, IdMap, MessageId, Seq, UserId};
+use crate::log::{Appender, ConversationState, LARGE_ABOVE, LogReader, LogRow, LogStore, Member, MemberMark, MemberState, Membership};
 use crate::settings::Settings;
 use crate::task::Tasks;
 
 /// Events that one mark sends at most: the newest.
 const MAX_EVENTS: usize = 50;
+/// Deliveries are written this long after the first of them.
+const DELIVERY_PAUSE: Duration = Duration::from_millis(25);
+/// They are tried again after this when the store is away.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Deliveries that are written side by side.
+const DELIVERIES: usize = 512;
 /// Rows that one mark looks through at most.
 const MAX_TURNS: usize = 1_000;
 /// A member's marks in a large conversation are written this often.
 const LARGE_INTERVAL: Duration = Duration::from_secs(5);
+/// Members of one conversation whose marks are written together.
+const MARKS_A_WRITE: usize = 256;
 /// Marks kept in memory.
 const KEPT_MARKS: u64 = 200_000;
 const STRIPES: usize = 64;
@@ -47,13 +56,35 @@ struct Marks {
     read: Seq,
 }
 
-/// Deliveries that wait while those before them are written.
+/// Deliveries of one person in one conversation that wait to be written.
 #[derive(Default)]
-struct Pending {
+struct Delivery {
     upto: Seq,
     turns: Vec<Turn>,
     /// Some messages below `upto` are not among the turns: the log is to be asked.
     unknown: bool,
+}
+
+impl Delivery {
+    fn of(upto: Seq, turns: Vec<Turn>) -> Self {
+        Self { upto, unknown: turns.is_empty(), turns }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.upto = self.upto.max(other.upto);
+        self.unknown |= other.unknown || self.turns.len() + other.turns.len() > MAX_TURNS;
+        if !self.unknown {
+            self.turns.extend(other.turns);
+        }
+    }
+}
+
+/// All deliveries that wait.
+#[derive(Default)]
+struct Deliveries {
+    waiting: HashMap<(UserId, ConversationId), Delivery>,
+    /// Somebody is going to write them.
+    is_awaited: bool,
 }
 
 /// The marks service.
@@ -66,8 +97,8 @@ pub struct Receipts {
     clock: SharedClock,
     tasks: Tasks,
     marks: Cache<(UserId, ConversationId), Marks>,
-    pending: Mutex<HashMap<(UserId, ConversationId), Pending>>,
-    large: Mutex<HashMap<(UserId, ConversationId), Marks>>,
+    pending: Mutex<Deliveries>,
+    large: Mutex<IdMap<ConversationId, IdMap<UserId, Marks>>>,
     stripes: Vec<tokio::sync::Mutex<()>>,
 }
 
@@ -102,42 +133,67 @@ impl Receipts {
     }
 
     /// Everything up to `upto` has reached a device of `user`; `turns` names the messages if the caller knows them all.
-    /// Returns at once; what arrives while a mark is being written goes with the next.
+    /// Returns at once; what is delivered within [`DELIVERY_PAUSE`] is written together, or every message would cost
+    /// further commits of its own.
     pub fn deliver(self: &Arc<Self>, user: UserId, id: ConversationId, upto: Seq, turns: Vec<Turn>) {
         let key = (user, id);
         if turns.is_empty() && self.marks.get(&key).is_some_and(|marks| marks.delivered >= upto) {
             return;
         }
         let mut pending = self.pending.lock();
-        let is_running = pending.contains_key(&key);
-        let entry = pending.entry(key).or_default();
-        entry.upto = entry.upto.max(upto);
-        entry.unknown |= turns.is_empty() || entry.turns.len() + turns.len() > MAX_TURNS;
-        if !entry.unknown {
-            entry.turns.extend(turns);
-        }
-        if !is_running {
+        let is_awaited = std::mem::replace(&mut pending.is_awaited, true);
+        pending.waiting.entry(key).or_default().add(Delivery::of(upto, turns));
+        if !is_awaited {
             let receipts = Arc::clone(self);
-            self.tasks.spawn(async move { receipts.deliver_pending(key).await });
+            self.tasks.spawn(async move { receipts.write_deliveries().await });
         }
     }
 
-    async fn deliver_pending(&self, key: (UserId, ConversationId)) {
+    /// Writes deliveries, a pause apart, until there are none.
+    async fn write_deliveries(self: Arc<Self>) {
+        let stopping = self.tasks.stopping();
+        let mut pause = DELIVERY_PAUSE;
         loop {
-            let next = {
+            let _ = stopping.run_until_cancelled(tokio::time::sleep(pause)).await;
+            let waiting = {
                 let mut pending = self.pending.lock();
-                match pending.get_mut(&key) {
-                    Some(entry) if entry.upto > 0 => std::mem::take(entry),
-                    _ => {
-                        pending.remove(&key);
-                        return;
-                    }
+                if pending.waiting.is_empty() {
+                    pending.is_awaited = false;
+                    return;
                 }
+                std::mem::take(&mut pending.waiting)
             };
-            let turns = if next.unknown { None } else { Some(next.turns) };
-            if let Err(error) = self.mark(key.0, key.1, next.upto, false, turns).await {
-                tracing::warn!(%error, "a delivery mark was not written; the next one makes up for it");
+            // Side by side, so that they share commits.
+            let written = stream::iter(waiting).map(async |(key, delivery)| self.write_delivery(key, delivery).await);
+            let failed = written.buffer_unordered(DELIVERIES).filter_map(async |failed| failed).collect::<Vec<_>>().await;
+            pause = DELIVERY_PAUSE;
+            if let Some((.., error)) = failed.first() {
+                tracing::warn!(%error, count = failed.len(), "delivery marks were not written");
+                pause = RETRY_PAUSE;
             }
+            if !stopping.is_cancelled() {
+                let mut pending = self.pending.lock();
+                for (key, delivery, _) in failed {
+                    pending.waiting.entry(key).or_default().add(delivery);
+                }
+            }
+        }
+    }
+
+    /// Gives back what is to be tried again.
+    async fn write_delivery(
+        &self,
+        (user, id): (UserId, ConversationId),
+        delivery: Delivery,
+    ) -> Option<((UserId, ConversationId), Delivery, Error)> {
+        let turns = if delivery.unknown { None } else { Some(delivery.turns.clone()) };
+        match self.mark(user, id, delivery.upto, false, turns).await {
+            Err(error) if error.retry_after.is_some() => Some(((user, id), delivery, error)),
+            Err(error) => {
+                tracing::debug!(%error, "a delivery mark is none any more");
+                None
+            }
+            Ok(_) => None,
         }
     }
 
@@ -170,7 +226,8 @@ impl Receipts {
         if let Some(peer) = peer {
             self.log.mark_peer(peer, id, new.delivered, Some(new.read)).await?;
         }
-        self.log.mark_member(id, user, new.delivered, Some(new.read), self.clock.now()).await?;
+        let mark = MemberMark { user_id: user, delivered_seq: new.delivered, read_seq: new.read };
+        self.log.mark_members(id, &[mark], self.clock.now()).await?;
         let from = if new.read > old.read { old.read.min(old.delivered) } else { old.delivered };
         let turns = match known {
             // Only if nothing can lie between the last mark and them: what came while nobody was connected turns too.
@@ -242,24 +299,35 @@ impl Receipts {
         }
     }
 
+    /// A message of a large conversation has reached a device: kept until [`Receipts::write_large`]. Nobody is told.
+    pub fn deliver_large(&self, user: UserId, id: ConversationId, upto: Seq) {
+        self.mark_large(user, id, Marks { delivered: upto, read: 0 });
+    }
+
     /// Keeps the marks of a large conversation for a while, so that a busy group does not write one a message and member.
     fn mark_large(&self, user: UserId, id: ConversationId, wanted: Marks) {
         let mut large = self.large.lock();
-        if let Some(marks) = large.get_mut(&(user, id)) {
-            *marks = Marks { delivered: marks.delivered.max(wanted.delivered), read: marks.read.max(wanted.read) };
-            return;
-        }
-        large.insert((user, id), wanted);
+        let marks = large.entry(id).or_default().entry(user).or_default();
+        *marks = Marks { delivered: marks.delivered.max(wanted.delivered), read: marks.read.max(wanted.read) };
     }
 
     /// Writes the marks of large conversations now and then, until `stopping`, and a last time then.
     pub async fn write_large(self: Arc<Self>) {
         loop {
             let stopped = tokio::time::timeout(LARGE_INTERVAL, self.tasks.stopping().cancelled_owned()).await.is_ok();
-            let marks = std::mem::take(&mut *self.large.lock());
-            for ((user, id), marks) in marks {
-                if let Err(error) = self.log.mark_member(id, user, marks.delivered, Some(marks.read), self.clock.now()).await {
-                    tracing::warn!(%error, "a mark was not written; the next one makes up for it");
+            let large = std::mem::take(&mut *self.large.lock());
+            for (id, marks) in large {
+                let marks: Vec<_> = marks
+                    .into_iter()
+                    .map(|(user_id, marks)| MemberMark { user_id, delivered_seq: marks.delivered, read_seq: marks.read })
+                    .collect();
+                for marks in marks.chunks(MARKS_A_WRITE) {
+                    if let Err(error) = self.log.mark_members(id, marks, self.clock.now()).await {
+                        tracing::warn!(%error, "marks of a large conversation were not written; they are tried again");
+                        for mark in marks {
+                            self.mark_large(mark.user_id, id, Marks { delivered: mark.delivered_seq, read: mark.read_seq });
+                        }
+                    }
                 }
             }
             if stopped {

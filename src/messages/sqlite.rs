@@ -1,15 +1,14 @@
 //! The statements of [`MessageStore`] on SQLite, and nothing else.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use rusqlite::params;
 
-use super::store::{MessageStore, Star, Term, TermMatch};
+use super::store::{MessageStore, SEARCH_BLOCK_ROWS, Star, Term, TermMatch};
 use crate::clock::Timestamp;
 use crate::id::{ConversationId, Seq, UserId};
 use crate::store::{Sqlite, StoreResult};
-
-/// Sorts after every letter and digit.
-const LAST_CHARACTER: char = char::MAX;
 
 #[async_trait]
 impl MessageStore for Sqlite {
@@ -94,13 +93,12 @@ impl MessageStore for Sqlite {
     }
 
     async fn put_terms(&self, conversation: ConversationId, block: i64, terms: &[Term]) -> StoreResult<()> {
-        let terms = terms.to_vec();
+        let documents = documents(conversation, block, terms);
         self.write(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "INSERT INTO search_terms (conversation_id, block, term, seq) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-            )?;
-            for term in &terms {
-                statement.execute(params![conversation.0, block, term.word, term.seq])?;
+            let n: i64 = connection.prepare_cached("UPDATE search_documents SET n = n + 1 RETURNING n")?.query_row([], |row| row.get(0))?;
+            let mut statement = connection.prepare_cached("INSERT INTO search_terms (rowid, terms) VALUES (?1, ?2)")?;
+            for (place, tokens) in &documents {
+                statement.execute(params![n * SEARCH_BLOCK_ROWS + place, tokens])?;
             }
             Ok(())
         })
@@ -115,25 +113,16 @@ impl MessageStore for Sqlite {
         before: Seq,
         limit: usize,
     ) -> StoreResult<Option<Vec<Seq>>> {
-        let wanted = wanted.clone();
+        let partition = partition(conversation, block);
+        let query = match wanted {
+            TermMatch::Word(word) => format!("\"{partition}{word}\""),
+            TermMatch::Prefix(prefix) => format!("\"{partition}{prefix}\" *"),
+        };
         self.read(move |connection| {
-            let more_than_limit = limit as i64 + 1;
-            let mut seqs: Vec<Seq> = match wanted {
-                TermMatch::Word(word) => connection
-                    .prepare_cached(
-                        "SELECT seq FROM search_terms WHERE conversation_id = ?1 AND block = ?2 AND term = ?3 AND seq < ?4 LIMIT ?5",
-                    )?
-                    .query_map(params![conversation.0, block, word, before, more_than_limit], |row| row.get(0))?
-                    .collect::<rusqlite::Result<_>>()?,
-                TermMatch::Prefix(prefix) => connection
-                    .prepare_cached(
-                        "SELECT seq FROM search_terms WHERE conversation_id = ?1 AND block = ?2 AND term >= ?3 AND term < ?4 LIMIT ?5",
-                    )?
-                    .query_map(params![conversation.0, block, prefix, format!("{prefix}{LAST_CHARACTER}"), more_than_limit], |row| {
-                        row.get(0)
-                    })?
-                    .collect::<rusqlite::Result<_>>()?,
-            };
+            let mut statement = connection.prepare_cached("SELECT rowid FROM search_terms WHERE search_terms MATCH ?1 LIMIT ?2")?;
+            let rowids = statement.query_map(params![query, limit as i64 + 1], |row| row.get::<_, i64>(0))?;
+            let seq = |rowid: i64| block * SEARCH_BLOCK_ROWS + rowid % SEARCH_BLOCK_ROWS;
+            let mut seqs = rowids.map(|rowid| rowid.map(seq)).collect::<rusqlite::Result<Vec<Seq>>>()?;
             if seqs.len() > limit {
                 return Ok(None);
             }
@@ -144,6 +133,24 @@ impl MessageStore for Sqlite {
         })
         .await
     }
+}
+
+/// What the tokens of one partition of the index begin with. Words are letters and digits, so is this: one token.
+fn partition(conversation: ConversationId, block: i64) -> String {
+    format!("{}{block:x}z", conversation.0.simple())
+}
+
+/// The rows' places in their block, ascending, each with its tokens.
+fn documents(conversation: ConversationId, block: i64, terms: &[Term]) -> Vec<(i64, String)> {
+    let partition = partition(conversation, block);
+    let mut documents: BTreeMap<i64, String> = BTreeMap::new();
+    for term in terms {
+        let tokens = documents.entry(term.seq % SEARCH_BLOCK_ROWS).or_default();
+        tokens.push_str(&partition);
+        tokens.push_str(&term.word);
+        tokens.push(' ');
+    }
+    documents.into_iter().collect()
 }
 
 #[cfg(test)]

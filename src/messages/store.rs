@@ -29,7 +29,7 @@ pub struct Star {
 /// A word and a row that holds it, or once did.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Term {
-    /// The folded word.
+    /// The folded word: letters and digits.
     pub word: String,
     /// The row.
     pub seq: Seq,

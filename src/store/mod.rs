@@ -3,6 +3,7 @@
 //! `app.rs` alone knows which store is behind the traits.
 
 mod cached;
+mod checkpoint;
 mod migrate;
 mod sqlite;
 

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode as SqliteCode, OpenFlags};
 use tokio::sync::oneshot;
 
+use super::checkpoint::Checkpoints;
 use super::migrate;
 use super::{StoreError, StoreResult};
 
@@ -50,6 +51,7 @@ pub struct Sqlite {
 struct Threads {
     writes: Option<Sender<Box<dyn Write>>>,
     reads: Option<Sender<Read>>,
+    checkpoints: Option<Sender<()>>,
     waiting: AtomicUsize,
     handles: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -69,7 +71,11 @@ impl Sqlite {
         let spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name).spawn(body).map_err(|error| StoreError::Unavailable(Box::new(error)))
         };
-        handles.push(spawn("sqlite-writer".to_owned(), Box::new(move || write_all(writer, &write_receiver)))?);
+        let (checkpointer, checkpoints) = (connect(&options.path)?, Arc::new(Checkpoints::default()));
+        let (checkpoint_sender, checkpoint_receiver) = crossbeam_channel::bounded(0);
+        let due = Arc::clone(&checkpoints);
+        handles.push(spawn("sqlite-checkpoint".to_owned(), Box::new(move || due.run(&checkpointer, &checkpoint_receiver)))?);
+        handles.push(spawn("sqlite-writer".to_owned(), Box::new(move || write_all(writer, &write_receiver, &checkpoints)))?);
         for n in 0..options.readers.max(1) {
             let reader = connect(&options.path)?;
             reader.pragma_update(None, "query_only", true).map_err(map)?;
@@ -77,7 +83,8 @@ impl Sqlite {
             handles.push(spawn(format!("sqlite-reader-{n}"), Box::new(move || read_all(&reader, &receiver)))?);
         }
         let handles = Mutex::new(handles);
-        Ok(Self { threads: Arc::new(Threads { writes: Some(write_sender), reads: Some(read_sender), waiting, handles }) })
+        let (writes, reads, checkpoints) = (Some(write_sender), Some(read_sender), Some(checkpoint_sender));
+        Ok(Self { threads: Arc::new(Threads { writes, reads, checkpoints, waiting, handles }) })
     }
 
     /// Runs `job` on a reader; it sees everything that was committed before it began.
@@ -150,6 +157,7 @@ impl Drop for Threads {
     fn drop(&mut self) {
         self.writes = None;
         self.reads = None;
+        self.checkpoints = None;
         for handle in self.handles.get_mut().drain(..) {
             let _ = handle.join();
         }
@@ -182,7 +190,7 @@ where
     }
 }
 
-fn write_all(mut connection: Connection, jobs: &Receiver<Box<dyn Write>>) {
+fn write_all(mut connection: Connection, jobs: &Receiver<Box<dyn Write>>, checkpoints: &Checkpoints) {
     let mut group = Vec::with_capacity(GROUP_LIMIT);
     let mut outage = Outage::default();
     while let Ok(first) = jobs.recv() {
@@ -207,6 +215,7 @@ fn write_all(mut connection: Connection, jobs: &Receiver<Box<dyn Write>>) {
                 job.answer(outcome);
             }
         }
+        checkpoints.committed(&connection);
     }
 }
 
@@ -267,7 +276,7 @@ fn connect(path: &Path) -> StoreResult<Connection> {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "cache_size", -16_384)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
-        connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
         Ok(())
     };

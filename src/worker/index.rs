@@ -16,7 +16,7 @@ use crate::messages::{IndexQueue, MessageStore, Term, search_block_of, terms};
 use crate::store::{StoreError, StoreResult};
 
 /// Pause between two rounds: what arrives in it is written together. A message is found within 2 s.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause while the store is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Rows of one conversation that are read at a time.
@@ -24,7 +24,7 @@ const BATCH_ROWS: usize = 256;
 /// Words that one write carries at most, so that no send waits long behind it.
 const BATCH_TERMS: usize = 2_048;
 /// Conversations that are worked on side by side.
-const CONCURRENT: usize = 8;
+const CONCURRENT: usize = 32;
 /// Conversations that are asked for at a time when looking for what was left behind.
 const PAGE: usize = 500;
 

@@ -115,7 +115,8 @@ impl Gateway for Fake {
 
 /// `message:received` with this place and content.
 pub fn message(seq: i64, content: &str) -> Arc<Outgoing> {
-    let mark = Mark { conversation_id: ConversationId::fresh(), seq, message_id: MessageId::fresh(), sender_id: UserId::fresh() };
+    let mark =
+        Mark { conversation_id: ConversationId::fresh(), seq, message_id: MessageId::fresh(), sender_id: UserId::fresh(), is_large: false };
     let data = json!({"id": mark.message_id, "seq": seq, "conversationId": mark.conversation_id, "content": content});
     Outgoing::new(Event::new(EventKind::MessageReceived, &data).unwrap(), Some(mark))
 }

@@ -17,8 +17,8 @@ use urge::clock::Timestamp;
 use urge::event::Envelope;
 use urge::id::{ConversationId, MessageId, Seq, UserId};
 use urge::log::{
-    Cleared, ConversationRecord, Flags, Head, Insert, Location, LogRow, LogStore, Member, Membership, OwnMark, Rewrite, Rewritten, Whole,
-    WholeAppend,
+    Cleared, ConversationRecord, Flags, Head, Insert, Location, LogRow, LogStore, Member, MemberMark, Membership, OwnMark, Rewrite,
+    Rewritten, Whole, WholeAppend,
 };
 use urge::store::{StoreError, StoreResult};
 
@@ -354,8 +354,9 @@ impl LogStore for Faulty<dyn LogStore> {
         write!(self, [record, changes] put_members(id, &record, &changes, &cleared))
     }
 
-    async fn mark_member(&self, id: ConversationId, user: UserId, delivered: Seq, read: Option<Seq>, at: Timestamp) -> StoreResult<()> {
-        write!(self, [] mark_member(id, user, delivered, read, at))
+    async fn mark_members(&self, id: ConversationId, marks: &[MemberMark], at: Timestamp) -> StoreResult<()> {
+        let marks = marks.to_vec();
+        write!(self, [marks] mark_members(id, &marks, at))
     }
 
     async fn memberships(&self, user: UserId) -> StoreResult<Vec<Membership>> {

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use urge::clock::Timestamp;
 use urge::id::{ConversationId, MessageId, Seq, UserId};
 use urge::log::{
-    Cleared, ConversationRecord, Flags, Head, Insert, Location, LogRow, LogStore, Member, Membership, OwnMark, Rewrite, Rewritten, Whole,
-    WholeAppend,
+    Cleared, ConversationRecord, Flags, Head, Insert, Location, LogRow, LogStore, Member, MemberMark, Membership, OwnMark, Rewrite,
+    Rewritten, Whole, WholeAppend,
 };
 use urge::store::StoreResult;
 
@@ -140,8 +140,8 @@ impl LogStore for Sabotaged {
         self.store.put_members(id, record, changes, cleared).await
     }
 
-    async fn mark_member(&self, id: ConversationId, user: UserId, delivered: Seq, read: Option<Seq>, at: Timestamp) -> StoreResult<()> {
-        self.store.mark_member(id, user, delivered, read, at).await
+    async fn mark_members(&self, id: ConversationId, marks: &[MemberMark], at: Timestamp) -> StoreResult<()> {
+        self.store.mark_members(id, marks, at).await
     }
 
     async fn memberships(&self, user: UserId) -> StoreResult<Vec<Membership>> {

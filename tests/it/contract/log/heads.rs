@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use urge::clock::Timestamp;
 use urge::id::{ConversationId, Seq, UserId};
-use urge::log::{Cleared, ConversationKind, Flags, Head, LogStore, Membership, OwnMark, Profile};
+use urge::log::{Cleared, ConversationKind, Flags, Head, LogStore, MemberMark, Membership, OwnMark, Profile};
 
 use super::{head, joiner, record};
 use crate::contract::{ORDERS, racing};
@@ -174,22 +174,23 @@ async fn a_members_marks_go_forward_only(store: Arc<dyn LogStore>) {
         // Each mark's time belongs to its row.
         let (mut delivered, mut read) = ((0, Timestamp(0)), (0, Timestamp(0)));
         for at in order {
-            let (to, seen, time) = [(3, None, 300), (12, Some(4), 200), (8, Some(8), 100)][at];
+            let (to, seen, time) = [(3, 0, 300), (12, 4, 200), (8, 8, 100)][at];
             let time = Timestamp(time);
             if to > delivered.0 {
                 delivered = (to, time);
             }
-            if seen.is_some_and(|seen| seen > read.0) {
-                read = (seen.unwrap(), time);
+            if seen > read.0 {
+                read = (seen, time);
             }
-            store.mark_member(conversation, user, to, seen, time).await.unwrap();
+            let mark = |user_id| MemberMark { user_id, delivered_seq: to, read_seq: seen };
+            store.mark_members(conversation, &[mark(user), mark(UserId::fresh())], time).await.unwrap();
             let found = store.member(conversation, user).await.unwrap().unwrap();
             assert_eq!((found.delivered_seq, found.delivered_at), delivered);
             assert_eq!((found.read_seq, found.read_at), read);
         }
     }
     let (conversation, nobody) = (ConversationId::fresh(), UserId::fresh());
-    store.mark_member(conversation, nobody, 3, Some(3), Timestamp(1)).await.unwrap();
+    store.mark_members(conversation, &[MemberMark { user_id: nobody, delivered_seq: 3, read_seq: 3 }], Timestamp(1)).await.unwrap();
     assert_eq!(store.member(conversation, nobody).await.unwrap(), None, "a mark makes nobody a member");
     assert!(store.members(conversation, None, 10).await.unwrap().is_empty());
 }

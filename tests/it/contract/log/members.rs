@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use urge::clock::Timestamp;
 use urge::id::{ConversationId, UserId};
-use urge::log::{Cleared, ConversationKind, LogStore, Member, MemberState, Role};
+use urge::log::{Cleared, ConversationKind, LogStore, Member, MemberMark, MemberState, Role};
 
 use super::{joiner, record};
 use crate::contract::{ORDERS, racing};
@@ -104,7 +104,7 @@ async fn a_joiners_marks_take_nothing_back(store: Arc<dyn LogStore>) {
     let (conversation, user) = (ConversationId::fresh(), UserId::fresh());
     let record = record(ConversationKind::Group, false);
     // His device was faster than the projection.
-    store.mark_member(conversation, user, 30, Some(25), Timestamp(500)).await.unwrap();
+    store.mark_members(conversation, &[MemberMark { user_id: user, delivered_seq: 30, read_seq: 25 }], Timestamp(500)).await.unwrap();
     store.mark_read(user, conversation, 25, 14).await.unwrap();
     store.clear(user, conversation, &Cleared { seq: 22, n: 12, total: 15 }).await.unwrap();
     store.put_members(conversation, &record, &[joiner(user, 12)], &CLEARED).await.unwrap();
