@@ -10,7 +10,7 @@ mod reply;
 mod dialogue;
 mod doors;
 mod wire;
-mod websocket;
+pub mod websocket;
 pub mod socketio;
 mod hold;
 mod hub;

@@ -63,17 +63,23 @@ fn credentials(request: &Request) -> Option<Credentials> {
 
 /// A client's frame.
 #[derive(Deserialize)]
-struct Frame<'a> {
+pub struct Frame<'a> {
+    /// The event's name.
     #[serde(borrow)]
-    event: Cow<'a, str>,
+    pub event: Cow<'a, str>,
+    /// Its data, as it came.
     #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
+    pub data: Option<&'a RawValue>,
     #[serde(borrow, default)]
     id: Option<&'a RawValue>,
 }
 
 impl<'a> Frame<'a> {
-    fn parse(text: &'a str) -> Result<Self> {
+    /// Reads a text frame.
+    ///
+    /// # Errors
+    /// `BadRequest`: no such object, or an `id` that is neither a number nor a short string.
+    pub fn parse(text: &'a str) -> Result<Self> {
         let frame: Self = serde_json::from_str(text).map_err(|_| {
             Error::bad_request(r#"a frame is a JSON object {"event": "name", "data": {}, "id": 1}; data and id are optional"#)
         })?;

@@ -24,7 +24,7 @@ const BATCH_ROWS: usize = 256;
 /// Words that one write carries at most, so that no send waits long behind it.
 const BATCH_TERMS: usize = 2_048;
 /// Conversations that are worked on side by side.
-const CONCURRENT: usize = 32;
+const CONCURRENT: usize = 8;
 /// Conversations that are asked for at a time when looking for what was left behind.
 const PAGE: usize = 500;
 

@@ -4,6 +4,7 @@
 mod architecture;
 mod client;
 mod contract;
+mod fuzz;
 mod gateway;
 mod history;
 mod log;
