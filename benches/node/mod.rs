@@ -44,7 +44,8 @@ impl Node {
 
     /// Somebody new; `n` is his number's end.
     pub async fn person(&self, n: usize) -> Person {
-        let command = Register { phone_number: format!("+4915110{n:06}"), display_name: Some("Ada Lovelace".into()), ..Register::default() };
+        let command =
+            Register { phone_number: format!("+4915110{n:06}"), display_name: Some("Ada Lovelace".into()), ..Register::default() };
         let client = Client { address: None, device: "bench".into() };
         let login = self.services.auth.register(command, None, &client).await.expect("a registration");
         let token = login.tokens.access;

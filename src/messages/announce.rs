@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::service::{quote_anew, told};
-use super::{Message, MessageStatus};
+use super::Message;
+use super::service::{named, quote_anew, told};
 use crate::bus::Bus;
 use crate::event::{Envelope, Event, EventKind, MessageRef, RowEvent};
 use crate::id::{ConversationId, Seq};
@@ -71,15 +71,10 @@ impl Announcer {
         {
             tracing::warn!(%error, "a quoted message could not be read");
         }
-        let message = match told(&self.users, row.clone()).await {
-            Ok(message) => message,
-            // Better a message without its sender's name than none.
-            Err(error) => {
-                tracing::warn!(%error, "a sender's name could not be read");
-                super::view::message(row, MessageStatus::Sent, None, |_| super::view::Author::default())
-            }
-        };
-        let message = message.map(|message| Message { change_seq, ..message })?;
+        // Better a message without its sender's name than none.
+        let unnamed = |error| tracing::warn!(%error, "a sender's name could not be read");
+        let named = named(&self.users, &row).await.map_err(unnamed).unwrap_or_default();
+        let message = told(row, &named).map(|message| Message { change_seq, ..message })?;
         Event::new(kind, &message).inspect_err(|error| tracing::error!(%error, "a message could not be serialised")).ok()
     }
 }

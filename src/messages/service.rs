@@ -15,7 +15,7 @@ use crate::id::{ConversationId, MessageId, Seq, UserId};
 use crate::log::{Appender, Body, Content, ConversationState, LogReader, LogRow, LogStore, MemberState, Membership};
 use crate::settings::Settings;
 use crate::task::Gate;
-use crate::users::Users;
+use crate::users::{Seen, Users};
 
 /// Searches that may be under way on a node.
 const SEARCHES: usize = 16;
@@ -142,7 +142,7 @@ impl Messages {
         let stars: HashSet<Seq> = self.store.stars_in(caller, state.id, first, last).await?.into_iter().collect();
         let statuses = self.receipts.statuses(caller, state, membership, &rows).await?;
         quote_anew(&self.reader, &mut rows).await?;
-        let authors = authors(&self.users, &rows, Some(caller)).await?;
+        let authors = authors(&self.users, &rows, caller).await?;
         let author_of = |user| authors.get(&user).cloned().unwrap_or_default();
         let messages = rows.into_iter().zip(statuses).filter_map(|(row, status)| {
             let starred = stars.contains(&row.seq);
@@ -153,7 +153,8 @@ impl Messages {
 
     /// A row that was just appended by its sender, as he sees it: nobody has it yet.
     pub(super) async fn fresh_view(&self, row: LogRow) -> Result<Message> {
-        let message = told(&self.users, row).await?.ok_or_else(|| Error::not_found("there is no such message"))?;
+        let named = named(&self.users, &row).await?;
+        let message = told(row, &named).ok_or_else(|| Error::not_found("there is no such message"))?;
         Ok(Message { is_starred: Some(false), ..message })
     }
 }
@@ -162,10 +163,33 @@ fn missing() -> Error {
     Error::not_found("there is no such message")
 }
 
+/// Who is named when everybody is told of a row.
+pub(super) type Named = Vec<(UserId, Author)>;
+
+/// Who wrote this row, and what it answers to, as everybody sees them.
+pub(super) async fn named(users: &Users, row: &LogRow) -> Result<Named> {
+    let mut named = Named::with_capacity(2);
+    for id in people_in(row) {
+        if let Some(card) = users.card(id).await? {
+            named.push((id, Author { name: Some(card.name().to_owned()), avatar_url: card.public_avatar().map(str::to_owned) }));
+        }
+    }
+    Ok(named)
+}
+
 /// A row as everybody may be told of it: nothing in it differs by recipient.
-pub(super) async fn told(users: &Users, row: LogRow) -> Result<Option<Message>> {
-    let authors = authors(users, std::slice::from_ref(&row), None).await?;
-    Ok(view::message(row, MessageStatus::Sent, None, |user| authors.get(&user).cloned().unwrap_or_default()))
+pub(super) fn told(row: LogRow, named: &Named) -> Option<Message> {
+    let author = |user| named.iter().find(|(id, _)| *id == user).map(|(_, author)| author.clone());
+    view::message(row, MessageStatus::Sent, None, |user| author(user).unwrap_or_default())
+}
+
+/// Who wrote this row, and what it answers to.
+fn people_in(row: &LogRow) -> impl Iterator<Item = UserId> + use<> {
+    let quoted = match &row.body {
+        Body::Message(content) => content.reply_to.as_ref().map(|reply| reply.sender_id),
+        _ => None,
+    };
+    std::iter::once(row.sender_id).chain(quoted)
 }
 
 /// Puts into answers what the messages answered to say now: a deleted one must not live on in its quotes.
@@ -185,32 +209,10 @@ pub(super) async fn quote_anew(reader: &LogReader, rows: &mut [LogRow]) -> Resul
     Ok(())
 }
 
-/// Who wrote these rows, and what they answer to, as `caller` or, without one, as everybody sees them.
-async fn authors(users: &Users, rows: &[LogRow], caller: Option<UserId>) -> Result<HashMap<UserId, Author>> {
-    let mut ids: Vec<UserId> = Vec::new();
-    for row in rows {
-        let quoted = match &row.body {
-            Body::Message(content) => content.reply_to.as_ref().map(|reply| reply.sender_id),
-            _ => None,
-        };
-        for id in std::iter::once(row.sender_id).chain(quoted) {
-            if !ids.contains(&id) {
-                ids.push(id);
-            }
-        }
-    }
-    let mut authors = HashMap::with_capacity(ids.len());
-    match caller {
-        Some(caller) => {
-            for (id, seen) in users.seen(caller, &ids).await? {
-                authors.insert(id, Author { name: Some(seen.card.name().to_owned()), avatar_url: seen.avatar_url });
-            }
-        }
-        None => {
-            for (id, card) in users.cards(&ids).await? {
-                authors.insert(id, Author { name: Some(card.name().to_owned()), avatar_url: card.public_avatar().map(str::to_owned) });
-            }
-        }
-    }
-    Ok(authors)
+/// Who wrote these rows, and what they answer to, as `caller` sees them.
+async fn authors(users: &Users, rows: &[LogRow], caller: UserId) -> Result<HashMap<UserId, Author>> {
+    let ids: HashSet<UserId> = rows.iter().flat_map(people_in).collect();
+    let seen = users.seen(caller, &ids.into_iter().collect::<Vec<_>>()).await?;
+    let author = |seen: Seen| Author { name: Some(seen.card.name().to_owned()), avatar_url: seen.avatar_url };
+    Ok(seen.into_iter().map(|(id, seen)| (id, author(seen))).collect())
 }

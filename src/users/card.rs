@@ -79,7 +79,11 @@ pub struct Seen {
 impl Users {
     /// A person's card; none for an unknown id.
     pub async fn card(&self, id: UserId) -> Result<Option<Card>> {
-        Ok(self.cards(&[id]).await?.remove(&id))
+        match self.faces.get(&id) {
+            // The usual case, on the path of every message.
+            Some(face) => Ok(Some(Card { id, privacy: self.settings.privacy(id).await?, face })),
+            None => Ok(self.cards(&[id]).await?.remove(&id)),
+        }
     }
 
     /// The cards of these people; unknown ids are left out.
