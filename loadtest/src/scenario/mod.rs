@@ -1,0 +1,5 @@
+//! The scenarios. Each prepares its people, says who writes to whom, and makes figures of what came of it.
+
+pub mod fanout;
+pub mod idle;
+pub mod pairs;
