@@ -33,6 +33,8 @@ pub enum Scenario {
     Pairs(Pairs),
     /// One group, all of whose members are online.
     Fanout(Fanout),
+    /// The highest rate that holds.
+    Max(Max),
 }
 
 /// What all scenarios take.
@@ -152,6 +154,58 @@ pub struct Fanout {
     /// Messages a second, of all together.
     #[arg(long, default_value_t = 20.0, value_parser = rate)]
     pub rate: f64,
+}
+
+/// What `max` can drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// As `pairs`.
+    Pairs,
+    /// As `fanout`.
+    Fanout,
+}
+
+impl Target {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pairs => "pairs",
+            Self::Fanout => "fanout",
+        }
+    }
+}
+
+/// What `max` takes.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct Max {
+    /// What is driven.
+    #[arg(value_enum)]
+    pub what: Target,
+    /// The 99th percentile that still holds, milliseconds.
+    #[arg(long, default_value_t = 100.0, value_parser = rate)]
+    pub slo_ms: f64,
+    /// How long a step is measured, seconds.
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
+    pub step_seconds: f64,
+    /// Where to begin, a second [default: 500; fanout: 20].
+    #[arg(long, value_parser = rate)]
+    pub from: Option<f64>,
+    /// Where to end, a second.
+    #[arg(long, default_value_t = 200_000.0, value_parser = rate)]
+    pub most: f64,
+    /// How often a step that broke is tried again before it is believed.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=5))]
+    pub retries: u32,
+    /// As of `pairs`.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub pairs: u32,
+    /// As of `fanout`.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=1001))]
+    pub members: u32,
+    /// As of `fanout`.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1001))]
+    pub senders: u32,
 }
 
 /// A length of time in seconds, bounded.

@@ -37,7 +37,11 @@ impl Ranges {
         let mut count = 0;
         while let (Some((start, end)), Some((other_start, other_end))) = (own.peek(), others.peek()) {
             count += u64::from(*end.min(other_end)).saturating_sub(u64::from(*start.max(other_start)));
-            if end < other_end { own.next() } else { others.next() };
+            if end < other_end {
+                own.next()
+            } else {
+                others.next()
+            };
         }
         count
     }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::{
     histogram::{Latencies, Percentiles, Window},
+    ledger::Ranges,
     plan::Plan,
     sample::Usage,
     tally::Part,
@@ -21,7 +22,8 @@ pub struct Harness {
     /// Processors that it kept busy.
     pub cores: f64,
     /// It was late itself: latencies are partly its own.
-    pub limited_by_harness: bool,
+    #[serde(rename = "limited_by_harness")]
+    pub is_limit: bool,
 }
 
 /// The histograms behind the figures.
@@ -94,9 +96,9 @@ impl Outcome {
     /// Judges a phase. `usage` has the harness last; `stopped` says when it was ended before its time.
     pub fn new(plan: &Plan, part: Part, mut usage: Vec<Usage>, max_lag: Duration, stopped: Option<Duration>) -> Self {
         let own = usage.pop().unwrap_or_default();
-        let acknowledged = part.acknowledged.values().map(crate::ledger::Ranges::len).sum();
+        let acknowledged = part.acknowledged.values().map(Ranges::len).sum();
         let refused: u64 = part.refused.values().sum();
-        let nothing = crate::ledger::Ranges::default();
+        let nothing = Ranges::default();
         let lost = part.heard.iter().map(|(_, stream, ledger)| ledger.lost(part.acknowledged.get(stream).unwrap_or(&nothing))).sum();
         let start = plan.measured_ns.start;
         let end = stopped.map_or(plan.measured_ns.end, |stopped| (stopped.as_nanos() as u64).clamp(start, plan.measured_ns.end));
@@ -104,13 +106,9 @@ impl Outcome {
         let due = plan.due_ns.iter().filter(|due| (start..end).contains(due)).count();
         let (pacer_lag, loop_lag) = (part.pacer_lag.percentiles(), part.loop_lag.percentiles());
         let max_lag_us = max_lag.as_micros() as u64;
-        let harness = Harness {
-            limited_by_harness: pacer_lag.p99_us > max_lag_us || loop_lag.p99_us > max_lag_us,
-            pacer_lag,
-            loop_lag,
-            cores: own.cores,
-        };
-        let last = plan.last_deliveries();
+        let harness =
+            Harness { is_limit: pacer_lag.p99_us > max_lag_us || loop_lag.p99_us > max_lag_us, pacer_lag, loop_lag, cores: own.cores };
+        let slowest = plan.last_deliveries();
         Self {
             intended_rate: due as f64 / measured_seconds,
             achieved_rate: part.acknowledged_in_time as f64 / measured_seconds,
@@ -132,11 +130,11 @@ impl Outcome {
             closed: part.closed,
             ack: part.ack.percentiles(),
             receive: part.receive.percentiles(),
-            last: last.as_ref().map(Latencies::percentiles),
+            last: slowest.as_ref().map(Latencies::percentiles),
             harness,
             server: usage,
             windows: part.windows.rows(),
-            histograms: Histograms { ack: part.ack, receive: part.receive, last },
+            histograms: Histograms { ack: part.ack, receive: part.receive, last: slowest },
         }
     }
 
@@ -147,22 +145,29 @@ impl Outcome {
 
     /// It all in one line.
     pub fn line(&self) -> String {
-        let mut line = format!("{:.0}/s intended, {:.1}/s acknowledged", self.intended_rate, self.achieved_rate);
+        let mut parts = vec![format!("{:.0}/s intended, {:.1}/s acknowledged", self.intended_rate, self.achieved_rate)];
         if self.received > self.acknowledged {
-            line += &format!(", {:.0} deliveries/s", self.delivery_rate);
+            parts.push(format!("{:.0} deliveries/s", self.delivery_rate));
         }
-        line += &format!("; ack {}; receive {}", spread(&self.ack), spread(&self.receive));
-        if let Some(last) = &self.last {
-            line += &format!("; last delivery {}", spread(last));
-        }
-        line += &format!("; lost {}, doubled {}, reordered {}, unanswered {}", self.lost, self.doubled, self.reordered, self.unanswered);
-        line += &counts(", refused", &self.refused);
+        parts.push(format!("ack {}", spread(&self.ack)));
+        parts.push(format!("receive {}", spread(&self.receive)));
+        parts.extend(self.last.iter().map(|last| format!("last delivery {}", spread(last))));
+        parts.push(self.faults());
+        parts.extend(usage(&self.server));
+        parts.push(self.harness.line());
+        parts.join("; ")
+    }
+
+    /// What went wrong, in a part of a line.
+    pub fn faults(&self) -> String {
+        let certain = format!("lost {}, doubled {}, reordered {}, unanswered {}", self.lost, self.doubled, self.reordered, self.unanswered);
+        let mut parts = vec![certain];
+        parts.extend(counts("refused", &self.refused));
         if self.unsent > 0 {
-            line += &format!(", unsent {}", self.unsent);
+            parts.push(format!("unsent {}", self.unsent));
         }
-        line += &counts(", sockets closed", &self.closed);
-        line += &usage(&self.server);
-        line + &self.harness.line()
+        parts.extend(counts("sockets closed", &self.closed));
+        parts.join(", ")
     }
 }
 
@@ -170,8 +175,8 @@ impl Harness {
     /// It in a part of a line.
     pub fn line(&self) -> String {
         let (pacer, event_loop) = (ms(self.pacer_lag.p99_us), ms(self.loop_lag.p99_us));
-        let warning = if self.limited_by_harness { "; THE HARNESS WAS LATE: it was the limit, or had too little of the machine" } else { "" };
-        format!("; harness lag p99 {pacer} ms, loop {event_loop} ms, {:.2} cores{warning}", self.cores)
+        let warning = if self.is_limit { "; THE HARNESS WAS LATE: it was the limit, or had too little of the machine" } else { "" };
+        format!("harness lag p99 {pacer} ms, loop {event_loop} ms, {:.2} cores{warning}", self.cores)
     }
 }
 
@@ -180,19 +185,15 @@ pub fn spread(figures: &Percentiles) -> String {
     format!("p50 {} p99 {} max {} ms", ms(figures.p50_us), ms(figures.p99_us), ms(figures.max_us))
 }
 
-/// Counts by name; nothing when there are none.
-pub fn counts(title: &str, counts: &BTreeMap<String, u64>) -> String {
-    if counts.is_empty() {
-        return String::new();
-    }
+/// Counts by name, if there are any.
+pub fn counts(title: &str, counts: &BTreeMap<String, u64>) -> Option<String> {
     let each: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
-    format!("{title} {}", each.join(" + "))
+    (!each.is_empty()).then(|| format!("{title} {}", each.join(" + ")))
 }
 
-/// What the server's processes cost.
-pub fn usage(server: &[Usage]) -> String {
-    let each = server.iter().map(|usage| format!("; server {:.2} cores, RSS {} MB", usage.cores, usage.rss_peak_kb / 1024));
-    each.collect()
+/// What each of the server's processes cost.
+pub fn usage(server: &[Usage]) -> Vec<String> {
+    server.iter().map(|usage| format!("server {:.2} cores, RSS {} MB", usage.cores, usage.rss_peak_kb / 1024)).collect()
 }
 
 /// Microseconds as milliseconds, to three digits or so.

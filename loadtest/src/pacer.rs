@@ -124,12 +124,12 @@ impl Pacer {
     fn message(&self, index: usize, conversation_id: &str) -> String {
         let stamp = self.plan.stamp(index);
         let content = stamp.content(self.plan.pace.bytes);
-        let mut data = format!(r#"{{"conversationId":"{conversation_id}","content":"{content}","messageType":"TEXT""#);
-        if self.plan.pace.client_ids {
-            data.push_str(&format!(r#","clientMessageId":"{:08x}-{}-{}""#, stamp.run, stamp.stream, stamp.n));
-        }
-        data.push('}');
-        data
+        let client_id = if self.plan.pace.client_ids {
+            format!(r#","clientMessageId":"{:08x}-{}-{}""#, stamp.run, stamp.stream, stamp.n)
+        } else {
+            String::new()
+        };
+        format!(r#"{{"conversationId":"{conversation_id}","content":"{content}","messageType":"TEXT"{client_id}}}"#)
     }
 }
 

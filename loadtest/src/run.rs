@@ -286,13 +286,7 @@ impl Watch {
         }
     }
 
-    async fn follow(
-        &mut self,
-        field: &mut Field,
-        plan: &Plan,
-        pacers: &[JoinHandle<Paced>],
-        stop: &AtomicBool,
-    ) -> Option<Duration> {
+    async fn follow(&mut self, field: &mut Field, plan: &Plan, pacers: &[JoinHandle<Paced>], stop: &AtomicBool) -> Option<Duration> {
         let mut stopped = None;
         loop {
             let now = Instant::now();
@@ -333,14 +327,14 @@ impl Watch {
                 window.add(&latencies);
             }
         }
-        let usage: String = (field.sampler.lately().iter().zip(field.sampler.pids()))
+        let usage: Vec<String> = (field.sampler.lately().iter().zip(field.sampler.pids()))
             .map(|(usage, pid)| {
                 let who = if *pid == std::process::id() { "harness" } else { "server" };
                 format!(", {who} {:.2} cores {} MB", usage.cores, usage.rss_end_kb / 1024)
             })
             .collect();
         format!(
-            "{} {:.0} of {:.0} s: {:.0}/s sent, {:.0}/s acknowledged, {:.0}/s received, p99 {} ms, {} unanswered{usage}",
+            "{} {:.0} of {:.0} s: {:.0}/s sent, {:.0}/s acknowledged, {:.0}/s received, p99 {} ms, {} unanswered{}",
             self.label,
             now.duration_since(self.start).as_secs_f64(),
             plan.length().as_secs_f64(),
@@ -349,6 +343,7 @@ impl Watch {
             rate(counts.received, before.received),
             ms(window.at(99.0)),
             counts.unanswered(),
+            usage.concat(),
         )
     }
 }

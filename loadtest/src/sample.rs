@@ -101,10 +101,10 @@ impl Sampler {
         }
         let pids: Vec<u32> = servers.iter().copied().chain([std::process::id()]).collect();
         let (start, samples, stop) = (Instant::now(), Arc::<Mutex<Vec<Sample>>>::default(), Arc::<AtomicBool>::default());
-        let (kept, stopped, sampled) = (Arc::clone(&samples), Arc::clone(&stop), pids.clone());
+        let (kept, stopped, own_pids) = (Arc::clone(&samples), Arc::clone(&stop), pids.clone());
         let thread = std::thread::Builder::new().name("sampler".to_owned()).spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                let sample = look(&sampled, start);
+                let sample = look(&own_pids, start);
                 let mut kept = kept.lock();
                 if kept.len() < MAX_SAMPLES {
                     kept.push(sample);

@@ -51,11 +51,11 @@ impl Shard {
         let (stop, stopped) = oneshot::channel();
         let (probe, mut probes) = mpsc::unbounded_channel::<Instant>();
         let book = Arc::<Book>::default();
-        let probed = Arc::clone(&book);
+        let written = Arc::clone(&book);
         let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
             runtime.spawn(async move {
                 while let Some(handed) = probes.recv().await {
-                    probed.loop_lag(handed.elapsed().as_nanos() as u64);
+                    written.loop_lag(handed.elapsed().as_nanos() as u64);
                 }
             });
             // Ended by the value or by the sender's drop alike.
@@ -126,11 +126,14 @@ pub struct Opened {
     pub outcome: std::result::Result<SinkSocket, ConnectError>,
 }
 
+/// Connections of long-polling, by the address that they leave from.
+type Pools = Mutex<Vec<(Option<IpAddr>, Http)>>;
+
 /// Opens sockets on the event loop that this runs on.
 pub async fn open(book: Arc<Book>, seats: Vec<Seat>, opening: Arc<Opening>) -> Vec<Opened> {
     let (start, total) = (tokio::time::Instant::now(), seats.len());
     let waiting = Arc::new(Mutex::new(seats.into_iter().enumerate().collect::<VecDeque<_>>()));
-    let pools: Arc<Mutex<Vec<(Option<IpAddr>, Http)>>> = Arc::default();
+    let pools = Arc::<Pools>::default();
     let workers = (0..opening.concurrency.clamp(1, total.max(1))).map(|_| {
         let (book, waiting, opening, pools) = (Arc::clone(&book), Arc::clone(&waiting), Arc::clone(&opening), Arc::clone(&pools));
         tokio::spawn(async move {
@@ -160,7 +163,7 @@ pub async fn open(book: Arc<Book>, seats: Vec<Seat>, opening: Arc<Opening>) -> V
 }
 
 /// The connections of long-polling that leave from this address.
-fn pool(pools: &Mutex<Vec<(Option<IpAddr>, Http)>>, source: Option<IpAddr>) -> Http {
+fn pool(pools: &Pools, source: Option<IpAddr>) -> Http {
     let mut pools = pools.lock();
     if let Some((_, http)) = pools.iter().find(|(of, _)| *of == source) {
         return http.clone();

@@ -75,7 +75,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_found() {
-        for (run, stream, n, due_ns) in [(0, 0, 0, 0), (u32::MAX, 0x00ff_ffff, u32::MAX, u64::MAX), (7, 1000, 12, 1_769_860_800_123_456_789)] {
+        for (run, stream, n, due_ns) in
+            [(0, 0, 0, 0), (u32::MAX, 0x00ff_ffff, u32::MAX, u64::MAX), (7, 1000, 12, 1_769_860_800_123_456_789)]
+        {
             let stamp = Stamp { run, stream, n, due_ns };
             for bytes in [0, BYTES, 64, 500] {
                 let content = stamp.content(bytes);
@@ -95,7 +97,7 @@ mod tests {
             assert_eq!(Stamp::find(&content.as_bytes()[..length]), None);
         }
         assert_eq!(Stamp::find(content.replace('3', "x").as_bytes()), None);
-        assert_eq!(Stamp::find(content[..content.len() - 1].as_bytes()), None);
+        assert_eq!(Stamp::find(&content.as_bytes()[..content.len() - 1]), None);
         assert_eq!(seq(b"{\"seq\":null}"), None);
         assert_eq!(seq(b"{}"), None);
     }

@@ -63,7 +63,7 @@ pub async fn run(settings: &Settings, figures: &Idle) -> Result<()> {
     outcome.rss_per_socket_bytes.pop();
     let own = outcome.held.pop().unwrap_or_default();
     let connecting = &outcome.connecting;
-    let mut line = format!(
+    let mut parts = vec![format!(
         "{} sockets open in {:.2} s (each p50 {} p99 {} ms), held {:.0} s, {} closed by themselves",
         connecting.open,
         connecting.seconds,
@@ -71,12 +71,11 @@ pub async fn run(settings: &Settings, figures: &Idle) -> Result<()> {
         ms(connecting.each.p99_us),
         settings.seconds,
         outcome.closed,
-    );
-    line += &counts(", not opened:", &connecting.failed);
-    for bytes in &outcome.rss_per_socket_bytes {
-        line += &format!("; {:.2} KiB a socket", *bytes as f64 / 1024.0);
-    }
-    line += &usage(&outcome.held);
-    line += &format!("; harness {:.2} cores", own.cores);
+    )];
+    parts.extend(counts("not opened:", &connecting.failed));
+    parts.extend(outcome.rss_per_socket_bytes.iter().map(|bytes| format!("{:.2} KiB a socket", *bytes as f64 / 1024.0)));
+    parts.extend(usage(&outcome.held));
+    parts.push(format!("harness {:.2} cores", own.cores));
+    let line = parts.join("; ");
     Report::new("idle", figures, line, &outcome)?.publish(settings, &people, &field.sampler)
 }
