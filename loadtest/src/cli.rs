@@ -33,6 +33,8 @@ pub enum Scenario {
     Pairs(Pairs),
     /// One group, all of whose members are online.
     Fanout(Fanout),
+    /// All sockets are dropped, and come back at once.
+    Reconnect(Reconnect),
     /// The highest rate that holds.
     Max(Max),
 }
@@ -154,6 +156,26 @@ pub struct Fanout {
     /// Messages a second, of all together.
     #[arg(long, default_value_t = 20.0, value_parser = rate)]
     pub rate: f64,
+}
+
+/// What `reconnect` takes.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct Reconnect {
+    /// How many phones.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    pub sockets: u32,
+    /// How many people write to them.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub senders: u32,
+    /// Messages written while they are away, one a phone as far as there are phones.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub missed: u32,
+    /// How long they are away at least, seconds.
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    pub away: f64,
+    /// How many connect at the same moment, each next one as soon as one is in.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub burst: u32,
 }
 
 /// What `max` can drive.

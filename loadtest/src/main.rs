@@ -49,6 +49,7 @@ fn run(cli: Cli) -> Result<()> {
             Scenario::Idle(figures) => scenario::idle::run(&settings, figures).await,
             Scenario::Pairs(figures) => scenario::pairs::run(&settings, figures).await,
             Scenario::Fanout(figures) => scenario::fanout::run(&settings, figures).await,
+            Scenario::Reconnect(figures) => scenario::reconnect::run(&settings, figures).await,
             Scenario::Max(figures) => scenario::max::run(&settings, figures).await,
         }
     })

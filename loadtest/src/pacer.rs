@@ -82,7 +82,7 @@ impl Pacer {
             if self.plan.measured_ns.contains(due_ns) {
                 paced.lag.record_ns(lag.as_nanos() as u64);
             }
-            let data = self.message(index, &stream.conversation_id);
+            let data = self.plan.message(index);
             let taken = match &self.outlet {
                 Outlet::Sockets(sockets) => {
                     let socket = sockets.get(stream.sender as usize).and_then(Option::as_ref);
@@ -118,18 +118,6 @@ impl Pacer {
                 _ => return Some(now.saturating_duration_since(due)),
             }
         }
-    }
-
-    /// The JSON of a message; the door and REST take the same.
-    fn message(&self, index: usize, conversation_id: &str) -> String {
-        let stamp = self.plan.stamp(index);
-        let content = stamp.content(self.plan.pace.bytes);
-        let client_id = if self.plan.pace.client_ids {
-            format!(r#","clientMessageId":"{:08x}-{}-{}""#, stamp.run, stamp.stream, stamp.n)
-        } else {
-            String::new()
-        };
-        format!(r#"{{"conversationId":"{conversation_id}","content":"{content}","messageType":"TEXT"{client_id}}}"#)
     }
 }
 

@@ -145,6 +145,19 @@ impl Plan {
         Stamp { run: self.run, stream, n, due_ns: self.origin.unix_ns + self.due_ns[index] }
     }
 
+    /// The JSON of a message; doors and REST take the same.
+    pub fn message(&self, index: usize) -> String {
+        let stamp = self.stamp(index);
+        let conversation_id = self.cast.streams.get(stamp.stream as usize).map_or("", |stream| &stream.conversation_id);
+        let content = stamp.content(self.pace.bytes);
+        let client_id = if self.pace.client_ids {
+            format!(r#","clientMessageId":"{:08x}-{}-{}""#, stamp.run, stamp.stream, stamp.n)
+        } else {
+            String::new()
+        };
+        format!(r#"{{"conversationId":"{conversation_id}","content":"{content}","messageType":"TEXT"{client_id}}}"#)
+    }
+
     /// The ack id of a message; it tells phases apart.
     pub fn ack_id(&self, index: usize) -> u64 {
         u64::from(self.run & 0xffff) << 32 | index as u64

@@ -44,7 +44,7 @@ impl Post {
                 let rest = tokens.get(job.sender as usize).map_or_else(|| rest.clone(), |token| rest.with_token(token));
                 let (book, ended) = (Arc::clone(&book), Arc::clone(&ended));
                 tokio::spawn(async move {
-                    post(&rest, job, &book).await;
+                    post(&rest, job.id, job.data, &book).await;
                     ended.fetch_sub(1, Ordering::Relaxed);
                 });
             }
@@ -62,10 +62,11 @@ impl Post {
     }
 }
 
-async fn post(rest: &Rest, job: Job, book: &Book) {
+/// Posts a message and writes its answer into the book.
+pub async fn post(rest: &Rest, id: u64, data: String, book: &Book) {
     // No answer is no answer: it counts as such.
-    if let Ok(answer) = rest.send(Method::POST, "/messages", &[("content-type", "application/json")], job.data).await {
+    if let Ok(answer) = rest.send(Method::POST, "/messages", &[("content-type", "application/json")], data).await {
         let text = answer.text();
-        book.answered(job.id, if answer.status.is_success() { Ok(&text) } else { Err(&text) }, Instant::now());
+        book.answered(id, if answer.status.is_success() { Ok(&text) } else { Err(&text) }, Instant::now());
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     progress::Progress,
     sample::{Sample, Sampler, max_files},
     schedule::Stretch,
-    shard::{Opening, Seat, Shard, open},
+    shard::{Opening, Resumed, Seat, Shard, open},
     tally::{Counters, Part},
 };
 
@@ -91,6 +91,12 @@ impl Field {
 
     /// Connects all users, each with one socket.
     pub async fn connect(&mut self, rate: f64, concurrency: usize) -> Result<Connecting> {
+        self.connect_with(rate, concurrency, Vec::new()).await
+    }
+
+    /// The same; each sends the `resume` that stands at its place, if any, as soon as it is authenticated.
+    pub async fn connect_with(&mut self, rate: f64, concurrency: usize, mut resumes: Vec<Option<String>>) -> Result<Connecting> {
+        resumes.resize(self.tokens.len(), None);
         let threads = self.shards.len();
         let opening = Arc::new(Opening {
             url: self.settings.url.clone(),
@@ -103,7 +109,10 @@ impl Field {
         let start = Instant::now();
         let tasks: Vec<_> = (self.shards.iter().enumerate())
             .map(|(number, shard)| {
-                let seat = |(place, socket): (usize, u32)| Seat { socket, place, token: Arc::clone(&self.tokens[socket as usize]) };
+                let seat = |(place, socket): (usize, u32)| {
+                    let number = socket as usize;
+                    Seat { socket, place, token: Arc::clone(&self.tokens[number]), resume: resumes[number].take() }
+                };
                 let seats = self.sockets_of(number).into_iter().enumerate().map(seat).collect();
                 shard.handle.spawn(open(Arc::clone(&shard.book), seats, Arc::clone(&opening)))
             })
@@ -139,6 +148,36 @@ impl Field {
         Ok(connecting)
     }
 
+    /// Drops all sockets without a word.
+    pub async fn abort_all(&mut self) {
+        for socket in std::mem::take(&mut self.sockets).iter().flatten() {
+            socket.abort().await;
+        }
+    }
+
+    /// How many sockets were answered to their `resume`.
+    pub fn resumed(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.book.resumed.lock().len() as u64).sum()
+    }
+
+    /// Those.
+    pub fn take_resumed(&self) -> Vec<Resumed> {
+        self.shards.iter().flat_map(|shard| std::mem::take(&mut *shard.book.resumed.lock())).collect()
+    }
+
+    /// The highest place in its conversation that has come to a socket.
+    pub fn known(&self, socket: u32) -> u64 {
+        let threads = self.shards.len();
+        self.shards[socket as usize % threads].book.known(socket as usize / threads)
+    }
+
+    /// Opens the books of a phase.
+    pub fn begin(&self, plan: &Arc<Plan>) {
+        for (number, shard) in self.shards.iter().enumerate() {
+            shard.book.begin(plan, &self.sockets_of(number));
+        }
+    }
+
     /// The pace that the command line asks for, at one rate.
     pub fn pace(&self, rate: f64) -> Pace {
         let settings = &self.settings;
@@ -158,9 +197,7 @@ impl Field {
     /// One phase. With `patience` it ends early when more messages are unanswered than came due in that time.
     pub async fn phase(&mut self, label: &str, cast: Cast, pace: Pace, patience: Option<Duration>) -> Result<Outcome> {
         let plan = Arc::new(Plan::new(LEAD, cast, pace));
-        for (number, shard) in self.shards.iter().enumerate() {
-            shard.book.begin(&plan, &self.sockets_of(number));
-        }
+        self.begin(&plan);
         let stop = Arc::<AtomicBool>::default();
         let pacers = self.start_pacers(&plan, &stop)?;
         let mut watch = Watch::new(label, &plan, patience);
@@ -224,7 +261,7 @@ impl Field {
     }
 
     /// Waits until everything acknowledged has arrived, or nothing comes any more, or for as long as is allowed.
-    async fn drain(&mut self, label: &str, receivers: u64) {
+    pub async fn drain(&mut self, label: &str, receivers: u64) {
         let start = Instant::now();
         let (mut counts, mut changed) = (self.counts(), Instant::now());
         while start.elapsed().as_secs_f64() < self.settings.drain && changed.elapsed() < QUIET {

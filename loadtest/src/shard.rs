@@ -86,7 +86,21 @@ pub struct Seat {
     pub place: usize,
     /// Whose it is.
     pub token: Arc<str>,
+    /// The data of a `resume` that is its first command.
+    pub resume: Option<String>,
 }
+
+/// A socket that was brought up to date.
+#[derive(Clone, Copy, Debug)]
+pub struct Resumed {
+    /// When the answer came.
+    pub at: Instant,
+    /// Whether it was; else it is to call /sync.
+    pub recovered: bool,
+}
+
+/// The ack id of every socket's `resume`; no message has one so high.
+const RESUME: u64 = 1 << 50;
 
 /// How sockets are opened.
 #[derive(Clone, Debug)]
@@ -150,6 +164,10 @@ pub async fn open(book: Arc<Book>, seats: Vec<Seat>, opening: Arc<Opening>) -> V
                     Options { source, http, timeout: opening.timeout, queue: QUEUE, ..Options::new(&opening.url, opening.door, auth) };
                 let begun = Instant::now();
                 let outcome = options.connect_sink(Arc::new(Ear { place: seat.place, book: Arc::clone(&book) })).await;
+                if let (Ok(socket), Some(resume)) = (&outcome, seat.resume) {
+                    // It has just been opened; should it have ended, there is no answer, which is seen.
+                    let _ = socket.send("resume", resume, Some(RESUME));
+                }
                 opened.push(Opened { socket: seat.socket, at: Instant::now(), took: begun.elapsed(), outcome });
             }
         })
@@ -190,7 +208,12 @@ impl Sink for Ear {
     }
 
     fn ack(&self, id: u64, answer: std::result::Result<&str, &str>, at: Instant) {
-        self.book.answered(id, answer, at);
+        if id == RESUME {
+            let recovered = answer.is_ok_and(|answer| answer.contains(r#""recovered":true"#));
+            self.book.resumed.lock().push(Resumed { at, recovered });
+        } else {
+            self.book.answered(id, answer, at);
+        }
     }
 
     fn closed(&self, close: &Close) {

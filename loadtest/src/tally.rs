@@ -17,6 +17,7 @@ use crate::{
     histogram::{Latencies, Windows},
     ledger::{Ledger, Ranges, Sight},
     plan::Plan,
+    shard::Resumed,
     stamp::{self, Stamp},
 };
 
@@ -143,6 +144,8 @@ impl Part {
 pub struct Book {
     /// What may be read meanwhile.
     pub counters: Counters,
+    /// Sockets that asked to be brought up to date, and were answered.
+    pub resumed: Mutex<Vec<Resumed>>,
     tally: Mutex<Option<Tally>>,
 }
 
@@ -164,6 +167,11 @@ impl Book {
     /// Ends it.
     pub fn end(&self) -> Part {
         self.tally.lock().take().map(Tally::finish).unwrap_or_default()
+    }
+
+    /// The highest place in its conversation that has come to a socket.
+    pub fn known(&self, place: usize) -> u64 {
+        self.tally.lock().as_ref().and_then(|tally| tally.receivers.get(place)).map_or(0, |receiver| receiver.last_seq)
     }
 
     /// A message has come to the socket at this place of the thread.

@@ -5,6 +5,7 @@
 mod fake;
 
 use std::{
+    os::unix::fs::PermissionsExt,
     process::Command,
     sync::{
         Arc,
@@ -149,6 +150,22 @@ async fn a_harness_that_is_late_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_back_is_told_once_what_he_missed() {
+    let (url, fake) = fake::start(Faults { keeps: true, ..Faults::default() }).await;
+    let report = run(&url, "reconnect --sockets 40 --senders 3 --missed 60 --away 0.5 --burst 10 --threads 2").await;
+    let result = &report["result"];
+    let count = |name: &str| result[name].as_u64().unwrap();
+    assert_eq!([count("back"), count("not_recovered"), result["resumed"]["count"].as_u64().unwrap()], [40, 0, 40]);
+    let messages = &result["messages"];
+    for (name, expected) in [("acknowledged", 100), ("received", 100), ("lost", 0), ("doubled", 0), ("reordered", 0), ("unanswered", 0)] {
+        assert_eq!(messages[name], expected, "{name}: {messages}");
+    }
+    assert_eq!(Done::count(&fake.done.messages), 100);
+    let (first, last) = (result["first_ms"].as_f64().unwrap(), result["last_ms"].as_f64().unwrap());
+    assert!(first > 0.0 && first <= last && last < 5_000.0, "{first} {last}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_are_kept_and_made_anew_for_a_server_that_does_not_know_them() {
     let people = format!("{}/people-{}.json", env!("CARGO_TARGET_TMPDIR"), std::process::id());
     for _ in 0..2 {
@@ -161,7 +178,6 @@ async fn people_are_kept_and_made_anew_for_a_server_that_does_not_know_them() {
             assert_eq!(fake.people(), 6, "made once for each server");
         }
     }
-    use std::os::unix::fs::PermissionsExt;
     assert_eq!(std::fs::metadata(&people).unwrap().permissions().mode() & 0o777, 0o600);
     std::fs::remove_file(people).unwrap();
 }

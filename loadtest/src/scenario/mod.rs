@@ -4,3 +4,4 @@ pub mod fanout;
 pub mod idle;
 pub mod max;
 pub mod pairs;
+pub mod reconnect;

@@ -253,7 +253,7 @@ impl Fake {
         let (outbox, mut waiting) = mpsc::unbounded_channel::<String>();
         let _ = outbox.send(json!({"event": "authenticated", "data": {"userId": format!("u{person}")}}).to_string());
         self.world.lock().people[person].outbox = Some(outbox.clone());
-        let writing = tokio::spawn(async move {
+        let writer = tokio::spawn(async move {
             while let Some(text) = waiting.recv().await {
                 if write.send(Message::text(text)).await.is_err() {
                     return;
@@ -265,7 +265,9 @@ impl Fake {
             if frame["event"] == "resume" {
                 let missed = std::mem::take(&mut self.world.lock().people[person].missed);
                 let sent = missed.len();
-                missed.into_iter().for_each(|frame| drop(outbox.send(frame)));
+                for frame in missed {
+                    let _ = outbox.send(frame);
+                }
                 let answer = json!({"event": "ack", "id": frame["id"], "data": {"recovered": true, "sent": sent}});
                 let _ = outbox.send(answer.to_string());
             } else {
@@ -277,7 +279,7 @@ impl Fake {
         if world.people[person].outbox.as_ref().is_some_and(|current| current.same_channel(&outbox)) {
             world.people[person].outbox = None;
         }
-        writing.abort();
+        writer.abort();
     }
 
     fn take(&self, sender: usize, draft: Value, answer: Answer) {
