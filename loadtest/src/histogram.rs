@@ -153,6 +153,17 @@ impl Windows {
         self.windows.get((at_ns / self.length_ns.max(1)) as usize)
     }
 
+    /// Those of the windows that begin in this time.
+    pub fn over(&self, time_ns: std::ops::Range<u64>) -> Latencies {
+        let mut sum = Latencies::with_digits(2);
+        for (n, window) in self.windows.iter().enumerate() {
+            if time_ns.contains(&(n as u64 * self.length_ns)) {
+                sum.add(window);
+            }
+        }
+        sum
+    }
+
     /// What each window says.
     pub fn rows(&self) -> Vec<Window> {
         let row = |(n, window): (usize, &Latencies)| {

@@ -1,9 +1,11 @@
 //! The load-test harness: `loadtest <scenario>` against a running node. What it measures and how to believe it: README.md.
 
 mod cli;
+mod closed;
 mod failure;
 mod histogram;
 mod ledger;
+mod logins;
 mod outcome;
 mod pacer;
 mod people;
@@ -15,6 +17,7 @@ mod run;
 mod sample;
 mod scenario;
 mod schedule;
+mod search;
 mod shard;
 mod stamp;
 mod tally;
@@ -50,6 +53,8 @@ fn run(cli: Cli) -> Result<()> {
             Scenario::Pairs(figures) => scenario::pairs::run(&settings, figures).await,
             Scenario::Fanout(figures) => scenario::fanout::run(&settings, figures).await,
             Scenario::Reconnect(figures) => scenario::reconnect::run(&settings, figures).await,
+            Scenario::Login(figures) => scenario::login::run(&settings, figures).await,
+            Scenario::Rest(figures) => scenario::rest::run(&settings, figures).await,
             Scenario::Max(figures) => scenario::max::run(&settings, figures).await,
         }
     })

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    histogram::{Latencies, Percentiles, Window},
+    histogram::{Latencies, Percentiles, Window, Windows},
     ledger::Ranges,
     plan::Plan,
     sample::Usage,
@@ -88,6 +88,9 @@ pub struct Outcome {
     pub server: Vec<Usage>,
     /// Deliveries over time.
     pub windows: Vec<Window>,
+    /// The same with all that is in them.
+    #[serde(skip)]
+    pub series: Windows,
     /// The histograms.
     pub histograms: Histograms,
 }
@@ -105,9 +108,7 @@ impl Outcome {
         let measured_seconds = (end - start).max(1) as f64 / 1e9;
         let due = plan.due_ns.iter().filter(|due| (start..end).contains(due)).count();
         let (pacer_lag, loop_lag) = (part.pacer_lag.percentiles(), part.loop_lag.percentiles());
-        let max_lag_us = max_lag.as_micros() as u64;
-        let harness =
-            Harness { is_limit: pacer_lag.p99_us > max_lag_us || loop_lag.p99_us > max_lag_us, pacer_lag, loop_lag, cores: own.cores };
+        let harness = Harness::new(pacer_lag, loop_lag, own.cores, max_lag);
         let slowest = plan.last_deliveries();
         Self {
             intended_rate: due as f64 / measured_seconds,
@@ -134,6 +135,7 @@ impl Outcome {
             harness,
             server: usage,
             windows: part.windows.rows(),
+            series: part.windows,
             histograms: Histograms { ack: part.ack, receive: part.receive, last: slowest },
         }
     }
@@ -172,6 +174,12 @@ impl Outcome {
 }
 
 impl Harness {
+    /// It was the limit when the 99th percentile of one of its delays is above `max_lag`.
+    pub fn new(pacer_lag: Percentiles, loop_lag: Percentiles, cores: f64, max_lag: Duration) -> Self {
+        let is_limit = u128::from(pacer_lag.p99_us.max(loop_lag.p99_us)) > max_lag.as_micros();
+        Self { pacer_lag, loop_lag, cores, is_limit }
+    }
+
     /// It in a part of a line.
     pub fn line(&self) -> String {
         let (pacer, event_loop) = (ms(self.pacer_lag.p99_us), ms(self.loop_lag.p99_us));

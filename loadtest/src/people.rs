@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use loadtest::{Account, Rest, RestError};
@@ -24,6 +25,8 @@ use crate::{
 
 /// Requests under way at once.
 const CONCURRENCY: usize = 32;
+/// The password of those who have one.
+pub const PASSWORD: &str = "correct horse battery";
 /// People that one file may name; their phone numbers have room for them.
 const MAX_USERS: usize = 200_000;
 
@@ -34,18 +37,28 @@ pub struct User {
     pub id: String,
     /// The access token.
     pub token: Arc<str>,
+    /// The phone number.
+    pub phone: String,
 }
 
-/// What is kept for the next run.
+/// People who know each other. Each scenario has its own, lest the conversations of one burden the other's.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Kept {
-    /// Where the phone numbers begin.
-    first_phone: u32,
+struct Circle {
     users: Vec<User>,
     /// DIRECT conversations of two users, by their places.
     directs: BTreeMap<String, String>,
     /// GROUP conversations of the first so many users.
     groups: BTreeMap<usize, String>,
+    /// Messages that were written into conversations.
+    seeded: BTreeMap<String, u32>,
+}
+
+/// What is kept for the next run.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    /// The next phone number.
+    phone: u32,
+    circles: BTreeMap<String, Circle>,
 }
 
 /// See the module.
@@ -69,80 +82,116 @@ impl People {
         let mut people = Self { rest, path, kept, server };
         if !people.are_known().await? {
             // Room for all users of the file above it, whichever it is.
-            people.kept = Kept { first_phone: fastrand::u32(0..400) * 200_000 + 10_000_000, ..Kept::default() };
+            people.kept = Kept { phone: fastrand::u32(0..400) * MAX_USERS as u32 + 10_000_000, ..Kept::default() };
         }
         Ok(people)
     }
 
     async fn are_known(&self) -> Result<bool> {
-        let (Some(first), Some(last)) = (self.kept.users.first(), self.kept.users.last()) else { return Ok(false) };
-        for user in [first, last] {
+        let ends = self.kept.circles.values().flat_map(|circle| circle.users.first().into_iter().chain(circle.users.last()));
+        for user in ends {
             match self.rest.with_token(&user.token).me().await {
                 Ok(me) if me["id"] == user.id.as_str() => {}
                 Err(error) if error.status() == 0 || error.status() >= 500 => return Err(explain("asking who one is", &error)),
                 _ => return Ok(false),
             }
         }
-        Ok(true)
+        Ok(self.kept.phone > 0)
     }
 
-    /// The first so many users; makes those that are missing.
-    pub async fn users(&mut self, count: usize, progress: &mut Progress) -> Result<Vec<User>> {
-        if count > MAX_USERS {
-            return Err(Failure::new(format!("at most {MAX_USERS} people can be made, not {count}")));
-        }
-        while self.kept.users.len() < count {
-            let start = self.kept.users.len();
-            progress.show(&format!("making people: {start} of {count}"));
-            let places: Vec<usize> = (start..count.min(start + 1000)).collect();
-            let (rest, first_phone) = (self.rest.clone(), self.kept.first_phone);
-            let made = spread(places, |place| {
+    /// The first so many users of a circle; makes those that are missing, without passwords.
+    pub async fn users(&mut self, circle: &str, count: usize, progress: &mut Progress) -> Result<Vec<User>> {
+        self.make(circle, count, None, progress).await
+    }
+
+    /// The same with [`PASSWORD`]; which takes the server much longer.
+    pub async fn users_with_password(&mut self, circle: &str, count: usize, progress: &mut Progress) -> Result<Vec<User>> {
+        self.make(circle, count, Some(PASSWORD), progress).await
+    }
+
+    async fn make(&mut self, circle: &str, count: usize, password: Option<&'static str>, progress: &mut Progress) -> Result<Vec<User>> {
+        loop {
+            let users = &mut self.kept.circles.entry(circle.to_owned()).or_default().users;
+            if users.len() >= count {
+                return Ok(users[..count].to_vec());
+            }
+            let batch = (count - users.len()).min(1000) as u32;
+            progress.show(&format!("making people: {} of {count}", users.len()));
+            if self.kept.phone % MAX_USERS as u32 + batch >= MAX_USERS as u32 {
+                return Err(Failure::new(format!("a file keeps at most {MAX_USERS} people: begin a new one with --people")));
+            }
+            let phones: Vec<u32> = (self.kept.phone..self.kept.phone + batch).collect();
+            self.kept.phone += batch;
+            let rest = self.rest.clone();
+            let made = spread(phones, |phone| {
                 let rest = rest.clone();
                 async move {
                     // German mobile numbers: eight digits behind the prefix.
-                    let phone = format!("+49151{:08}", first_phone + place as u32);
-                    let account = rest.register(&phone, &format!("Load {place}")).await.map_err(|error| explain("registering", &error))?;
-                    let Account { user_id, access_token, .. } = account;
-                    Ok(User { id: user_id, token: access_token.into() })
+                    let (phone, name) = (format!("+49151{phone:08}"), format!("Load {phone}"));
+                    let account = match password {
+                        Some(password) => rest.with_timeout(Duration::from_mins(1)).register_with_password(&phone, &name, password).await,
+                        None => rest.register(&phone, &name).await,
+                    };
+                    let Account { user_id, access_token, .. } = account.map_err(|error| explain("registering", &error))?;
+                    Ok(User { id: user_id, token: access_token.into(), phone })
                 }
             });
-            self.kept.users.extend(made.await?);
+            let made = made.await?;
+            self.circle(circle).users.extend(made);
             self.save()?;
         }
-        Ok(self.kept.users[..count].to_vec())
     }
 
-    /// The DIRECT conversations of these twos, named by their places among the users.
-    pub async fn directs(&mut self, twos: &[(usize, usize)], progress: &mut Progress) -> Result<Vec<String>> {
+    fn circle(&mut self, circle: &str) -> &mut Circle {
+        self.kept.circles.entry(circle.to_owned()).or_default()
+    }
+
+    /// The DIRECT conversations of these twos, named by their places in the circle.
+    pub async fn directs(&mut self, circle: &str, twos: &[(usize, usize)], progress: &mut Progress) -> Result<Vec<String>> {
         let key = |two: &(usize, usize)| format!("{}-{}", two.0, two.1);
-        let missing: Vec<(usize, usize)> = twos.iter().filter(|two| !self.kept.directs.contains_key(&key(two))).copied().collect();
+        let known = &self.circle(circle).directs;
+        let missing: Vec<(usize, usize)> = twos.iter().filter(|two| !known.contains_key(&key(two))).copied().collect();
         for (done, chunk) in missing.chunks(1000).enumerate() {
             progress.show(&format!("making conversations: {} of {}", done * 1000, missing.len()));
-            let (rest, users) = (self.rest.clone(), self.kept.users.clone());
+            let (rest, users) = (self.rest.clone(), self.circle(circle).users.clone());
             let made = spread(chunk.to_vec(), |(one, other)| {
                 let (rest, peer) = (rest.with_token(&users[one].token), users[other].id.clone());
                 async move { id(&rest.create_direct(&peer).await.map_err(|error| explain("creating a conversation", &error))?) }
             });
             let made = made.await?;
-            self.kept.directs.extend(chunk.iter().map(key).zip(made));
+            self.circle(circle).directs.extend(chunk.iter().map(key).zip(made));
             self.save()?;
         }
-        twos.iter().map(|two| self.kept.directs.get(&key(two)).cloned().ok_or_else(|| Failure::new("a conversation is missing"))).collect()
+        let known = &self.circle(circle).directs;
+        twos.iter().map(|two| known.get(&key(two)).cloned().ok_or_else(|| Failure::new("a conversation is missing"))).collect()
     }
 
-    /// The GROUP of the first so many users.
-    pub async fn group(&mut self, members: usize) -> Result<String> {
-        if let Some(group) = self.kept.groups.get(&members) {
+    /// The GROUP of the first so many users of a circle.
+    pub async fn group(&mut self, circle: &str, members: usize) -> Result<String> {
+        let rest = self.rest.clone();
+        let own = self.circle(circle);
+        if let Some(group) = own.groups.get(&members) {
             return Ok(group.clone());
         }
-        let users = &self.kept.users[..members];
+        let users = &own.users[..members];
         let others: Vec<&str> = users[1..].iter().map(|user| user.id.as_str()).collect();
-        let founder = self.rest.with_token(&users[0].token);
+        let founder = rest.with_token(&users[0].token);
         let made = founder.create_group(&format!("Load {members}"), &others).await.map_err(|error| explain("creating a group", &error))?;
         let group = id(&made)?;
-        self.kept.groups.insert(members, group.clone());
+        own.groups.insert(members, group.clone());
         self.save()?;
         Ok(group)
+    }
+
+    /// How many messages were written into the conversations of a circle.
+    pub fn seeded(&mut self, circle: &str) -> BTreeMap<String, u32> {
+        self.circle(circle).seeded.clone()
+    }
+
+    /// Remembers so.
+    pub fn mark_seeded(&mut self, circle: &str, conversations: impl Iterator<Item = (String, u32)>) -> Result<()> {
+        self.circle(circle).seeded.extend(conversations);
+        self.save()
     }
 
     fn save(&self) -> Result<()> {

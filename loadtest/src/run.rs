@@ -216,8 +216,7 @@ impl Field {
             (Some(first), Some(last)) => self.sampler.usage(&first, &last),
             _ => Vec::new(),
         };
-        let max_lag = Duration::from_secs_f64(self.settings.max_lag_ms / 1000.0);
-        Ok(Outcome::new(&plan, part, usage, max_lag, stopped))
+        Ok(Outcome::new(&plan, part, usage, self.max_lag(), stopped))
     }
 
     fn start_pacers(&self, plan: &Arc<Plan>, stop: &Arc<AtomicBool>) -> Result<Vec<JoinHandle<Paced>>> {
@@ -239,6 +238,11 @@ impl Field {
             std::thread::Builder::new().name(format!("pacer-{number}")).spawn(move || pacer.run()).trying("starting a pacer")
         };
         self.shards.iter().enumerate().map(start).collect()
+    }
+
+    /// How late the harness may be.
+    pub fn max_lag(&self) -> Duration {
+        Duration::from_secs_f64(self.settings.max_lag_ms / 1000.0)
     }
 
     /// The counters of all threads.

@@ -152,7 +152,7 @@ async fn a_harness_that_is_late_says_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_comes_back_is_told_once_what_he_missed() {
     let (url, fake) = fake::start(Faults { keeps: true, ..Faults::default() }).await;
-    let report = run(&url, "reconnect --sockets 40 --senders 3 --missed 60 --away 0.5 --burst 10 --threads 2").await;
+    let report = run(&url, "reconnect --sockets 40 --missed 60 --away 0.5 --burst 10 --threads 2").await;
     let result = &report["result"];
     let count = |name: &str| result[name].as_u64().unwrap();
     assert_eq!([count("back"), count("not_recovered"), result["resumed"]["count"].as_u64().unwrap()], [40, 0, 40]);

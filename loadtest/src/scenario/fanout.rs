@@ -1,7 +1,7 @@
 //! One group with everybody online: each message goes to all but its sender. What counts is when the last of them has it.
 
 use crate::{
-    cli::{Fanout, Settings},
+    cli::{FanoutFigures, Settings},
     failure::{Failure, Result},
     people::{People, User},
     plan::{Cast, Hearing, Pace, Stream},
@@ -10,8 +10,11 @@ use crate::{
     run::Field,
 };
 
+/// Its people.
+const CIRCLE: &str = "group";
+
 /// Runs it.
-pub async fn run(settings: &Settings, figures: &Fanout) -> Result<()> {
+pub async fn run(settings: &Settings, figures: &FanoutFigures) -> Result<()> {
     let mut progress = Progress::default();
     let mut people = People::load(settings).await?;
     let (users, cast) = prepare(&mut people, figures.members as usize, figures.senders, &mut progress).await?;
@@ -30,8 +33,8 @@ pub async fn prepare(people: &mut People, members: usize, senders: u32, progress
     if senders as usize > members {
         return Err(Failure::new("more senders than members"));
     }
-    let users = people.users(members, progress).await?;
-    let group = people.group(members).await?;
+    let users = people.users(CIRCLE, members, progress).await?;
+    let group = people.group(CIRCLE, members).await?;
     let stream = |sender: u32| Stream { sender, conversation_id: group.clone() };
     let hearing = |socket: u32| Hearing { streams: 0..senders, own: (socket < senders).then_some(socket) };
     let cast = Cast {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::{
-    cli::{Idle, Settings},
+    cli::{IdleFigures, Settings},
     failure::Result,
     outcome::{counts, ms, usage},
     people::People,
@@ -14,6 +14,9 @@ use crate::{
     run::{Connecting, Field},
     sample::Usage,
 };
+
+/// Its people.
+const CIRCLE: &str = "idle";
 
 /// After the last socket is open, the server settles for so long.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -32,10 +35,10 @@ struct Outcome {
 }
 
 /// Runs it.
-pub async fn run(settings: &Settings, figures: &Idle) -> Result<()> {
+pub async fn run(settings: &Settings, figures: &IdleFigures) -> Result<()> {
     let mut progress = Progress::default();
     let mut people = People::load(settings).await?;
-    let users = people.users(figures.sockets as usize, &mut progress).await?;
+    let users = people.users(CIRCLE, figures.sockets as usize, &mut progress).await?;
     let mut field = Field::new(settings, &users, progress)?;
     // What making people has left behind settles, too.
     tokio::time::sleep(SETTLE).await;

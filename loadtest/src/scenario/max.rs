@@ -1,22 +1,23 @@
-//! How much it bears: doubles the rate until something breaks, then closes in on the place between the last that held and the first that broke.
+//! How much it bears: raises the rate, or the number of callers, until something breaks, and closes in on the place.
 //! What broke is said too: latency, loss, a rate that was not reached, or the harness itself.
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde_json::json;
 
-use super::{fanout, pairs};
+use super::{fanout, pairs, rest::Calls};
 use crate::{
-    cli::{Max, Settings, Target},
+    cli::{Call, MaxFigures, RestFigures, Settings, Target},
+    closed::{Driven, Loop},
     failure::{Failure, Result},
-    histogram::Percentiles,
-    outcome::{Outcome, ms},
-    people::People,
+    outcome::{Harness, Outcome, ms},
+    people::{People, User},
     plan::{Cast, Pace},
     progress::Progress,
     report::Report,
     run::Field,
     schedule::Stretch,
+    search::{Broke, Levels, Search, Step, search},
 };
 
 /// Before each step is measured.
@@ -27,142 +28,108 @@ const REST: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Of the intended rate, what must be reached.
 const REACHED: f64 = 0.95;
-/// The last that held and the first that broke are so close in the end.
-const CLOSE: f64 = 1.05;
-/// Steps at most.
-const MAX_STEPS: usize = 60;
-
-/// What broke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Broke {
-    /// The 99th percentile went over the limit.
-    P99,
-    /// Something was lost, doubled or out of order.
-    Loss,
-    /// Less than 95 % of the intended rate was reached.
-    Rate,
-    /// The harness was so late that the latency is its own.
-    Harness,
-}
-
-/// A step, without its histograms.
-#[derive(Clone, Debug, Serialize)]
-pub struct Step {
-    /// What was asked for: messages a second, or requests under way at once.
-    pub level: f64,
-    /// What came of it, a second.
-    pub achieved: f64,
-    /// Deliveries a second.
-    pub deliveries: f64,
-    /// What it is judged by.
-    pub latency: Percentiles,
-    /// What broke, if anything.
-    pub broke: Option<Broke>,
-}
-
-/// All steps and what they say.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Search {
-    /// In the order in which they were taken.
-    pub steps: Vec<Step>,
-    /// The place of the highest that held.
-    pub held: Option<usize>,
-    /// The place of the lowest that broke.
-    pub broken: Option<usize>,
-}
-
-impl Search {
-    /// The highest that held.
-    pub fn best(&self) -> Option<&Step> {
-        self.steps.get(self.held?)
-    }
-
-    /// The lowest that broke.
-    pub fn worst(&self) -> Option<&Step> {
-        self.steps.get(self.broken?)
-    }
-
-    /// The level of the next step; none when it is found.
-    fn next(&self, from: f64, most: f64) -> Option<f64> {
-        let next = match (self.best(), self.worst()) {
-            (None, None) => from,
-            (Some(held), None) => held.level * 2.0,
-            (None, Some(broken)) => broken.level / 2.0,
-            (Some(held), Some(broken)) if broken.level / held.level > CLOSE => (held.level * broken.level).sqrt(),
-            _ => return None,
-        };
-        (self.steps.len() < MAX_STEPS && (1.0..=most).contains(&next)).then_some(next)
-    }
-
-    fn take(&mut self, step: Step) {
-        let place = self.steps.len();
-        if step.broke.is_some() {
-            self.broken = Some(place);
-        } else {
-            self.held = Some(place);
-        }
-        self.steps.push(step);
-    }
-}
-
-/// Searches from this level up to that one. A step that broke is tried again before it is believed: machines have moods.
-pub async fn search(from: f64, most: f64, retries: u32, mut step: impl AsyncFnMut(f64) -> Result<Step>) -> Result<Search> {
-    let mut search = Search::default();
-    while let Some(level) = search.next(from, most) {
-        let mut taken = step(level).await?;
-        for _ in 0..retries {
-            if taken.broke.is_none() || taken.broke == Some(Broke::Loss) {
-                break;
-            }
-            taken = step(level).await?;
-        }
-        search.take(taken);
-    }
-    Ok(search)
-}
+/// Callers at most.
+const MAX_CALLERS: f64 = 4000.0;
 
 /// Runs it.
-pub async fn run(settings: &Settings, figures: &Max) -> Result<()> {
+pub async fn run(settings: &Settings, figures: &MaxFigures) -> Result<()> {
     let mut progress = Progress::default();
     let mut people = People::load(settings).await?;
-    let (users, cast, from) = match figures.what {
+    match figures.what {
         Target::Pairs => {
             let (users, cast) = pairs::prepare(&mut people, figures.pairs as usize, &mut progress).await?;
-            (users, cast, 500.0)
+            messages(settings, figures, &people, &users, &cast, 500.0, progress).await
         }
         Target::Fanout => {
             let (users, cast) = fanout::prepare(&mut people, figures.members as usize, figures.senders, &mut progress).await?;
-            (users, cast, 20.0)
+            messages(settings, figures, &people, &users, &cast, 20.0, progress).await
         }
-    };
-    let mut field = Field::new(settings, &users, progress)?;
+        Target::Post => calls(settings, figures, Call::Post, &mut people, progress).await,
+        Target::Page => calls(settings, figures, Call::Page, &mut people, progress).await,
+    }
+}
+
+/// Raises the rate of messages.
+async fn messages(
+    settings: &Settings,
+    figures: &MaxFigures,
+    people: &People,
+    users: &[User],
+    cast: &Cast,
+    from: f64,
+    progress: Progress,
+) -> Result<()> {
+    let mut field = Field::new(settings, users, progress)?;
     let mut outcomes = Vec::new();
-    let search = search(figures.from.unwrap_or(from), figures.most, figures.retries, async |rate| {
-        let outcome = step(&mut field, figures, &cast, rate).await?;
-        let step = judge(figures, rate, &outcome);
-        field.progress.say(&told(&step));
-        outcomes.push(outcome);
+    let levels = Levels { from: figures.from.unwrap_or(from), most: figures.most, is_whole: false };
+    let found = search(levels, figures.retries, async |rate| {
+        let outcome = phase(&mut field, figures, cast, rate).await?;
+        let step = judge_phase(figures, rate, &outcome);
+        field.progress.say(&step.told());
+        outcomes.push((rate, outcome));
         Ok(step)
-    })
-    .await?;
-    field.progress.clear();
-    let best = search.best().ok_or_else(|| Failure::new("nothing held, not even the lowest rate"))?;
+    });
+    let found = found.await?;
+    let best = best(&found)?;
     let mut parts = vec![format!("{} held at {:.0}/s", figures.what.name(), best.level)];
     if figures.what == Target::Fanout {
         parts.push(format!("{:.0} deliveries/s", best.deliveries));
     }
     parts.push(format!("p99 {} ms", ms(best.latency.p99_us)));
-    parts.push(search.worst().map_or_else(|| "nothing broke".to_owned(), |worst| format!("above it {}", told(worst))));
-    // The outcome of the step itself, not of a try before it: the last at that level.
-    let held = outcomes.iter().rev().find(|outcome| (outcome.intended_rate / best.level - 1.0).abs() < 0.01 && !outcome.stopped);
+    parts.push(above(&found));
+    // Of several tries at that level the last: it is the one that held.
+    let held = outcomes.iter().rev().find(|(rate, _)| (rate - best.level).abs() < 1e-6).map(|(_, outcome)| outcome);
     parts.extend(held.map(|outcome| format!("at the held rate: {}", outcome.line())));
-    let line = parts.join("; ");
-    let result = serde_json::json!({"search": search, "held": held});
-    Report::new("max", figures, line, &result)?.publish(settings, &people, &field.sampler)
+    publish(settings, figures, people, &mut field, &parts, &json!({"search": found, "held": held}))
 }
 
-async fn step(field: &mut Field, figures: &Max, cast: &Cast, rate: f64) -> Result<Outcome> {
+/// Raises the number of callers.
+async fn calls(settings: &Settings, figures: &MaxFigures, call: Call, people: &mut People, mut progress: Progress) -> Result<()> {
+    let of_rest = RestFigures { call, concurrency: 1, pairs: figures.pairs, conversations: 1, messages: 1 };
+    let calls = Calls::prepare(settings, &of_rest, people, &mut progress).await?;
+    let mut field = Field::new(settings, &[], progress)?;
+    let levels = Levels { from: figures.from.unwrap_or(2.0), most: figures.most.min(MAX_CALLERS), is_whole: true };
+    let found = search(levels, figures.retries, async |callers| {
+        let how = Loop { concurrency: callers as usize, warmup: WARMUP, length: Duration::from_secs_f64(figures.step_seconds) };
+        let driven = calls.drive(&mut field, &format!("max {} with {callers:.0} callers", call.name()), how).await?;
+        let step = judge_calls(figures, callers, &driven);
+        field.progress.say(&step.told());
+        Ok(step)
+    });
+    let found = found.await?;
+    let best = best(&found)?;
+    // More callers are not always more calls.
+    let most = found.steps.iter().filter(|step| step.broke.is_none()).max_by(|one, other| one.achieved.total_cmp(&other.achieved));
+    let parts = vec![
+        format!("{} held with {:.0} callers", call.name(), best.level),
+        format!("{:.0}/s, p99 {} ms", best.achieved, ms(best.latency.p99_us)),
+        most.map_or_else(String::new, |most| format!("most {:.0}/s with {:.0} callers", most.achieved, most.level)),
+        above(&found),
+    ];
+    publish(settings, figures, people, &mut field, &parts, &json!({"search": found}))
+}
+
+fn publish(
+    settings: &Settings,
+    figures: &MaxFigures,
+    people: &People,
+    field: &mut Field,
+    parts: &[String],
+    result: &serde_json::Value,
+) -> Result<()> {
+    field.progress.clear();
+    Report::new("max", figures, parts.join("; "), result)?.publish(settings, people, &field.sampler)
+}
+
+fn best(found: &Search) -> Result<&Step> {
+    found.best().ok_or_else(|| Failure::new("nothing held, not even the lowest level"))
+}
+
+fn above(found: &Search) -> String {
+    found.worst().map_or_else(|| "nothing broke".to_owned(), |worst| format!("above it {}", worst.told()))
+}
+
+async fn phase(field: &mut Field, figures: &MaxFigures, cast: &Cast, rate: f64) -> Result<Outcome> {
     if field.sockets.is_empty() || field.closed() > 0 {
         let (rate, concurrency) = (field.settings.connect_rate, field.settings.connect_concurrency);
         field.connect(rate, concurrency as usize).await?;
@@ -180,15 +147,18 @@ async fn step(field: &mut Field, figures: &Max, cast: &Cast, rate: f64) -> Resul
     Ok(outcome)
 }
 
-fn judge(figures: &Max, rate: f64, outcome: &Outcome) -> Step {
+/// What holds, holds: a late harness only adds to latencies. What breaks may have been its doing.
+fn late(figures: &MaxFigures, harness: &Harness) -> Broke {
+    let lag_us = harness.pacer_lag.p99_us.max(harness.loop_lag.p99_us);
+    if lag_us as f64 > figures.slo_ms * 500.0 { Broke::Harness } else { Broke::P99 }
+}
+
+fn judge_phase(figures: &MaxFigures, rate: f64, outcome: &Outcome) -> Step {
     let latency = if outcome.receive.p99_us > outcome.ack.p99_us { outcome.receive } else { outcome.ack };
-    let slo_us = (figures.slo_ms * 1000.0) as u64;
-    let late = outcome.harness.pacer_lag.p99_us.max(outcome.harness.loop_lag.p99_us);
     let broke = if outcome.is_faulty() {
         Some(Broke::Loss)
-    } else if outcome.stopped || latency.p99_us > slo_us {
-        // A late harness only adds to latencies: what holds, holds. What breaks may have been its doing.
-        Some(if late > slo_us / 2 { Broke::Harness } else { Broke::P99 })
+    } else if outcome.stopped || latency.p99_us as f64 > figures.slo_ms * 1000.0 {
+        Some(late(figures, &outcome.harness))
     } else if outcome.achieved_rate < outcome.intended_rate * REACHED {
         Some(if outcome.unsent > 0 { Broke::Harness } else { Broke::Rate })
     } else {
@@ -197,42 +167,14 @@ fn judge(figures: &Max, rate: f64, outcome: &Outcome) -> Step {
     Step { level: rate, achieved: outcome.achieved_rate, deliveries: outcome.delivery_rate, latency, broke }
 }
 
-/// A step in words.
-fn told(step: &Step) -> String {
-    let end = step.broke.map_or_else(|| "held".to_owned(), |broke| format!("broke: {}", format!("{broke:?}").to_lowercase()));
-    format!("{:.0}/s (reached {:.0}/s, p99 {} ms) {end}", step.level, step.achieved, ms(step.latency.p99_us))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    /// Searches where everything above `limit` breaks.
-    fn found(limit: f64, from: f64, most: f64) -> Search {
-        let step = async |level: f64| {
-            let broke = (level > limit).then_some(Broke::P99);
-            Ok(Step { level, achieved: level, deliveries: 0.0, latency: Percentiles::default(), broke })
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(search(from, most, 0, step)).unwrap()
-    }
-
-    #[test]
-    fn the_limit_is_found_from_below_and_from_above() {
-        for from in [10.0, 1_000.0, 50_000.0] {
-            let search = found(7_300.0, from, 1e6);
-            let (held, broken) = (search.best().unwrap().level, search.worst().unwrap().level);
-            assert!(held <= 7_300.0 && broken > 7_300.0 && broken / held <= CLOSE, "{held} {broken}");
-        }
-    }
-
-    #[test]
-    fn it_ends_where_nothing_breaks_and_where_nothing_holds() {
-        let search = found(1e9, 10.0, 1000.0);
-        assert_eq!((search.best().unwrap().level, search.worst().is_none()), (640.0, true));
-        let search = found(0.1, 10.0, 1000.0);
-        assert!(search.best().is_none());
-    }
+fn judge_calls(figures: &MaxFigures, callers: f64, driven: &Driven) -> Step {
+    let failed: u64 = driven.failed.values().sum();
+    let broke = if driven.latency.p99_us as f64 > figures.slo_ms * 1000.0 {
+        Some(late(figures, &driven.harness))
+    } else if failed as f64 > (driven.calls + failed) as f64 * (1.0 - REACHED) {
+        Some(Broke::Rate)
+    } else {
+        None
+    };
+    Step { level: callers, achieved: driven.rate, deliveries: 0.0, latency: driven.latency, broke }
 }

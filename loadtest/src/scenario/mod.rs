@@ -2,6 +2,8 @@
 
 pub mod fanout;
 pub mod idle;
+pub mod login;
 pub mod max;
 pub mod pairs;
 pub mod reconnect;
+pub mod rest;

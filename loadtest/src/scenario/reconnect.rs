@@ -10,7 +10,7 @@ use loadtest::Rest;
 use serde::Serialize;
 
 use crate::{
-    cli::{Reconnect, Settings},
+    cli::{ReconnectFigures, Settings},
     failure::Result,
     histogram::{Latencies, Percentiles},
     outcome::{Outcome, counts, ms, usage},
@@ -25,6 +25,11 @@ use crate::{
     shard::Resumed,
     tally::Part,
 };
+
+/// How many people write to them all. Not to be chosen: each phone has one conversation only, whatever was run before.
+const WRITERS: usize = 10;
+/// Its people.
+const CIRCLE: &str = "phones";
 
 /// How long the last answers to `resume` are waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -53,13 +58,13 @@ struct Returned {
 }
 
 /// Runs it.
-pub async fn run(settings: &Settings, figures: &Reconnect) -> Result<()> {
+pub async fn run(settings: &Settings, figures: &ReconnectFigures) -> Result<()> {
     let mut progress = Progress::default();
     let mut people = People::load(settings).await?;
-    let (senders, phones) = (figures.senders as usize, figures.sockets as usize);
-    let users = people.users(senders + phones, &mut progress).await?;
+    let (senders, phones) = (WRITERS, figures.sockets as usize);
+    let users = people.users(CIRCLE, senders + phones, &mut progress).await?;
     let twos: Vec<(usize, usize)> = (0..phones).map(|phone| (phone % senders, senders + phone)).collect();
-    let conversations = people.directs(&twos, &mut progress).await?;
+    let conversations = people.directs(CIRCLE, &twos, &mut progress).await?;
     let writers: Arc<[Rest]> = users[..senders].iter().map(|user| people.rest.with_token(&user.token)).collect();
     let mut field = Field::new(settings, &users[senders..], progress)?;
     field.connect(settings.connect_rate, settings.connect_concurrency as usize).await?;
@@ -147,7 +152,7 @@ fn judge(connecting: Connecting, resumed: &[Resumed], start: Instant, mut usage:
     }
 }
 
-fn line(settings: &Settings, figures: &Reconnect, returned: &Returned) -> String {
+fn line(settings: &Settings, figures: &ReconnectFigures, returned: &Returned) -> String {
     let mut parts = vec![
         format!("{} sockets dropped, {} messages missed", figures.sockets, figures.missed),
         format!("{} back and up to date in {:.2} s", returned.back, returned.last_ms / 1000.0),
