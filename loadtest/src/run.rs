@@ -14,7 +14,7 @@ use loadtest::socket::SinkSocket;
 use serde::Serialize;
 
 use crate::{
-    cli::{Send, Settings},
+    cli::{DoorName, Send, Settings},
     failure::{Failure, Result, Trying},
     histogram::{Latencies, Percentiles},
     outcome::{Outcome, ms},
@@ -73,7 +73,8 @@ pub struct Field {
 impl Field {
     /// Threads for sockets of these users, none of them connected yet.
     pub fn new(settings: &Settings, users: &[User], progress: Progress) -> Result<Self> {
-        let needed = users.len() as u64 + OTHER_FILES;
+        let each = if settings.door == DoorName::Polling { 2 } else { 1 };
+        let needed = users.len() as u64 * each + OTHER_FILES;
         if let Some(files) = max_files().filter(|files| *files < needed) {
             let words = format!("{} sockets need {needed} open files, and this process may have {files}: raise `ulimit -n`", users.len());
             return Err(Failure::new(words));
@@ -97,6 +98,11 @@ impl Field {
     /// The same; each sends the `resume` that stands at its place, if any, as soon as it is authenticated.
     pub async fn connect_with(&mut self, rate: f64, concurrency: usize, mut resumes: Vec<Option<String>>) -> Result<Connecting> {
         resumes.resize(self.tokens.len(), None);
+        // Those of before would hear everything a second time.
+        self.abort_all().await;
+        for shard in &self.shards {
+            shard.book.counters.closed.store(0, Ordering::Relaxed);
+        }
         let threads = self.shards.len();
         let opening = Arc::new(Opening {
             url: self.settings.url.clone(),

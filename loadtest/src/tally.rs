@@ -293,3 +293,90 @@ fn code_of(error: &str) -> String {
     }
     serde_json::from_str(error).map_or_else(|_| "no code".to_owned(), |refusal: Refusal| refusal.code)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        outcome::Outcome,
+        plan::{Cast, Hearing, Pace, Stream},
+        sample::Usage,
+        schedule::{Arrivals, Stretch},
+    };
+
+    /// Two people who write to each other ten times each, one on each thread.
+    fn plan() -> Arc<Plan> {
+        let stream = |sender| Stream { sender, conversation_id: "c".to_owned() };
+        let hearing = |socket: u32| Hearing { streams: (socket ^ 1)..(socket ^ 1) + 1, own: None };
+        let cast = Cast { streams: vec![stream(0), stream(1)], hearing: vec![hearing(0), hearing(1)], receivers: 1 };
+        let pace = Pace {
+            stretches: vec![Stretch { rate: 20.0, length: Duration::from_secs(1) }],
+            arrivals: Arrivals::Constant,
+            seed: 0,
+            warmup: Duration::ZERO,
+            window: Duration::from_millis(500),
+            bytes: 0,
+            client_ids: true,
+            in_order: true,
+            last_delivery: false,
+        };
+        Arc::new(Plan::new(Duration::ZERO, cast, pace))
+    }
+
+    #[test]
+    fn parts_of_threads_are_laid_together_after_a_journey() {
+        let plan = plan();
+        let books = [Book::default(), Book::default()];
+        for (socket, book) in (0..).zip(&books) {
+            book.begin(&plan, &[socket]);
+        }
+        let at = |index: usize| plan.origin.at + Duration::from_nanos(plan.due_ns[index]) + Duration::from_millis(3);
+        for index in 0..20 {
+            let (stream, n) = plan.place(index);
+            let sender = stream as usize;
+            match n {
+                3 => books[sender].answered(plan.ack_id(index), Err(r#"{"code":"rate_limited"}"#), at(index)),
+                4 => {}
+                _ => books[sender].answered(plan.ack_id(index), Ok("{}"), at(index)),
+            }
+            // The fifth never arrives; the seventh does so twice.
+            let data = plan.message(index);
+            for _ in 0..[1, 1, 1, 1, 1, 0, 1, 2, 1, 1][n as usize] {
+                books[1 - sender].received(0, &data, at(index));
+            }
+        }
+        books[0].answered(7, Ok("{}"), at(0));
+        books[0].received(0, "no stamp", at(0));
+        books[1].received(0, &plan.message(1), at(0));
+        let mut sum = Part { sent: 20, ..Part::default() };
+        for book in &books {
+            let written = serde_json::to_string(&book.end()).unwrap();
+            sum.add(serde_json::from_str(&written).unwrap());
+        }
+        let outcome = Outcome::new(&plan, sum, vec![Usage::default()], Duration::from_secs(1), None);
+        assert_eq!((outcome.acknowledged, outcome.unanswered, outcome.refused["rate_limited"]), (16, 2, 2));
+        assert_eq!((outcome.received, outcome.lost, outcome.doubled, outcome.reordered), (18, 2, 2, 0));
+        assert_eq!((outcome.strays, outcome.stray_acks), (2, 1));
+        assert_eq!((outcome.receive.count, outcome.receive.p50_us / 10), (18, 300));
+        assert_eq!(outcome.windows.iter().map(|window| window.count).collect::<Vec<_>>(), [10, 8]);
+    }
+
+    #[test]
+    fn what_is_overtaken_is_reordered_by_either_number() {
+        let plan = plan();
+        let book = Book::default();
+        book.begin(&plan, &[1]);
+        let at = plan.origin.at;
+        let with_seq = |index: usize, seq: u64| plan.message(index).replacen('{', &format!(r#"{{"seq":{seq},"#), 1);
+        // Stream 0, numbers 1, 0, 2, 3: the second is late by its number, the fourth by its place in the conversation.
+        for (index, seq) in [(2, 2), (0, 3), (4, 9), (6, 8)] {
+            book.received(0, &with_seq(index, seq), at);
+        }
+        let part = book.end();
+        assert_eq!(part.heard.iter().map(|(_, _, ledger)| ledger.reordered).sum::<u64>(), 2);
+    }
+}

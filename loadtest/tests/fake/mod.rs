@@ -26,6 +26,8 @@ use tokio_tungstenite::{accept_async, tungstenite::Message};
 pub struct Faults {
     /// Between a command and its ack, which goes together with the deliveries.
     pub delay: Duration,
+    /// Each message keeps the server busy for so long: it bears one over this a second.
+    pub service: Duration,
     /// Every so-manieth delivery is left out.
     pub drop_every: u64,
     /// Every so-manieth comes twice.
@@ -138,8 +140,11 @@ fn person_of(token: &str) -> usize {
 impl Fake {
     /// Answers and delivers, one message after the other, each when its delay is over.
     async fn pass(self: Arc<Self>, mut waiting: mpsc::UnboundedReceiver<Passing>) {
+        let mut free = Instant::now();
         while let Some(passing) = waiting.recv().await {
-            sleep_until(passing.due).await;
+            // Counted, not slept one by one: timers are too coarse for that.
+            free = free.max(passing.due) + self.faults.service;
+            sleep_until(free).await;
             let number = next(&self.done.messages);
             if number == self.faults.stall_after {
                 tokio::time::sleep(self.faults.stall).await;
