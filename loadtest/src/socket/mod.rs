@@ -1,12 +1,16 @@
 //! One realtime client for every door: events in, commands with acks out, the end with its reason.
-//! A socket is one task, a TCP connection and 4 KB of read buffer, so that a process can hold tens of thousands.
+//! A socket is one task and a TCP connection, so that a process can hold tens of thousands.
 //! It never reconnects and never resumes by itself: what happens then is what the tests are about.
 
 mod engine;
+mod frame;
+mod halves;
 mod options;
 mod packet;
 mod polling;
+mod recent;
 mod session;
+mod sink;
 mod websocket;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -15,21 +19,20 @@ use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout},
 };
 
 pub use self::{
+    halves::{Emitter, Events},
     options::{Auth, Door, Options},
     session::Ack,
+    sink::{Sink, SinkSocket, Unsent},
 };
 use self::{
-    session::{Command, Dialect, Session, Shared},
+    session::{Command, Dialect, Output, Reply, Session, Shared},
     websocket::Stream,
 };
 use crate::http::Http;
-
-/// Commands that may wait for a socket's task before its owner does.
-const COMMAND_QUEUE: usize = 16;
 
 /// Something that the server told.
 #[derive(Clone, Debug)]
@@ -168,175 +171,6 @@ pub enum WaitError {
     },
 }
 
-/// The writing half: commands. Clones write to the same socket; when all are gone, it closes.
-#[derive(Clone, Debug)]
-pub struct Emitter {
-    commands: mpsc::Sender<Command>,
-    shared: Arc<Shared>,
-    limit: Duration,
-}
-
-impl Emitter {
-    async fn command(&self, command: Command) -> Result<(), CallError> {
-        match timeout(self.limit, self.commands.send(command)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(CallError::Closed(self.shared.close())),
-            Err(_) => Err(CallError::Timeout(self.limit)),
-        }
-    }
-
-    /// Sends an event and wants no answer. Waits while the server reads too slowly.
-    pub async fn emit<T: Serialize + ?Sized>(&self, event: &str, data: &T) -> Result<(), CallError> {
-        let data = serde_json::to_string(data).map_err(|error| CallError::Data(error.to_string()))?;
-        self.command(Command::Emit { event: event.to_owned(), data, reply: None }).await
-    }
-
-    /// Sends an event; what comes back later is its ack. For callers that send on without waiting.
-    pub async fn begin<T: Serialize + ?Sized>(&self, event: &str, data: &T) -> Result<oneshot::Receiver<Ack>, CallError> {
-        let data = serde_json::to_string(data).map_err(|error| CallError::Data(error.to_string()))?;
-        let (reply, ack) = oneshot::channel();
-        self.command(Command::Emit { event: event.to_owned(), data, reply: Some(reply) }).await?;
-        Ok(ack)
-    }
-
-    /// Sends an event and waits for its ack.
-    pub async fn call<T: Serialize + ?Sized>(&self, event: &str, data: &T) -> Result<Value, CallError> {
-        let ack = self.begin(event, data).await?;
-        match timeout(self.limit, ack).await {
-            Ok(Ok(Ok(value))) => Ok(value),
-            Ok(Ok(Err(error))) => Err(CallError::Refused(error)),
-            Ok(Err(_)) => Err(CallError::Closed(self.shared.close())),
-            Err(_) => Err(CallError::Timeout(self.limit)),
-        }
-    }
-
-    /// `resume`: `known` maps conversation ids to the highest row that this client has. The ack comes after what was missed.
-    pub async fn resume(&self, known: &Value) -> Result<Value, CallError> {
-        self.call("resume", &json!({"known": known})).await
-    }
-
-    /// Sends this text as one frame, or as the body of one POST.
-    pub async fn raw_text(&self, text: &str) -> Result<(), CallError> {
-        self.command(Command::Text(text.to_owned())).await
-    }
-
-    /// Sends these bytes as one binary frame, or as the body of one octet-stream POST.
-    pub async fn raw_binary(&self, bytes: Vec<u8>) -> Result<(), CallError> {
-        self.command(Command::Binary(bytes)).await
-    }
-
-    /// Writes these bytes to the TCP connection, past the websocket's framing. Long-polling ignores it.
-    pub async fn raw_bytes(&self, bytes: Vec<u8>) -> Result<(), CallError> {
-        self.command(Command::Bytes(bytes)).await
-    }
-
-    /// Stops reading from the connection (no more polls, no answers to pings): a client that hangs.
-    pub async fn stop_reading(&self) -> Result<(), CallError> {
-        self.command(Command::Reading(false)).await
-    }
-
-    /// Reads again.
-    pub async fn start_reading(&self) -> Result<(), CallError> {
-        self.command(Command::Reading(true)).await
-    }
-
-    /// Ends the sending side of the TCP connection; long-polling just drops its poll.
-    pub async fn half_close(&self) -> Result<(), CallError> {
-        self.command(Command::HalfClose).await
-    }
-
-    /// Closes with the farewell of the protocol.
-    pub async fn close(&self) -> Result<(), CallError> {
-        self.command(Command::Close).await
-    }
-
-    /// Drops the connection without a word, as a phone does that loses its network.
-    pub async fn abort(&self) -> Result<(), CallError> {
-        self.command(Command::Abort).await
-    }
-}
-
-/// The reading half: events, in the order in which they came.
-#[derive(Debug)]
-pub struct Events {
-    queue: mpsc::UnboundedReceiver<Event>,
-    /// What was passed over while something else was waited for.
-    passed: VecDeque<Event>,
-    shared: Arc<Shared>,
-}
-
-impl Events {
-    /// The next event, whatever it is; the close when there are no more. Cancel-safe.
-    pub async fn next(&mut self) -> Result<Event, Close> {
-        if let Some(event) = self.passed.pop_front() {
-            return Ok(event);
-        }
-        self.queue.recv().await.ok_or_else(|| self.shared.close())
-    }
-
-    /// Everything that has come and was not taken yet.
-    pub fn drain(&mut self) -> Vec<Event> {
-        let mut events: Vec<Event> = self.passed.drain(..).collect();
-        events.extend(std::iter::from_fn(|| self.queue.try_recv().ok()));
-        events
-    }
-
-    /// The first event that `accept` takes. Others stay, in their order, for later calls.
-    pub async fn next_match(&mut self, wanted: &str, limit: Duration, mut accept: impl FnMut(&Event) -> bool) -> Result<Event, WaitError> {
-        if let Some(at) = self.passed.iter().position(&mut accept)
-            && let Some(event) = self.passed.remove(at)
-        {
-            return Ok(event);
-        }
-        let deadline = Instant::now() + limit;
-        loop {
-            match timeout_at(deadline, self.queue.recv()).await {
-                Ok(Some(event)) if accept(&event) => return Ok(event),
-                Ok(Some(event)) => self.passed.push_back(event),
-                Ok(None) => return Err(WaitError::Closed { wanted: wanted.to_owned(), close: self.shared.close() }),
-                Err(_) => {
-                    let seen = self.passed.iter().map(|event| event.name.clone()).collect();
-                    return Err(WaitError::Timeout { wanted: wanted.to_owned(), limit, seen });
-                }
-            }
-        }
-    }
-
-    /// The data of the first event of this name.
-    pub async fn next_event(&mut self, name: &str, limit: Duration) -> Result<Value, WaitError> {
-        Ok(self.next_match(name, limit, |event| event.name == name).await?.json())
-    }
-
-    /// Every event up to and including the one with which `done` is content.
-    pub async fn collect_until(&mut self, limit: Duration, mut done: impl FnMut(&[Event]) -> bool) -> Result<Vec<Event>, WaitError> {
-        let deadline = Instant::now() + limit;
-        let wanted = || "last event".to_owned();
-        let mut events = Vec::new();
-        loop {
-            match timeout_at(deadline, self.next()).await {
-                Ok(Ok(event)) => events.push(event),
-                Ok(Err(close)) => return Err(WaitError::Closed { wanted: wanted(), close }),
-                Err(_) => {
-                    let seen = events.into_iter().map(|event: Event| event.name).collect();
-                    return Err(WaitError::Timeout { wanted: wanted(), limit, seen });
-                }
-            }
-            if done(&events) {
-                return Ok(events);
-            }
-        }
-    }
-
-    /// Waits for the end, keeping what comes until then.
-    pub async fn closed(&mut self, limit: Duration) -> Result<Close, WaitError> {
-        match self.next_match("close", limit, |_| false).await {
-            Err(WaitError::Closed { close, .. }) => Ok(close),
-            Err(error) => Err(error),
-            Ok(event) => Err(WaitError::Timeout { wanted: "close".to_owned(), limit, seen: vec![event.name] }),
-        }
-    }
-}
-
 /// Both halves. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Socket {
@@ -451,7 +285,7 @@ impl Options {
     }
 
     async fn open_unlimited(self) -> Result<Socket, ConnectError> {
-        let (commands, waiting) = mpsc::channel(COMMAND_QUEUE);
+        let (commands, waiting) = mpsc::channel(self.queue);
         let (events, queue) = mpsc::unbounded_channel();
         let shared = Arc::<Shared>::default();
         let socket = Socket {
@@ -459,28 +293,43 @@ impl Options {
             events: Events { queue, passed: VecDeque::new(), shared: Arc::clone(&shared) },
             user_id: String::new(),
         };
+        let is_socket_io = self.door.is_socket_io();
+        let (opened, answer) = oneshot::channel();
+        self.start(waiting, Output::Queue(events), is_socket_io.then_some(opened), Arc::clone(&shared)).await?;
+        if is_socket_io {
+            answer.await.unwrap_or_else(|_| Err(ConnectError::Closed(shared.close())))?;
+        }
+        Ok(socket)
+    }
+
+    /// Connects and starts the socket's task; `opened` is told when it is open, or why it is not.
+    async fn start(
+        self,
+        commands: mpsc::Receiver<Command>,
+        output: Output,
+        opened: Option<oneshot::Sender<Result<(), ConnectError>>>,
+        shared: Arc<Shared>,
+    ) -> Result<(), ConnectError> {
         if self.door == Door::WebSocket {
             let stream = websocket::connect_plain(&self).await?;
-            let mut session = Session::new(Dialect::Plain, events, None, shared);
+            let mut session = Session::new(Dialect::Plain, output, opened, shared);
             let first = match &self.auth {
-                Auth::Frame(token) => vec![session.encode("authenticate", &json!({"token": token}).to_string(), None)],
+                Auth::Frame(token) => vec![session.encode("authenticate", &json!({"token": token}).to_string(), Reply::Unwanted)],
                 _ => Vec::new(),
             };
-            tokio::spawn(websocket::run(stream, session, waiting, first));
-            return Ok(socket);
+            tokio::spawn(websocket::run(stream, session, commands, first));
+            return Ok(());
         }
-        let (opened, answer) = oneshot::channel();
-        let session = Session::new(Dialect::SocketIo, events, Some(opened), shared);
+        let session = Session::new(Dialect::SocketIo, output, opened, shared);
         let connect = format!("40{}", self.connect_payload());
         if self.door == Door::SocketIo {
             let (stream, handshake) = websocket::connect_engine(&self).await?;
-            tokio::spawn(begin_websocket(stream, session, handshake, waiting, connect));
+            tokio::spawn(begin_websocket(stream, session, handshake, commands, connect));
         } else {
             let http = self.http.clone().unwrap_or_else(|| Http::new(self.source));
-            tokio::spawn(polling::open(self, http).await?.run(session, waiting, connect));
+            tokio::spawn(polling::open(self, http).await?.run(session, commands, connect));
         }
-        answer.await.unwrap_or_else(|_| Err(ConnectError::Closed(socket.emitter.shared.close())))?;
-        Ok(socket)
+        Ok(())
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Options {
     pub timeout: Duration,
     /// Further headers of the first request.
     pub headers: Vec<(String, String)>,
+    /// Commands that may wait for the socket's task before its owner does, or is refused.
+    pub queue: usize,
 }
 
 impl Options {
@@ -70,6 +72,7 @@ impl Options {
             http: None,
             timeout: Duration::from_secs(10),
             headers: Vec::new(),
+            queue: 16,
         }
     }
 

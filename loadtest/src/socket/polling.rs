@@ -1,15 +1,17 @@
 //! Socket.IO over long-polling: one GET that waits, one POST at a time, and the move to a websocket while both go on.
 //! The order of the move is the protocol's: probe on the websocket, let the waiting GET end, then `5`; nothing is lost or doubled.
 
-use std::{collections::VecDeque, future::Future, pin::Pin, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    time::{Duration, Instant as At},
+};
 
 use bytes::Bytes;
 use http::{Method, Request, header::CONTENT_TYPE};
 use http_body_util::Full;
 use tokio::{sync::mpsc, time::Instant};
-use tokio_tungstenite::tungstenite::Message;
-
-use futures_util::SinkExt;
 
 use super::{
     Close, ConnectError, Door, Ending, Options,
@@ -117,7 +119,7 @@ impl Polling {
                 && post.is_none()
                 && let Some(mut stream) = progress.candidate.take()
             {
-                let moved = stream.send(Message::text("5")).await;
+                let moved = stream.send_text("5").await;
                 return moved.map(|()| stream).map_err(|error| Close::new(Ending::Lost, None, &error.to_string()));
             }
             let deadline = session.deadline().unwrap_or_else(|| Instant::now() + self.options.timeout);
@@ -194,8 +196,9 @@ impl Polling {
 fn on_poll(answer: Result<Answer, HttpError>, session: &mut Session, progress: &mut Progress) -> Result<(), Close> {
     let answer = check(answer)?;
     let body = std::str::from_utf8(&answer.body).map_err(|_| Close::new(Ending::Protocol, None, "a poll's body is not UTF-8"))?;
+    let at = At::now();
     for packet in body.split(SEPARATOR) {
-        match session.read(packet) {
+        match session.read(packet, at) {
             Step::Continue => {}
             Step::Reply(reply) => progress.outbox.push_back(Outgoing::Packet(reply)),
             Step::End(close) => return Err(close),

@@ -1,4 +1,4 @@
-//! What a socket's task knows: the dialect of its door, the acks that wait, the queue of events.
+//! What a socket's task knows: the dialect of its door, the acks that wait, and where events and acks go.
 //! It reads text and says what to do about it; it touches no network, so all transports share it.
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant as At},
 };
 
 use serde::Deserialize;
@@ -25,16 +25,38 @@ use super::{
     Close, ConnectError, Ending, Event,
     engine::{Handshake, Packet as EnginePacket},
     packet::{Kind, Packet, event as socket_io_event},
+    recent,
+    sink::Sink,
 };
 
 /// The answer to a command: its value, or the error that the server gave.
 pub type Ack = Result<Value, Value>;
 
+/// Who wants the ack of a command.
+#[derive(Debug)]
+pub enum Reply {
+    /// Nobody.
+    Unwanted,
+    /// Somebody who waits for it.
+    Awaited(oneshot::Sender<Ack>),
+    /// The socket's sink, under this id.
+    Told(u64),
+}
+
+/// Where events and acks go.
+#[derive(Debug)]
+pub enum Output {
+    /// Events into a queue; acks to those who wait for them.
+    Queue(mpsc::UnboundedSender<Event>),
+    /// All to a sink, as it comes.
+    Sink(Arc<dyn Sink>),
+}
+
 /// What a socket's owner asks its task to do.
 #[derive(Debug)]
 pub enum Command {
     /// Send an event; `reply` wants its ack.
-    Emit { event: String, data: String, reply: Option<oneshot::Sender<Ack>> },
+    Emit { event: Cow<'static, str>, data: String, reply: Reply },
     /// Send this as it is: a text frame, or a POST of long-polling.
     Text(String),
     /// Send this as a binary frame, or as an octet-stream POST.
@@ -105,6 +127,19 @@ pub enum Step {
     End(Close),
 }
 
+/// What tells a refusal in the one argument of a Socket.IO ack.
+#[derive(Default, Deserialize)]
+struct Verdict<'a> {
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    success: Option<&'a RawValue>,
+}
+
+/// The name of a Socket.IO event.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
 #[derive(Deserialize)]
 struct PlainFrame<'a> {
     #[serde(borrow)]
@@ -120,8 +155,8 @@ struct PlainFrame<'a> {
 #[derive(Debug)]
 pub struct Session {
     dialect: Dialect,
-    events: mpsc::UnboundedSender<Event>,
-    /// Present until Socket.IO has answered the CONNECT.
+    output: Output,
+    /// Present until Socket.IO has answered the CONNECT; with a sink, until the server has said `authenticated`.
     opened: Option<oneshot::Sender<Result<(), ConnectError>>>,
     waiting: HashMap<u64, oneshot::Sender<Ack>>,
     last_id: u64,
@@ -134,14 +169,9 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that puts its events into `events` and reports the CONNECT's answer to `opened`.
-    pub fn new(
-        dialect: Dialect,
-        events: mpsc::UnboundedSender<Event>,
-        opened: Option<oneshot::Sender<Result<(), ConnectError>>>,
-        shared: Arc<Shared>,
-    ) -> Self {
-        Self { dialect, events, opened, waiting: HashMap::new(), last_id: 0, patience: None, deadline: None, shared }
+    /// A session that hands what comes to `output` and reports to `opened` that it is open.
+    pub fn new(dialect: Dialect, output: Output, opened: Option<oneshot::Sender<Result<(), ConnectError>>>, shared: Arc<Shared>) -> Self {
+        Self { dialect, output, opened, waiting: HashMap::new(), last_id: 0, patience: None, deadline: None, shared }
     }
 
     /// How its door writes.
@@ -170,15 +200,19 @@ impl Session {
         self.deadline = self.patience.map(|patience| Instant::now() + patience);
     }
 
-    /// The frame of an event, its ack awaited when `reply` is there.
-    pub fn encode(&mut self, event: &str, data: &str, reply: Option<oneshot::Sender<Ack>>) -> String {
-        let id = reply.map(|reply| {
-            self.last_id += 1;
-            // Acks that nobody awaits any more would pile up on a server that never answers.
-            self.waiting.retain(|_, waiting| !waiting.is_closed());
-            self.waiting.insert(self.last_id, reply);
-            self.last_id
-        });
+    /// The frame of an event, with an id when its ack is wanted.
+    pub fn encode(&mut self, event: &str, data: &str, reply: Reply) -> String {
+        let id = match reply {
+            Reply::Unwanted => None,
+            Reply::Told(id) => Some(id),
+            Reply::Awaited(reply) => {
+                self.last_id += 1;
+                // Acks that nobody awaits any more would pile up on a server that never answers.
+                self.waiting.retain(|_, waiting| !waiting.is_closed());
+                self.waiting.insert(self.last_id, reply);
+                Some(self.last_id)
+            }
+        };
         match (self.dialect, id) {
             (Dialect::SocketIo, id) => socket_io_event(event, data, id),
             (Dialect::Plain, Some(id)) => format!(r#"{{"event":{},"data":{data},"id":{id}}}"#, Value::from(event)),
@@ -186,48 +220,53 @@ impl Session {
         }
     }
 
-    /// Reads one frame (for long-polling: one packet of a body).
-    pub fn read(&mut self, text: &str) -> Step {
+    /// Reads one frame (for long-polling: one packet of a body) that was there at this time.
+    pub fn read(&mut self, text: &str, at: At) -> Step {
+        if let Output::Sink(sink) = &self.output
+            && self.opened.is_none()
+            && let Some((name, data)) = recent::find(self.dialect, text)
+        {
+            sink.event(&text[name], &text[data], at);
+            return Step::Continue;
+        }
         let step = match self.dialect {
-            Dialect::Plain => self.read_plain(text),
-            Dialect::SocketIo => self.read_engine(text),
+            Dialect::Plain => self.read_plain(text, at),
+            Dialect::SocketIo => self.read_engine(text, at),
         };
         step.unwrap_or_else(|error| Step::End(Close::new(Ending::Protocol, None, &error)))
     }
 
-    fn read_plain(&mut self, text: &str) -> Result<Step, String> {
+    fn read_plain(&mut self, text: &str, at: At) -> Result<Step, String> {
         let frame: PlainFrame = serde_json::from_str(text).map_err(|error| format!("{error}, in {text:.200}"))?;
         if let ("ack", Some(id)) = (frame.event.as_ref(), frame.id) {
-            let value = |raw: &RawValue| serde_json::from_str::<Value>(raw.get()).map_err(|error| error.to_string());
-            let ack = match (frame.error, frame.data) {
-                (Some(error), _) => Err(value(error)?),
-                (None, Some(data)) => Ok(value(data)?),
-                (None, None) => Ok(Value::Null),
-            };
-            self.acknowledge(id, ack);
+            let data = frame.data.map_or("null", RawValue::get);
+            self.acknowledge(id, frame.error.map_or(Ok(data), |error| Err(error.get())), at)?;
         } else {
             // An error that belongs to no command has its own field.
-            let data = frame.data.or(frame.error).map_or_else(|| RawValue::NULL.to_owned(), ToOwned::to_owned);
-            self.deliver(frame.event.into_owned(), data);
+            self.deliver(text, &frame.event, frame.data.or(frame.error), at);
         }
         Ok(Step::Continue)
     }
 
-    fn read_engine(&mut self, text: &str) -> Result<Step, String> {
+    fn read_engine(&mut self, text: &str, at: At) -> Result<Step, String> {
         match EnginePacket::parse(text)? {
             EnginePacket::Ping(payload) => {
                 self.revive();
                 Ok(Step::Reply(format!("3{payload}")))
             }
-            EnginePacket::Message(message) => self.read_packet(Packet::parse(message)?),
+            EnginePacket::Message(message) => self.read_packet(text, Packet::parse(message)?, at),
             EnginePacket::Close => Ok(Step::End(Close::new(Ending::EngineClose, None, "the server closed the engine session"))),
             EnginePacket::Open(_) | EnginePacket::Pong(_) | EnginePacket::Upgrade | EnginePacket::Noop => Ok(Step::Continue),
         }
     }
 
-    fn read_packet(&mut self, packet: Packet<'_>) -> Result<Step, String> {
+    fn read_packet(&mut self, text: &str, packet: Packet<'_>, at: At) -> Result<Step, String> {
         match packet.kind {
-            Kind::Connect => self.open(Ok(())),
+            Kind::Connect => {
+                if matches!(self.output, Output::Queue(_)) {
+                    self.open(Ok(()));
+                }
+            }
             Kind::ConnectError => {
                 let refusal: Value = serde_json::from_str(packet.data).map_err(|error| format!("connect_error: {error}"))?;
                 let message = refusal["message"].as_str().unwrap_or_default().to_owned();
@@ -238,20 +277,21 @@ impl Session {
             Kind::Event => {
                 let arguments: Vec<&RawValue> = serde_json::from_str(packet.data).map_err(|error| format!("event: {error}"))?;
                 let name = arguments.first().ok_or("an event without a name")?;
-                let name = serde_json::from_str(name.get()).map_err(|error| format!("event name: {error}"))?;
-                self.deliver(name, arguments.get(1).map_or_else(|| RawValue::NULL.to_owned(), |data| (*data).to_owned()));
+                let name: Name = serde_json::from_str(name.get()).map_err(|error| format!("event name: {error}"))?;
+                self.deliver(text, &name.0, arguments.get(1).copied(), at);
             }
             Kind::Ack => {
                 let id = packet.id.ok_or("an ack without an id")?;
-                let mut arguments: Vec<Value> = serde_json::from_str(packet.data).map_err(|error| format!("ack: {error}"))?;
-                let mut value = if arguments.is_empty() { Value::Null } else { arguments.swap_remove(0) };
+                let arguments: Vec<&RawValue> = serde_json::from_str(packet.data).map_err(|error| format!("ack: {error}"))?;
+                let argument = arguments.first().map_or("null", |argument| argument.get());
                 // Socket.IO has no field of its own for errors: they are the envelope, or stand under `error`.
-                let ack = match value.get_mut("error").map(Value::take) {
-                    Some(error) if !error.is_null() => Err(error),
-                    _ if value.get("success") == Some(&Value::Bool(false)) => Err(value),
-                    _ => Ok(value),
+                let verdict: Verdict = serde_json::from_str(argument).unwrap_or_default();
+                let ack = match verdict {
+                    Verdict { error: Some(error), .. } => Err(error.get()),
+                    Verdict { success: Some(success), .. } if success.get() == "false" => Err(argument),
+                    Verdict { .. } => Ok(argument),
                 };
-                self.acknowledge(id, ack);
+                self.acknowledge(id, ack, at)?;
             }
         }
         Ok(Step::Continue)
@@ -264,24 +304,56 @@ impl Session {
         }
     }
 
-    fn acknowledge(&mut self, id: u64, ack: Ack) {
+    fn acknowledge(&mut self, id: u64, ack: Result<&str, &str>, at: At) -> Result<(), String> {
+        if let Output::Sink(sink) = &self.output {
+            sink.ack(id, ack, at);
+            return Ok(());
+        }
+        let value = |raw: &str| serde_json::from_str::<Value>(raw).map_err(|error| error.to_string());
         match self.waiting.remove(&id) {
             Some(reply) => {
+                let ack = match ack {
+                    Ok(data) => Ok(value(data)?),
+                    Err(error) => Err(value(error)?),
+                };
                 let _ = reply.send(ack);
             }
             // A second ack, or one for nothing, is the server's mistake: a test that looks at its events sees it.
-            None => self.deliver("stray ack".to_owned(), to_raw_value(&id).unwrap_or_else(|_| RawValue::NULL.to_owned())),
+            None => self.queue("stray ack", to_raw_value(&id).unwrap_or_else(|_| RawValue::NULL.to_owned()), at),
+        }
+        Ok(())
+    }
+
+    /// An event, read from this text.
+    fn deliver(&mut self, text: &str, name: &str, data: Option<&RawValue>, at: At) {
+        let Output::Sink(sink) = &self.output else {
+            return self.queue(name, data.map_or_else(|| RawValue::NULL.to_owned(), ToOwned::to_owned), at);
+        };
+        match data {
+            Some(data) => {
+                recent::keep(self.dialect, text, name, data.get());
+                sink.event(name, data.get(), at);
+            }
+            None => sink.event(name, "null", at),
+        }
+        if name == "authenticated" {
+            self.open(Ok(()));
         }
     }
 
-    fn deliver(&mut self, name: String, data: Box<RawValue>) {
-        // The owner may read no events, or be gone; then the commands' channel says so.
-        let _ = self.events.send(Event { name, data, at: Instant::now() });
+    fn queue(&self, name: &str, data: Box<RawValue>, at: At) {
+        if let Output::Queue(events) = &self.output {
+            // The owner may read no events, or be gone; then the commands' channel says so.
+            let _ = events.send(Event { name: name.to_owned(), data, at: at.into() });
+        }
     }
 
     /// Ends the session: whoever waits learns why.
     pub fn finish(mut self, close: Close) {
         let _ = self.shared.close.set(close.clone());
+        if let Output::Sink(sink) = &self.output {
+            sink.closed(&close);
+        }
         self.open(Err(ConnectError::Closed(close)));
     }
 }
@@ -296,21 +368,21 @@ mod tests {
 
     fn session(dialect: Dialect) -> (Session, mpsc::UnboundedReceiver<Event>) {
         let (events, received) = mpsc::unbounded_channel();
-        (Session::new(dialect, events, None, Arc::default()), received)
+        (Session::new(dialect, Output::Queue(events), None, Arc::default()), received)
     }
 
     #[test]
     fn plain_frames_carry_events_and_acks() {
         let (mut session, mut events) = session(Dialect::Plain);
         let (reply, mut ack) = oneshot::channel();
-        assert_eq!(session.encode("a", "{\"b\":1}", Some(reply)), r#"{"event":"a","data":{"b":1},"id":1}"#);
-        assert_eq!(session.encode("a", "null", None), r#"{"event":"a","data":null}"#);
-        assert_eq!(session.read(r#"{"event":"x","data":{"y":[1]}}"#), Step::Continue);
-        assert_eq!(session.read(r#"{"event":"ack","id":1,"error":{"code":"no"}}"#), Step::Continue);
+        assert_eq!(session.encode("a", "{\"b\":1}", Reply::Awaited(reply)), r#"{"event":"a","data":{"b":1},"id":1}"#);
+        assert_eq!(session.encode("a", "null", Reply::Unwanted), r#"{"event":"a","data":null}"#);
+        assert_eq!(session.read(r#"{"event":"x","data":{"y":[1]}}"#, At::now()), Step::Continue);
+        assert_eq!(session.read(r#"{"event":"ack","id":1,"error":{"code":"no"}}"#, At::now()), Step::Continue);
         let event = events.try_recv().unwrap();
         assert_eq!((event.name.as_str(), event.json()), ("x", json!({"y": [1]})));
         assert_eq!(ack.try_recv().unwrap(), Err(json!({"code": "no"})));
-        assert!(matches!(session.read("{}"), Step::End(close) if close.ending == Ending::Protocol));
+        assert!(matches!(session.read("{}", At::now()), Step::End(close) if close.ending == Ending::Protocol));
     }
 
     #[test]
@@ -319,22 +391,22 @@ mod tests {
         let mut acks = Vec::new();
         for id in 1..=4 {
             let (reply, ack) = oneshot::channel();
-            assert_eq!(session.encode("a", "7", Some(reply)), format!("42{id}[\"a\",7]"));
+            assert_eq!(session.encode("a", "7", Reply::Awaited(reply)), format!("42{id}[\"a\",7]"));
             acks.push(ack);
         }
         for text in ["431[]", r#"432[{"id":"m"}]"#, r#"433[{"success":false,"code":"no"}]"#, r#"434[{"error":{"code":"no"}}]"#] {
-            assert_eq!(session.read(text), Step::Continue);
+            assert_eq!(session.read(text, At::now()), Step::Continue);
         }
         let acks: Vec<Ack> = acks.iter_mut().map(|ack| ack.try_recv().unwrap()).collect();
         let no = json!({"code": "no"});
         assert_eq!(acks, [Ok(Value::Null), Ok(json!({"id": "m"})), Err(json!({"success": false, "code": "no"})), Err(no)]);
-        assert_eq!(session.read("2"), Step::Reply("3".to_owned()));
-        assert_eq!(session.read(r#"42["x"]"#), Step::Continue);
-        assert_eq!(session.read("432[]"), Step::Continue);
+        assert_eq!(session.read("2", At::now()), Step::Reply("3".to_owned()));
+        assert_eq!(session.read(r#"42["x"]"#, At::now()), Step::Continue);
+        assert_eq!(session.read("432[]", At::now()), Step::Continue);
         assert_eq!(events.try_recv().unwrap().json(), Value::Null);
         assert_eq!(events.try_recv().unwrap().name, "stray ack");
-        assert!(matches!(session.read("41"), Step::End(close) if close.ending == Ending::Disconnect));
-        assert!(matches!(session.read("1"), Step::End(close) if close.ending == Ending::EngineClose));
-        assert!(matches!(session.read("45"), Step::End(close) if close.ending == Ending::Protocol));
+        assert!(matches!(session.read("41", At::now()), Step::End(close) if close.ending == Ending::Disconnect));
+        assert!(matches!(session.read("1", At::now()), Step::End(close) if close.ending == Ending::EngineClose));
+        assert!(matches!(session.read("45", At::now()), Step::End(close) if close.ending == Ending::Protocol));
     }
 }

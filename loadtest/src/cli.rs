@@ -1,0 +1,421 @@
+//! The command line: one scenario, its own figures, and what all have in common.
+
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use loadtest::Door;
+use serde::Serialize;
+
+use crate::{
+    failure::{Failure, Result},
+    schedule::Arrivals,
+};
+
+/// Loads a running URGE node and says how well it bore it: latencies from the intended send time, lost, doubled and reordered
+/// messages, and what the node's processes cost meanwhile. It talks to this machine alone.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub scenario: Scenario,
+    /// What all scenarios take.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// The scenarios.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Scenario {
+    /// Opens sockets and holds them: memory a socket, processor time of doing nothing.
+    Idle(IdleFigures),
+    /// People who write to each other in twos.
+    Pairs(PairsFigures),
+    /// One group, all of whose members are online.
+    Fanout(FanoutFigures),
+    /// All sockets are dropped, and come back at once.
+    Reconnect(ReconnectFigures),
+    /// Password logins, while people write to each other.
+    Login(LoginFigures),
+    /// One call of REST, again and again.
+    Rest(RestFigures),
+    /// The highest rate that holds.
+    Max(MaxFigures),
+}
+
+/// What all scenarios take.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct Settings {
+    /// The server; only 127.0.0.0/8 is loaded.
+    #[arg(long, global = true, default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// The door that sockets go through.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub door: DoorName,
+    /// How messages are sent: over the sender's socket, or by POST /messages.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub send: Send,
+    /// Threads of the harness, each with its own event loop and share of the sockets.
+    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub threads: u32,
+    /// How long it is measured, seconds.
+    #[arg(long, global = true, default_value_t = 30.0, value_parser = seconds)]
+    pub seconds: f64,
+    /// What goes before it and is left out of the latencies, seconds.
+    #[arg(long, global = true, default_value_t = 2.0, value_parser = seconds)]
+    pub warmup: f64,
+    /// How messages follow each other.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub arrivals: Arrivals,
+    /// What repeats the random of the arrivals.
+    #[arg(long, global = true, default_value_t = 1)]
+    pub seed: u64,
+    /// Length of a message's content; its stamp takes 43.
+    #[arg(long, global = true, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub bytes: u32,
+    /// Messages without a client_message_id.
+    #[arg(long, global = true)]
+    pub no_client_ids: bool,
+    /// A process of the server, to be sampled; may be given several times.
+    #[arg(long, global = true)]
+    pub pid: Vec<u32>,
+    /// Where to write the whole result.
+    #[arg(long, global = true)]
+    pub json: Option<PathBuf>,
+    /// Where users, tokens and conversations are kept for the next run [default: target/loadtest/people-HOST-PORT.json].
+    #[arg(long, global = true)]
+    pub people: Option<PathBuf>,
+    /// Sockets begun a second while they are opened.
+    #[arg(long, global = true, default_value_t = 2000.0, value_parser = rate)]
+    pub connect_rate: f64,
+    /// Sockets under way at once while they are opened.
+    #[arg(long, global = true, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub connect_concurrency: u32,
+    /// Length of the windows in which latencies are looked at over time, milliseconds.
+    #[arg(long, global = true, default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=60_000))]
+    pub window_ms: u32,
+    /// How long to wait for what was acknowledged and has not come, seconds.
+    #[arg(long, global = true, default_value_t = 30.0, value_parser = seconds)]
+    pub drain: f64,
+    /// The harness is the limit when the 99th percentile of its own delays is above this, milliseconds.
+    #[arg(long, global = true, default_value_t = 2.0, value_parser = rate)]
+    pub max_lag_ms: f64,
+    /// Delays every message by so much: shows what a late harness looks like.
+    #[arg(long, global = true, hide = true, default_value_t = 0)]
+    pub hold_us: u64,
+}
+
+/// The doors by their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum DoorName {
+    /// Plain WebSocket, /ws.
+    #[default]
+    Ws,
+    /// Socket.IO over WebSocket.
+    Socketio,
+    /// Socket.IO over long-polling.
+    Polling,
+}
+
+/// How messages are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Send {
+    /// The command `message:sent`.
+    #[default]
+    Socket,
+    /// POST /messages.
+    Post,
+}
+
+/// What `idle` takes.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct IdleFigures {
+    /// How many sockets.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    pub sockets: u32,
+}
+
+/// What `pairs` takes.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct PairsFigures {
+    /// How many twos; both sides write.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub pairs: u32,
+    /// Messages a second, of all together.
+    #[arg(long, default_value_t = 1000.0, value_parser = rate)]
+    pub rate: f64,
+    /// After --seconds of it, messages a second of a surge; then --seconds of the rate again.
+    #[arg(long, value_parser = rate)]
+    pub surge_rate: Option<f64>,
+    /// How long the surge lasts, seconds.
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    pub surge_seconds: f64,
+}
+
+/// What `fanout` takes.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct FanoutFigures {
+    /// Members of the group, all online.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=1001))]
+    pub members: u32,
+    /// How many of them write.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1001))]
+    pub senders: u32,
+    /// Messages a second, of all together.
+    #[arg(long, default_value_t = 20.0, value_parser = rate)]
+    pub rate: f64,
+}
+
+/// What `reconnect` takes.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct ReconnectFigures {
+    /// How many phones.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    pub sockets: u32,
+    /// Messages written while they are away, one a phone as far as there are phones.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub missed: u32,
+    /// How long they are away at least, seconds.
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    pub away: f64,
+    /// How many connect at the same moment, each next one as soon as one is in.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub burst: u32,
+}
+
+/// What `login` takes.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct LoginFigures {
+    /// Logins under way at once.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub concurrency: u32,
+    /// How many twos write to each other meanwhile.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub pairs: u32,
+    /// Their messages a second.
+    #[arg(long, default_value_t = 200.0, value_parser = rate)]
+    pub rate: f64,
+}
+
+/// The calls that `rest` makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Call {
+    /// POST /messages.
+    Post,
+    /// GET /conversations/{id}/messages, the newest 50.
+    Page,
+    /// GET /conversations of somebody with very many.
+    List,
+    /// POST /sync of somebody with very many, who lacks the last message of ten.
+    Sync,
+}
+
+impl Call {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Post => "post",
+            Self::Page => "page",
+            Self::List => "list",
+            Self::Sync => "sync",
+        }
+    }
+}
+
+/// What `rest` takes.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct RestFigures {
+    /// What is called.
+    #[arg(long, value_enum)]
+    pub call: Call,
+    /// Calls under way at once.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4000))]
+    pub concurrency: u32,
+    /// Conversations that `post` and `page` go round.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub pairs: u32,
+    /// Conversations of the user of `list` and `sync`.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub conversations: u32,
+    /// Messages in them, all together; they are written the first time.
+    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
+    pub messages: u32,
+}
+
+/// What `max` can drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// As `pairs`.
+    Pairs,
+    /// As `fanout`.
+    Fanout,
+    /// As `rest --call post`.
+    Post,
+    /// As `rest --call page`.
+    Page,
+}
+
+impl Target {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pairs => "pairs",
+            Self::Fanout => "fanout",
+            Self::Post => "post",
+            Self::Page => "page",
+        }
+    }
+}
+
+/// What `max` takes.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct MaxFigures {
+    /// What is driven.
+    #[arg(value_enum)]
+    pub what: Target,
+    /// The 99th percentile that still holds, milliseconds.
+    #[arg(long, default_value_t = 100.0, value_parser = rate)]
+    pub slo_ms: f64,
+    /// How long a step is measured, seconds.
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
+    pub step_seconds: f64,
+    /// Where to begin: messages a second, or calls under way at once [default: pairs 500, fanout 20, post and page 2].
+    #[arg(long, value_parser = rate)]
+    pub from: Option<f64>,
+    /// Where to end.
+    #[arg(long, default_value_t = 200_000.0, value_parser = rate)]
+    pub most: f64,
+    /// How often a step that broke is tried again before it is believed.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=5))]
+    pub retries: u32,
+    /// As of `pairs` and `rest`.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub pairs: u32,
+    /// As of `fanout`.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=1001))]
+    pub members: u32,
+    /// As of `fanout`.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1001))]
+    pub senders: u32,
+}
+
+/// A length of time in seconds, bounded.
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    bounded(text, 0.0, 3600.0)
+}
+
+/// A number above nothing, bounded.
+fn rate(text: &str) -> std::result::Result<f64, String> {
+    bounded(text, 0.01, 1_000_000.0)
+}
+
+fn bounded(text: &str, least: f64, most: f64) -> std::result::Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| format!("{text} is no number"))?;
+    if (least..=most).contains(&number) { Ok(number) } else { Err(format!("{text} is not between {least} and {most}")) }
+}
+
+impl From<DoorName> for Door {
+    fn from(name: DoorName) -> Self {
+        match name {
+            DoorName::Ws => Self::WebSocket,
+            DoorName::Socketio => Self::SocketIo,
+            DoorName::Polling => Self::Polling,
+        }
+    }
+}
+
+impl DoorName {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ws => "ws",
+            Self::Socketio => "socketio",
+            Self::Polling => "polling",
+        }
+    }
+}
+
+impl Settings {
+    /// The same with the server's address as `http://127.x.y.z:port`; refuses any other machine.
+    pub fn checked(mut self) -> Result<Self> {
+        let authority = self.url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')).unwrap_or_default();
+        let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "80"));
+        let host = if host == "localhost" { "127.0.0.1" } else { host };
+        match (host.parse::<Ipv4Addr>(), port.parse::<u16>()) {
+            (Ok(host), Ok(port)) if host.is_loopback() => self.url = format!("http://{host}:{port}"),
+            _ => {
+                let words = "only servers on this machine are loaded: give an address like http://127.0.0.1:8080, not";
+                return Err(Failure::new(format!("{words} {}", self.url)));
+            }
+        }
+        Ok(self)
+    }
+
+    /// `host:port`.
+    pub fn authority(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// Where people are kept.
+    pub fn people_path(&self) -> PathBuf {
+        self.people.clone().unwrap_or_else(|| format!("target/loadtest/people-{}.json", self.authority().replace(':', "-")).into())
+    }
+
+    /// How long it is measured.
+    pub fn length(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
+    /// What goes before.
+    pub fn warmup(&self) -> Duration {
+        Duration::from_secs_f64(self.warmup)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn url(url: &str) -> Result<String> {
+        let cli = Cli::try_parse_from(["loadtest", "idle", "--url", url]).unwrap();
+        cli.settings.checked().map(|settings| settings.url)
+    }
+
+    #[test]
+    fn only_this_machine_is_loaded() {
+        Cli::command().debug_assert();
+        assert_eq!(url("http://localhost:8080/").unwrap(), "http://127.0.0.1:8080");
+        assert_eq!(url("http://127.3.2.1:81").unwrap(), "http://127.3.2.1:81");
+        assert_eq!(url("http://127.0.0.1").unwrap(), "http://127.0.0.1:80");
+        for elsewhere in [
+            "http://10.0.0.1:8080",
+            "http://example.com",
+            "https://127.0.0.1:8080",
+            "http://127.0.0.1@example.com:80",
+            "http://127.0.0.1:8080@example.com",
+            "http://127.0.0.1.example.com:80",
+            "http://[::1]:8080",
+            "127.0.0.1:8080",
+            "http://0.0.0.0:8080",
+            "",
+        ] {
+            let error = url(elsewhere).unwrap_err().to_string();
+            assert!(error.starts_with("only servers on this machine"), "{elsewhere}: {error}");
+        }
+    }
+
+    #[test]
+    fn figures_are_bounded() {
+        for wrong in [["--seconds", "1e9"], ["--rate", "0"], ["--rate", "nan"], ["--pairs", "0"], ["--bytes", "999999"]] {
+            assert!(Cli::try_parse_from(["loadtest", "pairs"].into_iter().chain(wrong)).is_err(), "{wrong:?}");
+        }
+    }
+}
