@@ -53,12 +53,16 @@ impl Auth {
             return Err(wrong_code());
         }
         let record = self.prove(record, None).await?;
-        self.users
+        let record = self
+            .users
             .change(record.id, |record| {
+                // One write: there is no moment at which the new password holds and an old session too.
+                record.login_epoch += 1;
                 record.password_hash = Some(hash.clone());
                 Ok(())
             })
             .await?;
-        self.end_sessions(record.id, None).await
+        self.sessions_ended(&record).await;
+        Ok(())
     }
 }

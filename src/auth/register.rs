@@ -66,9 +66,6 @@ impl Auth {
     /// Takes an unverified account over: nothing of what was there stays, but for its owner who proves his number.
     async fn register_again(&self, record: UserRecord, new: NewUser, caller: Option<&Identity>) -> Result<UserRecord> {
         let own = new.is_verified && caller.is_some_and(|caller| caller.user_id == record.id);
-        if !own {
-            self.end_sessions(record.id, None).await?;
-        }
         let changed = self
             .users
             .change(record.id, |record| {
@@ -88,7 +85,7 @@ impl Auth {
         if own {
             self.sessions.forget(changed.id);
         } else {
-            self.end_sessions(changed.id, None).await?;
+            self.sessions_ended(&changed).await;
         }
         Ok(changed)
     }

@@ -47,6 +47,8 @@ pub struct Session {
     pub generation: u32,
     /// SHA-256 of the secret in its refresh tokens.
     pub secret_hash: Bytes32,
+    /// Its owner's `login_epoch` when it was made: it is over once that has gone on.
+    pub login_epoch: i64,
 }
 
 /// Who a checked token speaks for.
@@ -119,7 +121,7 @@ impl Sessions {
         let at = Instant::now();
         let (session, user) = tokio::join!(self.store.session(claims.sub, claims.sid), self.users.find(claims.sub));
         let session = session.map_err(away)?.filter(|session| !self.is_over(session, now)).ok_or_else(ended)?;
-        let user = user.map_err(away)?.ok_or_else(ended)?;
+        let user = user.map_err(away)?.filter(|user| user.login_epoch == session.login_epoch).ok_or_else(ended)?;
         let identity = Identity { user_id: user.id, session_id: session.id, is_verified: user.is_verified, name: user.display_name };
         self.checked.insert(session.id, Checked { identity: identity.clone(), at }).await;
         Ok(Check { identity, touch: session.last_used_at.plus(TOUCH_EVERY) <= now })

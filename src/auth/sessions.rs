@@ -23,8 +23,9 @@ impl Auth {
     /// The sessions that go on, the last used first.
     pub async fn list_sessions(&self, caller: &Identity) -> Result<Vec<Session>> {
         let now = self.clock.now();
+        let epoch = self.users.record(caller.user_id).await?.login_epoch;
         let mut sessions = self.store.sessions(caller.user_id).await?;
-        sessions.retain(|session| !self.sessions.is_over(session, now));
+        sessions.retain(|session| !self.sessions.is_over(session, now) && session.login_epoch == epoch);
         sessions.sort_by_key(|session| std::cmp::Reverse((session.last_used_at, session.id)));
         Ok(sessions)
     }

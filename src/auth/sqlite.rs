@@ -15,16 +15,16 @@ use crate::id::{SessionId, UserId};
 use crate::phone::Phone;
 use crate::store::{Sqlite, StoreResult};
 
-const SELECT_SESSIONS: &str =
-    "SELECT user_id, session_id, device, address, created_at, last_used_at, generation, secret_hash FROM sessions WHERE user_id = ?1";
+const SELECT_SESSIONS: &str = "SELECT user_id, session_id, device, address, created_at, last_used_at, generation, secret_hash, login_epoch
+    FROM sessions WHERE user_id = ?1";
 
 #[async_trait]
 impl AuthStore for Sqlite {
     async fn insert_session(&self, session: &Session) -> StoreResult<()> {
         let s = session.clone();
         self.write(move |c| {
-            let insert = "INSERT INTO sessions (user_id, session_id, device, address, created_at, last_used_at, generation, secret_hash)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
+            let insert = "INSERT INTO sessions (user_id, session_id, device, address, created_at, last_used_at, generation, secret_hash,
+                login_epoch) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
             let generation = i64::from(s.generation);
             c.prepare_cached(insert)?.execute(params![
                 key(s.user_id.0),
@@ -34,7 +34,8 @@ impl AuthStore for Sqlite {
                 s.created_at.0,
                 s.last_used_at.0,
                 generation,
-                &s.secret_hash[..]
+                &s.secret_hash[..],
+                s.login_epoch
             ])?;
             Ok(())
         })
@@ -246,7 +247,7 @@ impl AuthStore for Sqlite {
 }
 
 fn session(c: &Connection, user: UserId, id: SessionId) -> rusqlite::Result<Option<Session>> {
-    let select = "SELECT user_id, session_id, device, address, created_at, last_used_at, generation, secret_hash FROM sessions
+    let select = "SELECT user_id, session_id, device, address, created_at, last_used_at, generation, secret_hash, login_epoch FROM sessions
         WHERE user_id = ?1 AND session_id = ?2";
     c.prepare_cached(select)?.query_row(params![key(user.0), key(id.0)], read_session).optional()
 }
@@ -261,6 +262,7 @@ fn read_session(row: &Row<'_>) -> rusqlite::Result<Session> {
         last_used_at: Timestamp(row.get(5)?),
         generation: row.get(6)?,
         secret_hash: row.get(7)?,
+        login_epoch: row.get(8)?,
     })
 }
 

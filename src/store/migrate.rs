@@ -32,6 +32,7 @@ migrations! {
     2 "002_users.sql",
     3 "003_settings.sql",
     4 "004_messages.sql",
+    5 "005_logins.sql",
 }
 
 /// Checks the schema of an opened file and, if allowed, brings it up to date.

@@ -117,6 +117,8 @@ pub struct UserRecord {
     pub password_hash: Option<String>,
     /// The second factor, if one was set up.
     pub totp: Option<Totp>,
+    /// One more each time that all his logins ended at once: a session of an earlier count is over.
+    pub login_epoch: i64,
     /// When he registered.
     pub created_at: Timestamp,
     /// When any of the above last changed.
@@ -142,6 +144,7 @@ impl UserRecord {
             is_verified: false,
             password_hash: None,
             totp: None,
+            login_epoch: 0,
             created_at: now,
             updated_at: now,
             version: 0,

@@ -3,6 +3,7 @@
 mod login;
 mod register;
 mod sessions;
+mod takeover;
 mod twilio;
 
 use reqwest::{Method, Response};

@@ -43,6 +43,7 @@ fn session(user_id: UserId) -> Session {
         last_used_at: Timestamp(1_000),
         generation: 0,
         secret_hash: SECRET,
+        login_epoch: 3,
     }
 }
 
