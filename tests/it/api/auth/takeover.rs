@@ -6,9 +6,9 @@ use loadtest::Door;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Person, call, code_for, failed, ok, sign_up};
+use super::{Person as Login, call, code_for, failed, ok, sign_up};
 use crate::support::wire::Wire;
-use crate::support::{PATIENCE, TestServer, World};
+use crate::support::{PATIENCE, Person, TestServer, World};
 
 const ADA: &str = "+12025550101";
 
@@ -41,13 +41,13 @@ async fn a_login_under_way_does_not_outlive_the_reset_that_overtakes_it() {
     held.go_on();
     let overtaken = logging_in.await.unwrap();
     if overtaken.status() == 200 {
-        let overtaken = Person::of(&ok(overtaken).await);
+        let overtaken = Login::of(&ok(overtaken).await);
         failed(call(&server, "GET /auth/me", Some(&overtaken.token), &Value::Null).await, 401, "unauthenticated").await;
         let refresh = json!({"refresh_token": overtaken.refresh});
         failed(call(&server, "POST /auth/refresh", None, &refresh).await, 401, "unauthenticated").await;
     }
     let login = json!({"phone_number": ADA, "password": "another horse"});
-    let ada = Person::of(&ok(call(&server, "POST /auth/login", None, &login).await).await);
+    let ada = Login::of(&ok(call(&server, "POST /auth/login", None, &login).await).await);
     let list = ok(call(&server, "GET /auth/sessions", Some(&ada.token), &Value::Null).await).await;
     assert_eq!(list["sessions"].as_array().unwrap().len(), 1, "{list}");
     stop(server).await;
@@ -67,7 +67,7 @@ async fn a_registration_under_way_does_not_outlive_the_one_that_overtakes_it() {
     held.go_on();
     let overtaken = first.await.unwrap();
     if overtaken.status() == 200 {
-        let overtaken = Person::of(&ok(overtaken).await);
+        let overtaken = Login::of(&ok(overtaken).await);
         failed(call(&server, "GET /auth/me", Some(&overtaken.token), &Value::Null).await, 401, "unauthenticated").await;
     }
     ok(call(&server, "GET /auth/me", Some(&ada.token), &Value::Null).await).await;
@@ -114,5 +114,39 @@ async fn sockets_close_also_when_the_store_fails_half_way() {
     assert_eq!(ada.rest.logout().await.unwrap_err().status(), 503);
     assert_eq!(socket.closed(PATIENCE).await.unwrap().code, Some(4401), "the store did not say that the session goes on");
     drop((world, socket, sockets));
+    stop(server).await;
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_only_ended_logins_are_not_told_who_they_are() {
+    let (server, wire) = wired().await;
+    let world = World::on(&server);
+    let ada = world.person_with_password("Ada").await;
+    let (phone, tablet) = (ada.another_device().await, ada.another_device().await);
+    let me = async |who: &Person| who.rest.get("/auth/me").await.map_err(|error| error.status());
+    for who in [&ada, &phone, &tablet] {
+        me(who).await.unwrap();
+    }
+    ada.rest.put("/auth/profile", &json!({"display_name": "Ada L."})).await.unwrap();
+    tablet.rest.logout().await.unwrap();
+    wire.cut(true);
+    assert_eq!(me(&ada).await.unwrap()["display_name"], "Ada L.", "as it was changed a moment ago");
+    assert_eq!(me(&phone).await.unwrap()["display_name"], "Ada L.", "another device's logout is not its own");
+    assert_eq!(me(&tablet).await, Err(503));
+    wire.cut(false);
+
+    let late = ada.another_device().await;
+    ada.rest.delete("/auth/sessions").await.unwrap();
+    let fresh = ada.another_device().await;
+    me(&fresh).await.unwrap();
+    wire.cut(true);
+    for living in [&ada, &fresh] {
+        me(living).await.unwrap();
+    }
+    for over in [&phone, &late] {
+        assert_eq!(me(over).await, Err(503));
+    }
+    wire.cut(false);
+    drop(world);
     stop(server).await;
 }
