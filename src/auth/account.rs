@@ -3,6 +3,7 @@
 use rand::TryRng;
 use rand::rngs::SysRng;
 
+use super::code::InUse;
 use super::keys::{self, Bytes32};
 use super::session::{Identity, MAX_SESSIONS, Session};
 use super::token::RefreshClaims;
@@ -90,7 +91,8 @@ impl Auth {
     }
 
     /// Logs the person in: a new session and its tokens. The least used session ends when there are too many.
-    pub(super) async fn log_in(&self, record: UserRecord, client: &Client) -> Result<Login> {
+    /// The code that this was done with is used up last: what fails before can be asked for again with the same code.
+    pub(super) async fn log_in(&self, record: UserRecord, code: Option<&InUse>, client: &Client) -> Result<Login> {
         let now = self.clock.now();
         let secret = random_bytes()?;
         let session = Session {
@@ -108,7 +110,17 @@ impl Auth {
         self.end_least_used(&session).await?;
         let claims = RefreshClaims { user_id: record.id, session_id: session.id, generation: 0, secret };
         let tokens = self.tokens_for(&record, &claims)?;
-        Ok(Login { user: self.users.own_view(record).await?, tokens })
+        let login = Login { user: self.users.own_view(record).await?, tokens };
+        if let Some(code) = code
+            && let Err(error) = self.codes.finish(code).await
+        {
+            // Nobody has its tokens; it only counts as one.
+            if let Err(error) = self.store.end_session(session.user_id, session.id).await {
+                tracing::debug!(%error, "a session that nobody has stays until it is the least used");
+            }
+            return Err(error);
+        }
+        Ok(login)
     }
 
     /// The tokens of a session: an access token, and the refresh token that says this.

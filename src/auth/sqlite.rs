@@ -121,7 +121,7 @@ impl AuthStore for Sqlite {
         let phone = phone.as_str().to_owned();
         self.write(move |c| {
             let select = "SELECT code_id, code_hash, sent_at, expires_at, tries, state FROM one_time_codes
-                WHERE phone = ?1 AND purpose = ?2 AND expires_at > ?3 AND state < ?4";
+                WHERE phone = ?1 AND purpose = ?2 AND expires_at > ?3 AND state <> ?4";
             let known = c
                 .prepare_cached(select)?
                 .query_row(params![phone, purpose as i64, now.0, CodeState::Spent as i64], read_code)
@@ -147,6 +147,30 @@ impl AuthStore for Sqlite {
         .await
     }
 
+    async fn claim_code(
+        &self,
+        phone: &Phone,
+        purpose: Purpose,
+        code_id: Uuid,
+        from: &[CodeState],
+        to: CodeState,
+        claim: Bytes32,
+    ) -> StoreResult<bool> {
+        let (phone, from) = (phone.as_str().to_owned(), from.to_vec());
+        self.write(move |c| {
+            let update = "UPDATE one_time_codes SET state = ?5, claim = ?6
+                WHERE phone = ?1 AND purpose = ?2 AND code_id = ?3 AND state = ?4 AND (state <> ?5 OR claim = ?6)";
+            let mut statement = c.prepare_cached(update)?;
+            for state in from.iter().chain([&to]) {
+                if statement.execute(params![phone, purpose as i64, key(code_id), *state as i64, to as i64, &claim[..]])? == 1 {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+        .await
+    }
+
     async fn advance_code(
         &self,
         phone: &Phone,
@@ -158,7 +182,7 @@ impl AuthStore for Sqlite {
     ) -> StoreResult<bool> {
         let (phone, from) = (phone.as_str().to_owned(), from.to_vec());
         self.write(move |c| {
-            let update = "UPDATE one_time_codes SET state = ?5, expires_at = ?6
+            let update = "UPDATE one_time_codes SET state = ?5, expires_at = ?6, claim = NULL
                 WHERE phone = ?1 AND purpose = ?2 AND code_id = ?3 AND state = ?4";
             let mut statement = c.prepare_cached(update)?;
             for state in &from {
@@ -271,6 +295,8 @@ fn read_code(row: &Row<'_>) -> rusqlite::Result<CodeRecord> {
         0 => CodeState::Fresh,
         1 => CodeState::Verified,
         2 => CodeState::Spent,
+        3 => CodeState::Verifying,
+        4 => CodeState::Claimed,
         other => return Err(rusqlite::Error::IntegralValueOutOfRange(5, other)),
     };
     Ok(CodeRecord {

@@ -2,6 +2,7 @@
 
 mod login;
 mod register;
+mod repeat;
 mod sessions;
 mod takeover;
 mod twilio;

@@ -142,6 +142,7 @@ wired!(AuthStore {
     fn put_code(phone: &Phone, purpose: Purpose, code: &CodeRecord) -> ();
     fn claim_try(phone: &Phone, purpose: Purpose, limit: u32, now: Timestamp) -> Try;
     fn return_try(phone: &Phone, purpose: Purpose, code: uuid::Uuid) -> ();
+    fn claim_code(phone: &Phone, purpose: Purpose, code: uuid::Uuid, from: &[CodeState], to: CodeState, claim: [u8; 32]) -> bool;
     fn advance_code(phone: &Phone, purpose: Purpose, code: uuid::Uuid, from: &[CodeState], to: CodeState, until: Timestamp) -> bool;
     fn spend(budget: &str, limit: u32, window: Duration, now: Timestamp) -> Spent;
     fn return_unit(budget: &str, now: Timestamp) -> ();
