@@ -50,7 +50,7 @@ pub const LOOKUP_NUMBERS_A_DAY: i64 = 2_000;
 /// Most ids in one batch.
 pub const MAX_BATCH_IDS: usize = 100;
 /// Searches that one person may make in a minute.
-pub const SEARCHES_A_MINUTE: u32 = 30;
+pub const SEARCHES_A_MINUTE: usize = 30;
 /// Longest text to search for, in characters.
 pub const MAX_QUERY_CHARS: usize = 200;
 
