@@ -11,7 +11,12 @@ use tokio::sync::Semaphore;
 use urge::app::Backends;
 use urge::auth::{AuthStore, CodeRecord, CodeState, Purpose, Refreshed, Session, Spent, Try};
 use urge::clock::Timestamp;
-use urge::id::{SessionId, UserId};
+use urge::id::{ConversationId, MessageId, Seq, SessionId, UserId};
+use urge::log::{
+    Cleared, ConversationRecord, Flags, Head, Insert, Location, LogRow, LogStore, Member, Membership, OwnMark, Rewrite, Rewritten, Whole,
+    WholeAppend,
+};
+use urge::messages::{MessageStore, Star, Term, TermMatch};
 use urge::phone::Phone;
 use urge::store::{StoreError, StoreResult};
 use urge::users::{Claim, Inserted, Replaced, UserRecord, UserStore};
@@ -29,6 +34,8 @@ pub struct Wire {
 enum Order {
     Pass,
     Fail,
+    Full,
+    Break,
     Wait(Arc<Gate>),
 }
 
@@ -59,7 +66,17 @@ impl Wire {
         self.order(method, Order::Fail);
     }
 
-    /// After one more call of it that passes, or one order more.
+    /// The next call of this method finds the store full.
+    pub fn full(&self, method: &'static str) {
+        self.order(method, Order::Full);
+    }
+
+    /// The next call of this method finds what no repetition mends.
+    pub fn damage(&self, method: &'static str) {
+        self.order(method, Order::Break);
+    }
+
+    /// Before the next order one call passes.
     pub fn pass(&self, method: &'static str) {
         self.order(method, Order::Pass);
     }
@@ -89,6 +106,8 @@ impl Wire {
         let order = self.orders.lock().get_mut(method).filter(|orders| !orders.is_empty()).map(|orders| orders.remove(0));
         match order {
             Some(Order::Fail) => return Err(lost()),
+            Some(Order::Full) => return Err(StoreError::Full),
+            Some(Order::Break) => return Err(StoreError::Corrupt("the test damaged it".into())),
             Some(Order::Wait(gate)) => {
                 gate.reached.add_permits(1);
                 gate.open.acquire().await.unwrap().forget();
@@ -103,6 +122,18 @@ impl Wire {
         backends.stores.auth = self.on(backends.stores.auth);
         backends.stores.users = self.on(backends.stores.users);
         backends
+    }
+
+    /// The stores of conversations and messages, on this wire.
+    pub fn conversations(self: &Arc<Self>, mut backends: Backends) -> Backends {
+        backends.stores.log = self.on(backends.stores.log);
+        backends.stores.messages = self.on(backends.stores.messages);
+        backends
+    }
+
+    /// A log on this wire.
+    pub fn log(self: &Arc<Self>, log: Arc<dyn LogStore>) -> Arc<dyn LogStore> {
+        self.on(log)
     }
 
     fn on<S: ?Sized>(self: &Arc<Self>, store: Arc<S>) -> Arc<Wired<S>> {
@@ -167,4 +198,44 @@ wired!(UserStore {
     fn list_user(user: UserId) -> ();
     fn listed_users(shard: u8, after: Option<UserId>, limit: usize) -> Vec<UserId>;
     fn spend_lookups(user: UserId, day: i64, count: i64, limit: i64) -> bool;
+});
+
+wired!(LogStore {
+    fn insert_rows(rows: &[LogRow]) -> Insert;
+    fn append_whole(append: &WholeAppend) -> Whole;
+    fn rewrite_row(rewrite: &Rewrite) -> Rewritten;
+    fn rows_after(conversation: ConversationId, after: Seq, limit: usize) -> Vec<LogRow>;
+    fn rows_before(conversation: ConversationId, before: Seq, limit: usize) -> Vec<LogRow>;
+    fn row(conversation: ConversationId, seq: Seq) -> Option<LogRow>;
+    fn location(message: MessageId) -> Option<Location>;
+    fn put_location(message: MessageId, location: &Location) -> ();
+    fn conversation(id: ConversationId) -> Option<ConversationRecord>;
+    fn put_conversation(id: ConversationId, record: &ConversationRecord, seq: Seq) -> ();
+    fn mark_large(id: ConversationId, members: &[UserId]) -> ();
+    fn advance_heads(id: ConversationId, head: &Head, members: &[UserId], own: &[OwnMark]) -> ();
+    fn mark_indexed(id: ConversationId, seq: Seq) -> ();
+    fn unindexed(after: Option<ConversationId>, limit: usize) -> Vec<ConversationId>;
+    fn members(id: ConversationId, after: Option<UserId>, limit: usize) -> Vec<Member>;
+    fn member(id: ConversationId, user: UserId) -> Option<Member>;
+    fn put_members(id: ConversationId, record: &ConversationRecord, changes: &[Member], cleared: &Cleared) -> ();
+    fn mark_member(id: ConversationId, user: UserId, delivered: Seq, read: Option<Seq>, at: Timestamp) -> ();
+    fn memberships(user: UserId) -> Vec<Membership>;
+    fn membership(user: UserId, id: ConversationId) -> Option<Membership>;
+    fn mark_read(user: UserId, id: ConversationId, seq: Seq, n: i64) -> ();
+    fn mark_peer(user: UserId, id: ConversationId, delivered: Seq, read: Option<Seq>) -> ();
+    fn clear(user: UserId, id: ConversationId, cleared: &Cleared) -> ();
+    fn hide(user: UserId, id: ConversationId, seq: Seq) -> ();
+    fn set_flags(user: UserId, id: ConversationId, flags: &Flags, at: Timestamp) -> ();
+});
+
+wired!(MessageStore {
+    fn put_star(user: UserId, star: &Star) -> ();
+    fn remove_star(user: UserId, conversation: ConversationId, seq: Seq) -> ();
+    fn stars(user: UserId, limit: usize) -> Vec<Star>;
+    fn stars_in(user: UserId, conversation: ConversationId, from: Seq, to: Seq) -> Vec<Seq>;
+    fn put_hidden(user: UserId, conversation: ConversationId, seq: Seq) -> ();
+    fn hidden_in(user: UserId, conversation: ConversationId, from: Seq, to: Seq) -> Vec<Seq>;
+    fn hidden_count(user: UserId, conversation: ConversationId, after: Seq) -> i64;
+    fn put_terms(conversation: ConversationId, block: i64, terms: &[Term]) -> ();
+    fn term_rows(conversation: ConversationId, block: i64, wanted: &TermMatch, before: Seq, limit: usize) -> Option<Vec<Seq>>;
 });
