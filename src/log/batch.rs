@@ -31,10 +31,7 @@ pub(super) struct Waiting {
 impl Waiting {
     pub fn answer(self, answer: &Result<Posted>) {
         for reply in self.replies {
-            let _ = reply.send(match answer {
-                Ok(posted) => Ok(posted.clone()),
-                Err(error) => Err(Error { retry_after: error.retry_after, ..Error::new(error.code, error.message.clone()) }),
-            });
+            let _ = reply.send(answer.clone());
         }
     }
 }

@@ -49,6 +49,20 @@ async fn what_has_not_begun_is_refused_at_once() {
 }
 
 #[tokio::test]
+async fn everybody_who_waits_is_told_the_cause() {
+    let (appender, wire, id, ada, _folder) = wired().await;
+    wire.damage("append_whole");
+    let one = proposal(id, ada, says("one"));
+    let (first, second) = tokio::join!(appender.append(one.clone()), appender.append(one));
+    for refused in [first, second] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Internal);
+        let cause = refused.source.expect("the cause is lost").to_string();
+        assert!(cause.contains("the test damaged it"), "{cause}");
+    }
+}
+
+#[tokio::test]
 async fn what_may_have_begun_goes_on() {
     let (appender, wire, id, ada, _folder) = wired().await;
     wire.fail("append_whole");
