@@ -33,6 +33,7 @@ migrations! {
     3 "003_settings.sql",
     4 "004_messages.sql",
     5 "005_logins.sql",
+    6 "006_flags.sql",
 }
 
 /// Checks the schema of an opened file and, if allowed, brings it up to date.

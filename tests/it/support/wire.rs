@@ -226,6 +226,7 @@ wired!(LogStore {
     fn clear(user: UserId, id: ConversationId, cleared: &Cleared) -> ();
     fn hide(user: UserId, id: ConversationId, seq: Seq) -> ();
     fn set_flags(user: UserId, id: ConversationId, flags: &Flags, at: Timestamp) -> ();
+    fn turn_favourite(user: UserId, id: ConversationId, to: bool, at: Timestamp) -> bool;
 });
 
 wired!(MessageStore {
