@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What went wrong, as a machine reads it: [`ErrorCode::name`] is the `code` of the answer.
@@ -94,8 +95,8 @@ pub struct FieldError {
     pub kind: &'static str,
 }
 
-/// Why a service refused or failed.
-#[derive(Debug)]
+/// Why a service refused or failed. Several who wait for one thing get the same error, with the same cause.
+#[derive(Clone, Debug)]
 pub struct Error {
     /// The machine-readable kind.
     pub code: ErrorCode,
@@ -106,7 +107,7 @@ pub struct Error {
     /// When to try again, for [`ErrorCode::RateLimited`] and the unavailable ones.
     pub retry_after: Option<Duration>,
     /// The cause, for the log only.
-    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    pub source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 /// What services return.
@@ -173,7 +174,7 @@ impl Error {
     /// The same error with its cause for the log.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 }

@@ -131,6 +131,17 @@ impl MessageId {
         name.extend_from_slice(client_message_id.as_bytes());
         Self(Uuid::new_v5(&NAMESPACE, &name))
     }
+
+    /// The id of the copy of `original` that `sender` forwards to this conversation under this name: again is the same.
+    pub fn forwarded(sender: UserId, conversation: ConversationId, client_message_id: &str, original: Self) -> Self {
+        let mut name = Vec::with_capacity(55 + client_message_id.len());
+        name.extend_from_slice(b"forward");
+        name.extend_from_slice(sender.0.as_bytes());
+        name.extend_from_slice(conversation.0.as_bytes());
+        name.extend_from_slice(original.0.as_bytes());
+        name.extend_from_slice(client_message_id.as_bytes());
+        Self(Uuid::new_v5(&NAMESPACE, &name))
+    }
 }
 
 #[cfg(test)]
@@ -150,5 +161,9 @@ mod tests {
         assert_eq!(MessageId::derived(a, c, "1"), MessageId::derived(a, c, "1"));
         assert_ne!(MessageId::derived(a, c, "1"), MessageId::derived(b, c, "1"));
         assert_ne!(MessageId::derived(a, c, "1"), MessageId::derived(a, c, "2"));
+        let (one, two) = (MessageId::fresh(), MessageId::fresh());
+        assert_eq!(MessageId::forwarded(a, c, "1", one), MessageId::forwarded(a, c, "1", one));
+        assert_ne!(MessageId::forwarded(a, c, "1", one), MessageId::forwarded(a, c, "1", two));
+        assert_ne!(MessageId::forwarded(a, c, "1", one), MessageId::forwarded(a, c, "2", one));
     }
 }

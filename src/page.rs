@@ -64,7 +64,9 @@ impl Cursor {
     /// A cursor of this kind of list that stands for `place`.
     pub fn new<T: Serialize>(kind: &str, place: &T) -> Self {
         let json = serde_json::to_vec(&(kind, place)).unwrap_or_default();
-        Self(URL_SAFE_NO_PAD.encode(json))
+        let text = URL_SAFE_NO_PAD.encode(json);
+        debug_assert!(text.len() <= MAX_CURSOR_BYTES, "a place of {kind} of {} bytes, which we would refuse", text.len());
+        Self(text)
     }
 
     /// The place that it stands for.

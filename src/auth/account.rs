@@ -3,6 +3,7 @@
 use rand::TryRng;
 use rand::rngs::SysRng;
 
+use super::code::InUse;
 use super::keys::{self, Bytes32};
 use super::session::{Identity, MAX_SESSIONS, Session};
 use super::token::RefreshClaims;
@@ -23,10 +24,6 @@ impl Auth {
             return Ok(record);
         }
         let own = caller.is_some_and(|caller| caller.user_id == record.id);
-        if !own {
-            // Before, so that a crash leaves no session on a proven account; and after, for those made meanwhile.
-            self.end_sessions(record.id, None).await?;
-        }
         let proven = self
             .users
             .change(record.id, |record| {
@@ -45,34 +42,57 @@ impl Auth {
         if own {
             self.sessions.forget(proven.id);
         } else {
-            self.end_sessions(proven.id, None).await?;
+            self.sessions_ended(&proven).await;
         }
         Ok(proven)
     }
 
     /// Ends the person's sessions, one of them excepted, and closes their sockets.
+    ///
+    /// # Errors
+    /// The first one of the store; all sessions were tried then, and may have ended.
     pub(super) async fn end_sessions(&self, user: UserId, except: Option<SessionId>) -> Result<()> {
-        let sessions = self.store.sessions(user).await?;
-        let ending = sessions.iter().filter(|session| Some(session.id) != except);
-        let mut any = false;
-        for session in ending {
-            any |= self.store.end_session(user, session.id).await?;
+        let mut sessions = self.store.sessions(user).await?;
+        sessions.retain(|session| Some(session.id) != except);
+        let mut ended = Ok(());
+        for session in &sessions {
+            let one = self.store.end_session(user, session.id).await;
+            ended = ended.and(one.map(|_| ()));
         }
-        if any {
+        if !sessions.is_empty() {
             self.revoked(user, None, except).await;
         }
-        Ok(())
+        Ok(ended?)
     }
 
     /// Ends one session and closes its sockets; whether there was one.
     pub(super) async fn end_session(&self, user: UserId, session: SessionId) -> Result<bool> {
-        let ended = self.store.end_session(user, session).await?;
+        let ended = self.store.end_session(user, session).await;
+        // Also when the store did not say: it may have ended.
         self.revoked(user, Some(session), None).await;
-        Ok(ended)
+        Ok(ended?)
+    }
+
+    /// What follows when the account's epoch has gone on and so ended every session before: their sockets close, and the
+    /// rows go. Nothing can fail here, for they are over whether their rows are there or not.
+    pub(super) async fn sessions_ended(&self, record: &UserRecord) {
+        self.revoked(record.id, None, None).await;
+        let over = async {
+            for session in self.store.sessions(record.id).await? {
+                if session.login_epoch < record.login_epoch {
+                    self.store.end_session(record.id, session.id).await?;
+                }
+            }
+            Ok::<_, crate::store::StoreError>(())
+        };
+        if let Err(error) = over.await {
+            tracing::debug!(%error, "rows of sessions that are over stay until the next login");
+        }
     }
 
     /// Logs the person in: a new session and its tokens. The least used session ends when there are too many.
-    pub(super) async fn log_in(&self, record: UserRecord, client: &Client) -> Result<Login> {
+    /// The code that this was done with is used up last: what fails before can be asked for again with the same code.
+    pub(super) async fn log_in(&self, record: UserRecord, code: Option<&InUse>, client: &Client) -> Result<Login> {
         let now = self.clock.now();
         let secret = random_bytes()?;
         let session = Session {
@@ -84,12 +104,23 @@ impl Auth {
             last_used_at: now,
             generation: 0,
             secret_hash: keys::digest(&secret),
+            login_epoch: record.login_epoch,
         };
         self.store.insert_session(&session).await?;
         self.end_least_used(&session).await?;
         let claims = RefreshClaims { user_id: record.id, session_id: session.id, generation: 0, secret };
         let tokens = self.tokens_for(&record, &claims)?;
-        Ok(Login { user: self.users.own_view(record).await?, tokens })
+        let login = Login { user: self.users.own_view(record).await?, tokens };
+        if let Some(code) = code
+            && let Err(error) = self.codes.finish(code).await
+        {
+            // Nobody has its tokens; it only counts as one.
+            if let Err(error) = self.store.end_session(session.user_id, session.id).await {
+                tracing::debug!(%error, "a session that nobody has stays until it is the least used");
+            }
+            return Err(error);
+        }
+        Ok(login)
     }
 
     /// The tokens of a session: an access token, and the refresh token that says this.
@@ -104,7 +135,7 @@ impl Auth {
         others.retain(|session| session.id != new.id);
         others.sort_by_key(|session| std::cmp::Reverse(session.last_used_at));
         for (place, session) in others.iter().enumerate() {
-            if place + 1 >= MAX_SESSIONS || self.sessions.is_over(session, now) {
+            if place + 1 >= MAX_SESSIONS || self.sessions.is_over(session, now) || session.login_epoch < new.login_epoch {
                 self.end_session(session.user_id, session.id).await?;
             }
         }
@@ -112,9 +143,10 @@ impl Auth {
     }
 }
 
-/// The same account as if it had just been made; its number is nobody's to change here.
+/// The same account as if it had just been made, every login over; its number is nobody's to change here.
 pub(super) fn blank(record: &UserRecord) -> UserRecord {
-    UserRecord::new(record.id, record.phone.clone(), record.created_at)
+    let login_epoch = record.login_epoch + 1;
+    UserRecord { login_epoch, ..UserRecord::new(record.id, record.phone.clone(), record.created_at) }
 }
 
 /// 32 bytes of the operating system's randomness.

@@ -59,6 +59,33 @@ pub enum CodeState {
     Verified = 1,
     /// Used up.
     Spent = 2,
+    /// Is verifying its number: good for that again, and for all that it is good for afterwards.
+    Verifying = 3,
+    /// Is being used up: good for the same use once more, should that have broken off.
+    Claimed = 4,
+}
+
+/// What a code is used for. Until that is done the same use may begin again, and no other.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Use<'a> {
+    /// Verifying its number; a login or registration may follow.
+    Verify,
+    /// Logging in.
+    LogIn,
+    /// Registering.
+    Register,
+    /// Setting this password, hashed.
+    Reset(&'a str),
+}
+
+/// A code in use: taken by [`Codes::begin`], used up by [`Codes::finish`] once everything that it was used for is done.
+pub(super) struct InUse {
+    phone: Phone,
+    purpose: Purpose,
+    code: CodeRecord,
+    during: CodeState,
+    after: CodeState,
+    refusal: fn() -> Error,
 }
 
 /// A code, as stored.
@@ -229,11 +256,44 @@ impl Codes {
         Ok((record.state != CodeState::Spent).then_some(record))
     }
 
-    /// Uses a checked code up, or half up; `false`: somebody else was faster, or it was not in one of these states.
-    pub async fn advance(&self, phone: &Phone, purpose: Purpose, code: &CodeRecord, from: &[CodeState], to: CodeState) -> Result<bool> {
+    /// Begins to use a checked code, or goes on with the same use when that broke off: a 503 may be answered by the same
+    /// request again. `refusal`: it is in another use, or used up.
+    pub async fn begin(&self, phone: &Phone, code: CodeRecord, usage: Use<'_>, refusal: fn() -> Error) -> Result<InUse> {
+        let (from, during, after): (&[_], _, _) = match usage {
+            Use::Verify => (&[CodeState::Fresh], CodeState::Verifying, CodeState::Verified),
+            Use::LogIn | Use::Register => {
+                (&[CodeState::Fresh, CodeState::Verifying, CodeState::Verified], CodeState::Claimed, CodeState::Spent)
+            }
+            Use::Reset(_) => (&[CodeState::Fresh], CodeState::Claimed, CodeState::Spent),
+        };
+        let purpose = if matches!(usage, Use::Reset(_)) { Purpose::Reset } else { Purpose::Phone };
+        if !self.store.claim_code(phone, purpose, code.id, from, during, usage.claim()).await? {
+            return Err(refusal());
+        }
+        Ok(InUse { phone: phone.clone(), purpose, code, during, after, refusal })
+    }
+
+    /// Uses the code up, or half up.
+    ///
+    /// # Errors
+    /// The use's refusal: the same use has ended elsewhere, and this one must not count.
+    pub async fn finish(&self, in_use: &InUse) -> Result<()> {
+        let InUse { phone, purpose, code, during, after, refusal } = in_use;
         let later = self.clock.now().plus(LOGIN_AFTER_VERIFY);
-        let expires_at = if to == CodeState::Verified { code.expires_at.max(later) } else { code.expires_at };
-        Ok(self.store.advance_code(phone, purpose, code.id, from, to, expires_at).await?)
+        let expires_at = if *after == CodeState::Verified { code.expires_at.max(later) } else { code.expires_at };
+        if self.store.advance_code(phone, *purpose, code.id, &[*during], *after, expires_at).await? { Ok(()) } else { Err(refusal()) }
+    }
+}
+
+impl Use<'_> {
+    /// Tells this use from others of the same code.
+    fn claim(self) -> Bytes32 {
+        match self {
+            Self::Verify => keys::digest(b"verify"),
+            Self::LogIn => keys::digest(b"log in"),
+            Self::Register => keys::digest(b"register"),
+            Self::Reset(hash) => keys::digest(hash.as_bytes()),
+        }
     }
 }
 

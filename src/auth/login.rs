@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use super::code::{CodeState, Purpose};
-use super::register::USABLE;
+use super::code::{InUse, Purpose, Use};
 use super::session::Identity;
 use super::store::Spent;
 use super::{Auth, Client, LogIn, Login, totp};
@@ -33,31 +32,61 @@ impl Auth {
         let phone = self.phone(&command.phone_number)?;
         let code = command.verification_code.as_deref().filter(|code| !code.trim().is_empty());
         let totp = command.totp_code.as_deref().filter(|code| !code.trim().is_empty());
-        let record = match (code, command.password.as_deref().filter(|password| !password.is_empty())) {
+        match (code, command.password.as_deref().filter(|password| !password.is_empty())) {
             (Some(code), _) => {
                 let existing = self.users.by_phone(&phone).await?;
                 if let Some(record) = &existing
-                    && self.redeem_ticket_of(record, code).await?
+                    && self.ticket_redeemed(record, code).await?
                 {
-                    return self.log_in(record.clone(), client).await;
+                    return self.log_in_by_ticket(record.clone(), client).await;
                 }
-                self.by_code(&phone, existing, code, caller).await?
+                let checked = self.codes.check(&phone, Purpose::Phone, code).await?.ok_or_else(wrong)?;
+                // A right code of a number without an account is not used up: he may still register with it.
+                let record = existing.ok_or_else(wrong)?;
+                let in_use = self.codes.begin(&phone, checked, Use::LogIn, wrong).await?;
+                let record = self.prove(record, caller).await?;
+                self.log_in_by_factors(record, totp, Some(&in_use), client).await
             }
-            (None, Some(password)) => self.by_password(&phone, password).await?,
-            (None, None) => return Err(Error::invalid("password", "send the password, or the verification_code of an SMS")),
-        };
-        self.require_second_factor(&record, totp).await?;
-        self.log_in(record, client).await
+            (None, Some(password)) => {
+                let record = self.by_password(&phone, password).await?;
+                self.log_in_by_factors(record, totp, None, client).await
+            }
+            (None, None) => Err(Error::invalid("password", "send the password, or the verification_code of an SMS")),
+        }
     }
 
-    async fn by_code(&self, phone: &Phone, existing: Option<UserRecord>, code: &str, caller: Option<&Identity>) -> Result<UserRecord> {
-        let checked = self.codes.check(phone, Purpose::Phone, code).await?.ok_or_else(wrong)?;
-        // A right code of a number without an account is not used up: he may still register with it.
-        let record = existing.ok_or_else(wrong)?;
-        if !self.codes.advance(phone, Purpose::Phone, &checked, &USABLE, CodeState::Spent).await? {
-            return Err(wrong());
+    /// Logs in whose first factor was right. The code has done its work also when the second one is still to come.
+    pub(super) async fn log_in_by_factors(
+        &self,
+        record: UserRecord,
+        totp: Option<&str>,
+        code: Option<&InUse>,
+        client: &Client,
+    ) -> Result<Login> {
+        match self.require_second_factor(&record, totp).await {
+            Ok(()) => {}
+            Err(error) => {
+                if let (ErrorCode::TotpRequired, Some(code)) = (error.code, code) {
+                    self.codes.finish(code).await?;
+                }
+                return Err(error);
+            }
         }
-        self.prove(record, caller).await
+        let id = record.id;
+        let with_totp = record.totp_enabled();
+        let login = self.log_in(record, code, client).await?;
+        if with_totp {
+            self.store.close_login_ticket(id).await?;
+        }
+        Ok(login)
+    }
+
+    /// Logs in who has redeemed a ticket. It closes last: a login that failed can be tried again with the next code.
+    pub(super) async fn log_in_by_ticket(&self, record: UserRecord, client: &Client) -> Result<Login> {
+        let id = record.id;
+        let login = self.log_in(record, None, client).await?;
+        self.store.close_login_ticket(id).await?;
+        Ok(login)
     }
 
     async fn by_password(&self, phone: &Phone, password: &str) -> Result<UserRecord> {
@@ -89,7 +118,7 @@ impl Auth {
         if let Some(given) = given
             && self.second_factor(record, given).await?
         {
-            return self.store.close_login_ticket(record.id).await.map_err(Error::from);
+            return Ok(());
         }
         self.store.open_login_ticket(record.id, self.clock.now().plus(TICKET_TTL)).await?;
         let words = if given.is_some() {
@@ -100,16 +129,12 @@ impl Auth {
         Err(Error::new(ErrorCode::TotpRequired, words))
     }
 
-    /// Whether a login ticket of this person is open and the code is his second factor; the ticket is closed then.
-    pub(super) async fn redeem_ticket_of(&self, record: &UserRecord, code: &str) -> Result<bool> {
+    /// Whether a login ticket of this person is open and the code is his second factor.
+    pub(super) async fn ticket_redeemed(&self, record: &UserRecord, code: &str) -> Result<bool> {
         if !record.totp_enabled() || !self.store.claim_login_ticket(record.id, TRIES_PER_TICKET, self.clock.now()).await? {
             return Ok(false);
         }
-        if !self.second_factor(record, code).await? {
-            return Ok(false);
-        }
-        self.store.close_login_ticket(record.id).await?;
-        Ok(true)
+        self.second_factor(record, code).await
     }
 
     /// Whether this is the person's TOTP code or a backup code, used now for the first time.

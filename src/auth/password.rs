@@ -62,7 +62,15 @@ impl Passwords {
     /// # Errors
     /// As [`Passwords::enter`].
     pub async fn hash(&self, password: &str) -> Result<String> {
-        self.enter().await?.hash(password).await
+        self.enter().await?.hash(password, None).await
+    }
+
+    /// The same under a salt of the caller's, which must be no other hash's.
+    ///
+    /// # Errors
+    /// As [`Passwords::enter`].
+    pub async fn hash_with_salt(&self, password: &str, salt: [u8; 16]) -> Result<String> {
+        self.enter().await?.hash(password, Some(salt)).await
     }
 }
 
@@ -73,10 +81,19 @@ pub struct Place {
 }
 
 impl Place {
-    /// The PHC string of a password.
-    pub async fn hash(self, password: &str) -> Result<String> {
+    /// The PHC string of a password, under a random salt if none is given.
+    async fn hash(self, password: &str, salt: Option<[u8; 16]>) -> Result<String> {
         let password = normal(password);
-        let hash = self.run(move || argon2()?.hash_password(password.as_bytes()).map(|hash| hash.to_string())).await?;
+        let hash = self
+            .run(move || {
+                let argon2 = argon2()?;
+                let hash = match salt {
+                    Some(salt) => argon2.hash_password_with_salt(password.as_bytes(), &salt)?,
+                    None => argon2.hash_password(password.as_bytes())?,
+                };
+                Ok::<_, argon2::password_hash::Error>(hash.to_string())
+            })
+            .await?;
         hash.map_err(Error::internal)
     }
 

@@ -1,7 +1,7 @@
 //! A new password for who forgot the old one: a code by SMS, perhaps a look whether it is right, then the change,
 //! which ends every session. The second factor stays on.
 
-use super::code::{CodeState, Purpose};
+use super::code::{Purpose, Use};
 use super::register::wrong_code;
 use super::{Auth, CheckResetCode, Client, ResetPassword, SendCode, password};
 use crate::error::Result;
@@ -47,18 +47,22 @@ impl Auth {
         password::validate("new_password", &command.new_password)?;
         let code = self.codes.check(&phone, Purpose::Reset, &command.code).await?.ok_or_else(wrong_code)?;
         let record = self.users.by_phone(&phone).await?.ok_or_else(wrong_code)?;
-        // Hashed before the code is used up: when the pool is full, the code is good for another try.
-        let hash = self.passwords.hash(&command.new_password).await?;
-        if !self.codes.advance(&phone, Purpose::Reset, &code, &[CodeState::Fresh], CodeState::Spent).await? {
-            return Err(wrong_code());
-        }
+        // The code's id as salt: the same password with the same code has the same hash, and so is the same use of it.
+        let hash = self.passwords.hash_with_salt(&command.new_password, *code.id.as_bytes()).await?;
+        let in_use = self.codes.begin(&phone, code, Use::Reset(&hash), wrong_code).await?;
         let record = self.prove(record, None).await?;
-        self.users
+        let record = self
+            .users
             .change(record.id, |record| {
-                record.password_hash = Some(hash.clone());
+                // One write: there is no moment at which the new password holds and an old session too.
+                if record.password_hash.as_ref() != Some(&hash) {
+                    record.login_epoch += 1;
+                    record.password_hash = Some(hash.clone());
+                }
                 Ok(())
             })
             .await?;
-        self.end_sessions(record.id, None).await
+        self.sessions_ended(&record).await;
+        self.codes.finish(&in_use).await
     }
 }

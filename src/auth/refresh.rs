@@ -28,6 +28,10 @@ impl Auth {
             Refreshed::Gone => return Err(Error::unauthenticated("this login has ended, log in again")),
         }
         let record = self.users.find(user_id).await?.ok_or_else(|| Error::unauthenticated("this account no longer exists"))?;
+        let session = self.store.session(user_id, session_id).await?;
+        if session.is_none_or(|session| session.login_epoch != record.login_epoch) {
+            return Err(Error::unauthenticated("this login has ended, log in again"));
+        }
         let next = RefreshClaims { user_id, session_id, generation: generation.saturating_add(1), secret };
         let tokens = self.tokens_for(&record, &next)?;
         Ok(Login { user: self.users.own_view(record).await?, tokens })

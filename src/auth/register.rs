@@ -1,16 +1,13 @@
 //! Making an account, and proving that a number is one's own.
 
 use super::account::blank;
-use super::code::{CodeRecord, CodeState, Purpose};
+use super::code::{CodeRecord, CodeState, Purpose, Use};
 use super::{Auth, Client, Login, Register, SendCode, Verified, VerifyPhone, password};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::phone::Phone;
 use crate::users::{NewUser, Registered, UserRecord, clean_email, clean_name};
 
 use super::session::Identity;
-
-/// The states in which a code still proves a number to somebody who registers or logs in.
-pub(super) const USABLE: [CodeState; 2] = [CodeState::Fresh, CodeState::Verified];
 
 /// How the number of a registration was proven.
 enum Proof {
@@ -37,8 +34,11 @@ impl Auth {
             is_verified: false,
         };
         let existing = self.users.by_phone(&phone).await?;
-        if existing.as_ref().is_some_and(|record| record.is_verified) {
-            return Err(taken());
+        if let Some(record) = existing.as_ref().filter(|record| record.is_verified) {
+            return match command.verification_code.as_deref().filter(|code| !code.trim().is_empty()) {
+                Some(code) => self.resume(record.clone(), &phone, code, client).await,
+                None => Err(taken()),
+            };
         }
         let proof = self.proof(&phone, command.registration_token.as_deref(), command.verification_code.as_deref()).await?;
         new.is_verified = !matches!(proof, Proof::No);
@@ -48,11 +48,10 @@ impl Auth {
         if let Some(password) = password {
             new.password_hash = Some(self.passwords.hash(&password).await?);
         }
-        if let Proof::ByCode(code) = proof
-            && !self.codes.advance(&phone, Purpose::Phone, &code, &USABLE, CodeState::Spent).await?
-        {
-            return Err(wrong_code());
-        }
+        let in_use = match proof {
+            Proof::ByCode(code) => Some(self.codes.begin(&phone, code, Use::Register, wrong_code).await?),
+            Proof::ByToken | Proof::No => None,
+        };
         let record = match existing {
             Some(record) => self.register_again(record, new, caller).await?,
             None => match self.users.register(new.clone()).await? {
@@ -60,15 +59,24 @@ impl Auth {
                 Registered::Taken(record) => self.register_again(record, new, caller).await?,
             },
         };
-        self.log_in(record, client).await
+        self.log_in(record, in_use.as_ref(), client).await
+    }
+
+    /// Goes on with a registration that made the account and then broke off: its code is still in that use. Whoever
+    /// brings it has the number, and so may log in.
+    async fn resume(&self, record: UserRecord, phone: &Phone, code: &str, client: &Client) -> Result<Login> {
+        let code = match self.codes.check(phone, Purpose::Phone, code).await {
+            Ok(Some(code)) if code.state == CodeState::Claimed => code,
+            Err(error) if error.code == ErrorCode::Unavailable => return Err(error),
+            Ok(_) | Err(_) => return Err(taken()),
+        };
+        let in_use = self.codes.begin(phone, code, Use::Register, taken).await?;
+        self.log_in_by_factors(record, None, Some(&in_use), client).await
     }
 
     /// Takes an unverified account over: nothing of what was there stays, but for its owner who proves his number.
     async fn register_again(&self, record: UserRecord, new: NewUser, caller: Option<&Identity>) -> Result<UserRecord> {
         let own = new.is_verified && caller.is_some_and(|caller| caller.user_id == record.id);
-        if !own {
-            self.end_sessions(record.id, None).await?;
-        }
         let changed = self
             .users
             .change(record.id, |record| {
@@ -88,7 +96,7 @@ impl Auth {
         if own {
             self.sessions.forget(changed.id);
         } else {
-            self.end_sessions(changed.id, None).await?;
+            self.sessions_ended(&changed).await;
         }
         Ok(changed)
     }
@@ -122,22 +130,20 @@ impl Auth {
     pub async fn verify_phone(&self, command: VerifyPhone, caller: Option<&Identity>, client: &Client) -> Result<Verified> {
         let phone = self.phone(&command.phone_number)?;
         let existing = self.users.by_phone(&phone).await?;
-        if let Some(record) = &existing
-            && self.redeem_ticket_of(record, &command.code).await?
+        // Only a number that a code has proven before: an authenticator proves no number.
+        if let Some(record) = existing.as_ref().filter(|record| record.is_verified)
+            && self.ticket_redeemed(record, &command.code).await?
         {
-            let record = self.prove(record.clone(), caller).await?;
-            return self.log_in(record, client).await.map(|login| Verified::Account(Box::new(login)));
+            return self.log_in_by_ticket(record.clone(), client).await.map(|login| Verified::Account(Box::new(login)));
         }
         let code = self.codes.check(&phone, Purpose::Phone, &command.code).await?.ok_or_else(wrong_code)?;
-        if !self.codes.advance(&phone, Purpose::Phone, &code, &[CodeState::Fresh], CodeState::Verified).await? {
-            return Err(wrong_code());
-        }
+        let in_use = self.codes.begin(&phone, code, Use::Verify, wrong_code).await?;
         let Some(record) = existing else {
+            self.codes.finish(&in_use).await?;
             return self.signer.registration(&phone, self.clock.now()).map(Verified::Number);
         };
         let record = self.prove(record, caller).await?;
-        self.require_second_factor(&record, None).await?;
-        self.log_in(record, client).await.map(|login| Verified::Account(Box::new(login)))
+        self.log_in_by_factors(record, None, Some(&in_use), client).await.map(|login| Verified::Account(Box::new(login)))
     }
 }
 

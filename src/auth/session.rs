@@ -47,6 +47,8 @@ pub struct Session {
     pub generation: u32,
     /// SHA-256 of the secret in its refresh tokens.
     pub secret_hash: Bytes32,
+    /// Its owner's `login_epoch` when it was made: it is over once that has gone on.
+    pub login_epoch: i64,
 }
 
 /// Who a checked token speaks for.
@@ -77,6 +79,10 @@ pub(super) struct Sessions {
     checked: Cache<SessionId, Checked>,
     /// What was read before this moment about this person is not believed any more.
     barriers: moka::sync::Cache<UserId, Instant>,
+    /// Logins that have ended one by one.
+    ended: moka::sync::Cache<SessionId, ()>,
+    /// When all logins of a person ended, and which one went on.
+    ended_all: moka::sync::Cache<UserId, (Instant, Option<SessionId>)>,
 }
 
 /// What the check found out, and whether the session's last use is due to be written.
@@ -91,8 +97,11 @@ impl Sessions {
             store,
             users,
             ttl,
-            checked: Cache::builder().max_capacity(CACHE_ENTRIES).time_to_live(CHECK_TTL).build(),
+            // Longer than they are believed: they tell which logins were there after all others had ended.
+            checked: Cache::builder().max_capacity(CACHE_ENTRIES).time_to_live(BARRIER_TTL).build(),
             barriers: moka::sync::Cache::builder().max_capacity(CACHE_ENTRIES).time_to_live(BARRIER_TTL).build(),
+            ended: moka::sync::Cache::builder().max_capacity(CACHE_ENTRIES).time_to_live(BARRIER_TTL).build(),
+            ended_all: moka::sync::Cache::builder().max_capacity(CACHE_ENTRIES).time_to_live(BARRIER_TTL).build(),
         }
     }
 
@@ -119,7 +128,7 @@ impl Sessions {
         let at = Instant::now();
         let (session, user) = tokio::join!(self.store.session(claims.sub, claims.sid), self.users.find(claims.sub));
         let session = session.map_err(away)?.filter(|session| !self.is_over(session, now)).ok_or_else(ended)?;
-        let user = user.map_err(away)?.ok_or_else(ended)?;
+        let user = user.map_err(away)?.filter(|user| user.login_epoch == session.login_epoch).ok_or_else(ended)?;
         let identity = Identity { user_id: user.id, session_id: session.id, is_verified: user.is_verified, name: user.display_name };
         self.checked.insert(session.id, Checked { identity: identity.clone(), at }).await;
         Ok(Check { identity, touch: session.last_used_at.plus(TOUCH_EVERY) <= now })
@@ -130,9 +139,22 @@ impl Sessions {
         self.barriers.insert(user, Instant::now());
     }
 
-    /// Whether something about this person's logins changed lately.
-    pub fn changed_lately(&self, user: UserId) -> bool {
-        self.barriers.contains_key(&user)
+    /// This login of the person has ended, or all but one have.
+    pub fn revoke(&self, user: UserId, session: Option<SessionId>, except: Option<SessionId>) {
+        match session {
+            Some(session) => self.ended.insert(session, ()),
+            None => self.ended_all.insert(user, (Instant::now(), except)),
+        }
+        self.forget(user);
+    }
+
+    /// Whether this login is known to have ended lately, or may be one of those that have.
+    pub async fn was_revoked(&self, user: UserId, session: SessionId) -> bool {
+        if self.ended.contains_key(&session) {
+            return true;
+        }
+        let Some((at, except)) = self.ended_all.get(&user) else { return false };
+        except != Some(session) && self.checked.get(&session).await.is_none_or(|checked| checked.at <= at)
     }
 
     fn holds(&self, known: &Checked) -> bool {

@@ -23,8 +23,9 @@ impl Auth {
     /// The sessions that go on, the last used first.
     pub async fn list_sessions(&self, caller: &Identity) -> Result<Vec<Session>> {
         let now = self.clock.now();
+        let epoch = self.users.record(caller.user_id).await?.login_epoch;
         let mut sessions = self.store.sessions(caller.user_id).await?;
-        sessions.retain(|session| !self.sessions.is_over(session, now));
+        sessions.retain(|session| !self.sessions.is_over(session, now) && session.login_epoch == epoch);
         sessions.sort_by_key(|session| std::cmp::Reverse((session.last_used_at, session.id)));
         Ok(sessions)
     }
@@ -56,12 +57,12 @@ impl Auth {
     /// answers from memory, or else from what the token says.
     ///
     /// # Errors
-    /// As [`Auth::authenticate`]; `Unavailable` only for a login of which something changed lately.
+    /// As [`Auth::authenticate`]; `Unavailable` only for a login that has ended lately, or may have.
     pub async fn me(&self, token: &str) -> Result<User> {
         let claims = self.signer.read_access(token, self.clock.now())?;
         let asked = tokio::time::timeout(PATIENCE, self.me_from_store(&claims)).await;
         match asked.unwrap_or_else(|_| Err(Error::unavailable("the store is too slow, try again in a moment"))) {
-            Err(error) if error.code == ErrorCode::Unavailable && !self.sessions.changed_lately(claims.sub) => {
+            Err(error) if error.code == ErrorCode::Unavailable && !self.sessions.was_revoked(claims.sub, claims.sid).await => {
                 match self.known.get(&claims.sub) {
                     Some(user) => Ok(user),
                     None if claims.verified || !self.settings.require_verified_phone => Ok(from_claims(&claims)),
@@ -76,7 +77,7 @@ impl Auth {
         let identity = self.check(claims).await?;
         self.require_verified(&identity)?;
         let user = self.users.own_view(self.users.record(identity.user_id).await?).await?;
-        self.known.insert(user.id, user.clone());
+        self.remember(&user);
         Ok(user)
     }
 
@@ -87,7 +88,17 @@ impl Auth {
     pub async fn update_profile(&self, caller: &Identity, update: UpdateProfile) -> Result<User> {
         let user = self.users.update_profile(caller.user_id, update).await?;
         self.sessions.forget(user.id);
+        self.remember(&user);
         Ok(user)
+    }
+
+    /// Keeps how a person sees himself; of two views the later one, for a slow reading may come after a change.
+    fn remember(&self, user: &User) {
+        let known = |known: &User| known.updated_at > user.updated_at;
+        self.known.entry(user.id).and_upsert_with(|entry| match entry.map(moka::Entry::into_value) {
+            Some(later) if known(&later) => later,
+            _ => user.clone(),
+        });
     }
 
     /// A ticket that opens one socket for this login.

@@ -15,16 +15,16 @@ use crate::id::{SessionId, UserId};
 use crate::phone::Phone;
 use crate::store::{Sqlite, StoreResult};
 
-const SELECT_SESSIONS: &str =
-    "SELECT user_id, session_id, device, address, created_at, last_used_at, generation, secret_hash FROM sessions WHERE user_id = ?1";
+const SELECT_SESSIONS: &str = "SELECT user_id, session_id, device, address, created_at, last_used_at, generation, secret_hash, login_epoch
+    FROM sessions WHERE user_id = ?1";
 
 #[async_trait]
 impl AuthStore for Sqlite {
     async fn insert_session(&self, session: &Session) -> StoreResult<()> {
         let s = session.clone();
         self.write(move |c| {
-            let insert = "INSERT INTO sessions (user_id, session_id, device, address, created_at, last_used_at, generation, secret_hash)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
+            let insert = "INSERT INTO sessions (user_id, session_id, device, address, created_at, last_used_at, generation, secret_hash,
+                login_epoch) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
             let generation = i64::from(s.generation);
             c.prepare_cached(insert)?.execute(params![
                 key(s.user_id.0),
@@ -34,7 +34,8 @@ impl AuthStore for Sqlite {
                 s.created_at.0,
                 s.last_used_at.0,
                 generation,
-                &s.secret_hash[..]
+                &s.secret_hash[..],
+                s.login_epoch
             ])?;
             Ok(())
         })
@@ -120,7 +121,7 @@ impl AuthStore for Sqlite {
         let phone = phone.as_str().to_owned();
         self.write(move |c| {
             let select = "SELECT code_id, code_hash, sent_at, expires_at, tries, state FROM one_time_codes
-                WHERE phone = ?1 AND purpose = ?2 AND expires_at > ?3 AND state < ?4";
+                WHERE phone = ?1 AND purpose = ?2 AND expires_at > ?3 AND state <> ?4";
             let known = c
                 .prepare_cached(select)?
                 .query_row(params![phone, purpose as i64, now.0, CodeState::Spent as i64], read_code)
@@ -146,6 +147,30 @@ impl AuthStore for Sqlite {
         .await
     }
 
+    async fn claim_code(
+        &self,
+        phone: &Phone,
+        purpose: Purpose,
+        code_id: Uuid,
+        from: &[CodeState],
+        to: CodeState,
+        claim: Bytes32,
+    ) -> StoreResult<bool> {
+        let (phone, from) = (phone.as_str().to_owned(), from.to_vec());
+        self.write(move |c| {
+            let update = "UPDATE one_time_codes SET state = ?5, claim = ?6
+                WHERE phone = ?1 AND purpose = ?2 AND code_id = ?3 AND state = ?4 AND (state <> ?5 OR claim = ?6)";
+            let mut statement = c.prepare_cached(update)?;
+            for state in from.iter().chain([&to]) {
+                if statement.execute(params![phone, purpose as i64, key(code_id), *state as i64, to as i64, &claim[..]])? == 1 {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+        .await
+    }
+
     async fn advance_code(
         &self,
         phone: &Phone,
@@ -157,7 +182,7 @@ impl AuthStore for Sqlite {
     ) -> StoreResult<bool> {
         let (phone, from) = (phone.as_str().to_owned(), from.to_vec());
         self.write(move |c| {
-            let update = "UPDATE one_time_codes SET state = ?5, expires_at = ?6
+            let update = "UPDATE one_time_codes SET state = ?5, expires_at = ?6, claim = NULL
                 WHERE phone = ?1 AND purpose = ?2 AND code_id = ?3 AND state = ?4";
             let mut statement = c.prepare_cached(update)?;
             for state in &from {
@@ -246,7 +271,7 @@ impl AuthStore for Sqlite {
 }
 
 fn session(c: &Connection, user: UserId, id: SessionId) -> rusqlite::Result<Option<Session>> {
-    let select = "SELECT user_id, session_id, device, address, created_at, last_used_at, generation, secret_hash FROM sessions
+    let select = "SELECT user_id, session_id, device, address, created_at, last_used_at, generation, secret_hash, login_epoch FROM sessions
         WHERE user_id = ?1 AND session_id = ?2";
     c.prepare_cached(select)?.query_row(params![key(user.0), key(id.0)], read_session).optional()
 }
@@ -261,6 +286,7 @@ fn read_session(row: &Row<'_>) -> rusqlite::Result<Session> {
         last_used_at: Timestamp(row.get(5)?),
         generation: row.get(6)?,
         secret_hash: row.get(7)?,
+        login_epoch: row.get(8)?,
     })
 }
 
@@ -269,6 +295,8 @@ fn read_code(row: &Row<'_>) -> rusqlite::Result<CodeRecord> {
         0 => CodeState::Fresh,
         1 => CodeState::Verified,
         2 => CodeState::Spent,
+        3 => CodeState::Verifying,
+        4 => CodeState::Claimed,
         other => return Err(rusqlite::Error::IntegralValueOutOfRange(5, other)),
     };
     Ok(CodeRecord {

@@ -86,6 +86,18 @@ pub trait AuthStore: Send + Sync + 'static {
     /// Gives a try back to this very code: it was a right one.
     async fn return_try(&self, phone: &Phone, purpose: Purpose, code_id: Uuid) -> StoreResult<()>;
 
+    /// Moves this very code from one of the states `from` to `to` on behalf of `claim`; one that is in `to` already stays there
+    /// for the same claim. Whether the code is this claim's now.
+    async fn claim_code(
+        &self,
+        phone: &Phone,
+        purpose: Purpose,
+        code_id: Uuid,
+        from: &[CodeState],
+        to: CodeState,
+        claim: Bytes32,
+    ) -> StoreResult<bool>;
+
     /// Moves this very code from one of the states `from` to `to`, to live until `expires_at`; whether it was in one of them.
     async fn advance_code(
         &self,

@@ -2,10 +2,14 @@
 //! Nobody else is told; his own other devices get `conversation:updated`.
 
 use super::Conversations;
-use crate::error::Result;
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
 use crate::event::Origin;
 use crate::id::{ConversationId, UserId};
-use crate::log::Flags;
+use crate::log::{Flags, Membership};
+
+/// Turns of a favourite that lose against others before we say that it is busy.
+const TURNS: usize = 16;
 
 impl Conversations {
     /// Keeps the conversation apart from the list, or puts it back.
@@ -29,18 +33,30 @@ impl Conversations {
     /// # Errors
     /// `NotFound`, `Forbidden`: the conversation.
     pub async fn favourite(&self, caller: UserId, id: ConversationId, wanted: Option<bool>, origin: Origin) -> Result<bool> {
-        let (_, membership) = self.parts.messages.membership(caller, id).await?;
-        let favourite = wanted.unwrap_or(!membership.favourite);
-        let flags = Flags { favourite: Some(favourite), ..Flags::default() };
-        self.parts.log.set_flags(caller, id, &flags, self.parts.clock.now()).await?;
-        self.refresh(caller, id, origin).await;
-        Ok(favourite)
+        if let Some(favourite) = wanted {
+            self.switch(caller, id, Flags { favourite: Some(favourite), ..Flags::default() }, origin).await?;
+            return Ok(favourite);
+        }
+        for _ in 0..TURNS {
+            let (_, membership) = self.parts.messages.membership(caller, id).await?;
+            let favourite = !membership.favourite;
+            if self.parts.log.turn_favourite(caller, id, favourite, self.stamp(&membership)).await? {
+                self.refresh(caller, id, origin).await;
+                return Ok(favourite);
+            }
+        }
+        Err(Error::unavailable("this is being turned from many places at once, try again in a moment"))
     }
 
     async fn switch(&self, caller: UserId, id: ConversationId, flags: Flags, origin: Origin) -> Result<()> {
-        self.parts.messages.membership(caller, id).await?;
-        self.parts.log.set_flags(caller, id, &flags, self.parts.clock.now()).await?;
+        let (_, membership) = self.parts.messages.membership(caller, id).await?;
+        self.parts.log.set_flags(caller, id, &flags, self.stamp(&membership)).await?;
         self.refresh(caller, id, origin).await;
         Ok(())
+    }
+
+    /// After all that was set before, also when the clock has been put back since.
+    fn stamp(&self, membership: &Membership) -> Timestamp {
+        self.parts.clock.now().max(Timestamp(membership.flags_at.0 + 1))
     }
 }

@@ -53,10 +53,7 @@ impl Heads {
     }
 
     async fn kept(&self, id: ConversationId) -> Result<(ConversationId, Head)> {
-        self.kept
-            .try_get_with(id, self.read(id))
-            .await
-            .map_err(|error: Arc<Error>| Error { retry_after: error.retry_after, ..Error::new(error.code, error.message.clone()) })
+        self.kept.try_get_with(id, self.read(id)).await.map_err(|error: Arc<Error>| (*error).clone())
     }
 
     async fn read(&self, id: ConversationId) -> Result<(ConversationId, Head)> {

@@ -31,10 +31,7 @@ pub(super) struct Waiting {
 impl Waiting {
     pub fn answer(self, answer: &Result<Posted>) {
         for reply in self.replies {
-            let _ = reply.send(match answer {
-                Ok(posted) => Ok(posted.clone()),
-                Err(error) => Err(Error { retry_after: error.retry_after, ..Error::new(error.code, error.message.clone()) }),
-            });
+            let _ = reply.send(answer.clone());
         }
     }
 }
@@ -146,12 +143,12 @@ impl Shared {
     /// Step 2: the floor of an earlier attempt, or a new one, written and waited for.
     async fn floor(&self, state: &ConversationState, proposal: &Proposal) -> StoreResult<Option<Seq>> {
         if proposal.may_exist
-            && let Some(location) = persist(|| self.store.location(proposal.message_id)).await?
+            && let Some(location) = begin(|| self.store.location(proposal.message_id)).await?
         {
             return Ok(Some(location.floor_seq));
         }
         let location = Location { conversation_id: state.id, floor_seq: state.head.seq };
-        persist(|| self.store.put_location(proposal.message_id, &location)).await?;
+        begin(|| self.store.put_location(proposal.message_id, &location)).await?;
         Ok(None)
     }
 
@@ -204,7 +201,7 @@ impl Shared {
         let Some(first) = rows.first() else { return Ok(()) };
         self.grow_large(state, &rows).await?;
         // 5. An unknown outcome is tried again at the same place: never at the next, or it might stand twice.
-        let taken = match persist(|| self.store.insert_rows(&rows)).await? {
+        let taken = match begin(|| self.store.insert_rows(&rows)).await? {
             Insert::Applied => false,
             // Our own row after a lost answer. In a batch that says nothing of the others: another attempt of the first
             // may stand there alone, so the log is asked.
@@ -377,6 +374,18 @@ fn announcement_of(state: &ConversationState, row: LogRow, target: Option<LogRow
     let audience = state.audience_of(&row);
     let introduces = audience.iter().filter(joined_with).copied().collect();
     Announcement { audience, introduces, target, origin: Origin::default(), posted: false, row }
+}
+
+/// As [`persist`] while nothing is written: a store that is full says so at once, for it did nothing, and waiting in its
+/// line again would only hold up those behind.
+pub(super) async fn begin<T, F>(mut statement: impl FnMut() -> F) -> StoreResult<T>
+where
+    F: Future<Output = StoreResult<T>>,
+{
+    match statement().await {
+        Err(StoreError::Unavailable(_)) => persist(statement).await,
+        answer => answer,
+    }
 }
 
 /// Repeats the same statement until it answers; the deadline of the append ends it. Every statement here may be repeated.

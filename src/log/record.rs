@@ -163,6 +163,8 @@ pub struct Membership {
     pub archived: bool,
     /// On top of the list.
     pub favourite: bool,
+    /// When any of these flags was last set.
+    pub flags_at: Timestamp,
 }
 
 impl Membership {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::append::{Change, Posted, Reply, Shared};
-use super::batch::persist;
+use super::batch::{begin, persist};
 use super::store::{Insert, Rewrite, Rewritten};
 use super::{Body, ConversationState, LogRow, bucket_of};
 use crate::clock::Timestamp;
@@ -27,7 +27,7 @@ impl Shared {
         let change_id = MessageId::fresh();
         let mut caught_up = false;
         loop {
-            let stored = persist(|| self.reader.row(state.id, change.target_seq)).await?;
+            let stored = begin(|| self.reader.row(state.id, change.target_seq)).await?;
             let stored = stored.ok_or_else(|| Error::not_found("there is no such message"))?;
             self.complete(&mut state, &stored).await?;
             let revised = match (change.revise)(&state, &stored) {
@@ -56,7 +56,7 @@ impl Shared {
             };
             let together = bucket_of(target.seq) == bucket_of(notice.seq);
             let rewrite = Rewrite { target: target.clone(), notice: together.then(|| notice.clone()) };
-            match persist(|| self.store.rewrite_row(&rewrite)).await? {
+            match begin(|| self.store.rewrite_row(&rewrite)).await? {
                 Rewritten::Applied => {}
                 // Ours after all: the first try was applied, and its answer was lost.
                 Rewritten::Refused { target: Some(found), .. } if found.change_id == change_id => {}

@@ -22,7 +22,8 @@ const ROW: &str = "conversation_id, seq, message_id, sender_id, n, total, target
 
 const MEMBERSHIP: &str = "conversation_id, kind, large, peer_id, state, role, change_seq, joined_seq, last_seq, last_n, last_total, \
                           last_message_seq, last_at, read_seq, read_n, peer_read_seq, peer_delivered_seq, cleared_seq, cleared_n, \
-                          cleared_total, hidden_seq, muted, archived, favourite";
+                          cleared_total, hidden_seq, muted, archived, favourite,
+                          max(muted_at, archived_at, favourite_at)";
 
 const MEMBER: &str = "user_id, state, role, change_seq, joined_seq, joined_at, delivered_seq, delivered_at, read_seq, read_at";
 
@@ -378,12 +379,30 @@ impl LogStore for Sqlite {
         self.write(move |connection| {
             connection
                 .prepare_cached(
-                    "UPDATE memberships SET muted = coalesce(?3, muted), archived = coalesce(?4, archived),
-                         favourite = coalesce(?5, favourite), flags_at = ?6
-                     WHERE user_id = ?1 AND conversation_id = ?2 AND flags_at <= ?6",
+                    "UPDATE memberships SET
+                         muted = iif(?3 IS NOT NULL AND muted_at <= ?6, ?3, muted),
+                         muted_at = iif(?3 IS NOT NULL, max(muted_at, ?6), muted_at),
+                         archived = iif(?4 IS NOT NULL AND archived_at <= ?6, ?4, archived),
+                         archived_at = iif(?4 IS NOT NULL, max(archived_at, ?6), archived_at),
+                         favourite = iif(?5 IS NOT NULL AND favourite_at <= ?6, ?5, favourite),
+                         favourite_at = iif(?5 IS NOT NULL, max(favourite_at, ?6), favourite_at)
+                     WHERE user_id = ?1 AND conversation_id = ?2",
                 )?
                 .execute(params![user.0, id.0, flags.muted, flags.archived, flags.favourite, at.0])?;
             Ok(())
+        })
+        .await
+    }
+
+    async fn turn_favourite(&self, user: UserId, id: ConversationId, to: bool, at: Timestamp) -> StoreResult<bool> {
+        self.write(move |connection| {
+            let turned = connection
+                .prepare_cached(
+                    "UPDATE memberships SET favourite = ?3, favourite_at = max(favourite_at, ?4)
+                     WHERE user_id = ?1 AND conversation_id = ?2 AND favourite <> ?3",
+                )?
+                .execute(params![user.0, id.0, to, at.0])?;
+            Ok(turned == 1)
         })
         .await
     }

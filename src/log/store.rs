@@ -172,6 +172,9 @@ pub trait LogStore: Send + Sync + 'static {
     /// Takes the conversation out of a person's list until a row after `seq`; monotone.
     async fn hide(&self, user: UserId, id: ConversationId, seq: Seq) -> StoreResult<()>;
 
-    /// Sets a person's flags; the latest `at` wins.
+    /// Sets a person's flags; of each flag the latest `at` wins.
     async fn set_flags(&self, user: UserId, id: ConversationId, flags: &Flags, at: Timestamp) -> StoreResult<()>;
+
+    /// Turns a person's favourite flag to this if it says otherwise; whether it did.
+    async fn turn_favourite(&self, user: UserId, id: ConversationId, to: bool, at: Timestamp) -> StoreResult<bool>;
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::append::{Announcement, Posted, Shared};
-use super::batch::{Waiting, own_marks, persist};
+use super::batch::{Waiting, begin, own_marks};
 use super::store::{Whole, WholeAppend};
 use super::{Body, ConversationState};
 use crate::store::StoreResult;
@@ -36,7 +36,7 @@ impl Shared {
                 own: own_marks(&rows),
                 rows,
             };
-            if persist(|| self.store.append_whole(&append)).await? != Whole::Applied {
+            if begin(|| self.store.append_whole(&append)).await? != Whole::Applied {
                 return Ok(());
             }
             metrics::histogram!("urge_log_append_rows").record(append.rows.len() as f64);

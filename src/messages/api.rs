@@ -147,10 +147,17 @@ impl MessagesApi {
     /// Copies of up to 100 messages, in their order, into up to 20 conversations, with `isForwarded` set. 403 when the caller
     /// cannot read one of the messages or may not write to one of the conversations; deleted messages and those of the
     /// system are refused with 400. In all these cases nothing is forwarded.
+    /// Each copy counts as a message sent. With `client_message_id` the same again gives the same copies: after a failure,
+    /// send the same once more. Without it, `forwarded_count` and `message` say so when some could not be stored.
     #[oai(path = "/messages/forward", method = "post", operation_id = "forward_messages")]
     async fn forward_messages(&self, caller: Caller, body: Json<ForwardMessages>) -> ApiResult<Forwarded> {
-        self.sends.check(caller.user_id)?;
-        Ok(Json(self.messages.forward(caller.user_id, body.0, posted(&caller)).await?))
+        let copies = body.0.copies();
+        self.sends.charge(caller.user_id, copies)?;
+        let forwarded = self.messages.forward(caller.user_id, body.0, posted(&caller)).await;
+        if forwarded.as_ref().is_err_and(|error| error.retry_after.is_none()) {
+            self.sends.give_back(&caller.user_id, copies);
+        }
+        Ok(Json(forwarded?))
     }
 
     /// Mark messages as read

@@ -165,7 +165,7 @@ fn may_post(caller: UserId) -> Permit {
     })
 }
 
-fn client_message_id(id: Option<String>) -> Result<Option<String>> {
+pub(super) fn client_message_id(id: Option<String>) -> Result<Option<String>> {
     match id {
         Some(id) if id.is_empty() || id.len() > MAX_CLIENT_ID_BYTES => {
             Err(Error::invalid("client_message_id", format!("client_message_id must have 1 to {MAX_CLIENT_ID_BYTES} bytes")))

@@ -107,12 +107,14 @@ impl Messages {
         Ok(Starred { messages, total, limit: page.limit, has_more, next_cursor })
     }
 
-    /// The message of a star, if it still shows; else the star goes, for the message does not come back.
+    /// The message of a star, if it still shows. The star of one that was deleted or hidden goes, for that does not come
+    /// back; a row that is not found may only not have been found.
     async fn shown(&self, caller: UserId, star: &Star) -> Result<Option<LogRow>> {
         let Star { conversation_id, seq, .. } = *star;
-        let row = self.reader.row(conversation_id, seq).await?.filter(|row| row.body.is_shown() && row.deleted_at.is_none());
-        if row.is_some() && self.store.hidden_in(caller, conversation_id, seq, seq).await?.is_empty() {
-            return Ok(row);
+        let Some(row) = self.reader.row(conversation_id, seq).await? else { return Ok(None) };
+        let shows = row.body.is_shown() && row.deleted_at.is_none();
+        if shows && self.store.hidden_in(caller, conversation_id, seq, seq).await?.is_empty() {
+            return Ok(Some(row));
         }
         self.store.remove_star(caller, conversation_id, seq).await?;
         Ok(None)

@@ -8,8 +8,6 @@ use super::TermMatch;
 use crate::error::{Error, Result};
 use crate::text::{fold, words};
 
-/// Different words of one message that the index holds.
-const MAX_TERMS: usize = 512;
 /// Characters of a word that the index holds.
 const MAX_TERM_CHARS: usize = 64;
 /// The longest query, in characters.
@@ -17,11 +15,11 @@ const MAX_QUERY_CHARS: usize = 256;
 /// Words of a query that the index is asked about; the others are looked for in what it proposes.
 const MAX_LOOKUPS: usize = 6;
 
-/// The words that the index holds of this content, each once.
+/// The words that the index holds of this content, each once: all of them, for what a message may hold bounds them.
 pub fn terms(content: &str) -> Vec<String> {
     let mut seen = HashSet::new();
     let pieces = words(content).into_iter().flat_map(|word| pieces(&word));
-    pieces.map(|word| clip(&word)).filter(|word| seen.insert(word.clone())).take(MAX_TERMS).collect()
+    pieces.map(|word| clip(&word)).filter(|word| seen.insert(word.clone())).collect()
 }
 
 /// What somebody looks for.
@@ -136,7 +134,7 @@ mod tests {
         assert_eq!(terms("abc你好"), ["abc", "你", "好"]);
         assert!(terms("🦊 …").is_empty());
         let long = (0..2_000).map(|n| format!("word{n}")).collect::<Vec<_>>().join(" ");
-        assert_eq!(terms(&long).len(), MAX_TERMS);
+        assert_eq!(terms(&long).len(), 2_000);
         assert_eq!(terms(&"x".repeat(9_000)), ["x".repeat(MAX_TERM_CHARS)]);
     }
 

@@ -38,12 +38,12 @@ pub fn translate(error: &poem::Error, parameter: impl Fn(&str) -> Option<String>
     if matches!(error.downcast_ref::<ReadBodyError>(), Some(ReadBodyError::PayloadTooLarge)) {
         return Error::new(ErrorCode::TooLarge, "the body is too large");
     }
-    by_status(error.status())
+    by_status(error)
 }
 
 /// The rest, by the status that it would have had.
-fn by_status(status: StatusCode) -> Error {
-    match status {
+fn by_status(error: &poem::Error) -> Error {
+    match error.status() {
         StatusCode::UNAUTHORIZED => Error::unauthenticated("log in first"),
         StatusCode::FORBIDDEN => Error::forbidden("this is not allowed"),
         StatusCode::NOT_FOUND => Error::not_found("there is no such thing"),
@@ -51,8 +51,8 @@ fn by_status(status: StatusCode) -> Error {
         StatusCode::PAYLOAD_TOO_LARGE => Error::new(ErrorCode::TooLarge, "the body is too large"),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Error::new(ErrorCode::UnsupportedMediaType, "this type of body is not understood"),
         status if status.is_client_error() => Error::bad_request("the request cannot be read"),
-        StatusCode::SERVICE_UNAVAILABLE => Error::unavailable("the server is busy, try again in a moment"),
-        status => Error::internal(format!("the framework answered {status}")),
+        StatusCode::SERVICE_UNAVAILABLE => Error::unavailable("the server is busy, try again in a moment").with_source(error.to_string()),
+        status => Error::internal(format!("the framework answered {status}: {error}")),
     }
 }
 
@@ -76,4 +76,19 @@ fn explain(name: &str, reason: &str) -> String {
         return format!("{name} is missing or not of the right kind");
     }
     format!("{name} cannot be read")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_framework_says_is_kept_for_the_log() {
+        for status in [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE, StatusCode::BAD_GATEWAY] {
+            let error = translate(&poem::Error::from_string("the pipe burst", status), |_| None);
+            let cause = error.source.map(|source| source.to_string()).unwrap_or_default();
+            assert!(cause.contains("the pipe burst"), "{status}: {cause}");
+            assert!(!error.message.contains("pipe"), "and from the answer it is kept out");
+        }
+    }
 }

@@ -43,7 +43,8 @@ impl Example for BlockedUsers {
     }
 }
 
-/// Notification switches, at the top level or under `settings` (which wins), in snake_case or camelCase.
+/// Notification switches, at the top level or under `settings`, in snake_case or camelCase. Of two that differ, a client
+/// that sends back what it got has changed one: the one that is not as it was counts.
 #[derive(Debug, Default, Deserialize, Object)]
 #[serde(default)]
 #[oai(example)]
@@ -78,16 +79,24 @@ fn either_spelling<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 }
 
 impl PutNotifications {
-    fn change(self) -> ChangeNotifications {
+    fn change(self, stored: &NotificationSettings) -> ChangeNotifications {
         let inner = self.settings.unwrap_or_default();
         ChangeNotifications {
-            enabled: inner.enabled.or(self.enabled),
-            show_preview: inner.show_preview.or(self.show_preview),
-            sound: inner.sound.or(self.sound),
-            vibration: inner.vibration.or(self.vibration),
-            message_notifications: inner.message_notifications.or(self.message_notifications),
-            group_notifications: inner.group_notifications.or(self.group_notifications),
+            enabled: changed(stored.enabled, self.enabled, inner.enabled),
+            show_preview: changed(stored.show_preview, self.show_preview, inner.show_preview),
+            sound: changed(stored.sound, self.sound, inner.sound),
+            vibration: changed(stored.vibration, self.vibration, inner.vibration),
+            message_notifications: changed(stored.message_notifications, self.message_notifications, inner.message_notifications),
+            group_notifications: changed(stored.group_notifications, self.group_notifications, inner.group_notifications),
         }
+    }
+}
+
+/// What one switch shall be, said at two places.
+fn changed(stored: bool, top: Option<bool>, inner: Option<bool>) -> Option<bool> {
+    match (top, inner) {
+        (Some(top), Some(inner)) if top != inner => Some(!stored),
+        (top, inner) => inner.or(top),
     }
 }
 
@@ -248,7 +257,7 @@ impl SettingsApi {
     /// What is absent stays.
     #[oai(path = "/notifications/settings", method = "put", operation_id = "update_notification_settings")]
     async fn update_notification_settings(&self, caller: Caller, body: Json<PutNotifications>) -> ApiResult<UserNotifications> {
-        let settings = self.settings.change_notifications(caller.user_id, body.0.change()).await?;
+        let settings = self.put_notifications(&caller, body.0).await?;
         Ok(Json(UserNotifications { user_id: caller.user_id, settings }))
     }
 
@@ -265,6 +274,13 @@ impl SettingsApi {
     /// In either spelling, at the top level or under `settings`; what is absent stays.
     #[oai(path = "/settings/notifications", method = "put", operation_id = "update_app_notification_settings")]
     async fn update_app_notification_settings(&self, caller: Caller, body: Json<PutNotifications>) -> ApiResult<AppNotifications> {
-        Ok(Json(self.settings.change_notifications(caller.user_id, body.0.change()).await?.into()))
+        Ok(Json(self.put_notifications(&caller, body.0).await?.into()))
+    }
+}
+
+impl SettingsApi {
+    async fn put_notifications(&self, caller: &Caller, put: PutNotifications) -> crate::error::Result<NotificationSettings> {
+        let stored = self.settings.notifications(caller.user_id).await?;
+        self.settings.change_notifications(caller.user_id, put.change(&stored)).await
     }
 }

@@ -32,7 +32,9 @@ migrations! {
     2 "002_users.sql",
     3 "003_settings.sql",
     4 "004_messages.sql",
-    5 "005_search_index.sql",
+    5 "005_logins.sql",
+    6 "006_flags.sql",
+    7 "007_search_index.sql",
 }
 
 /// Checks the schema of an opened file and, if allowed, brings it up to date.

@@ -23,6 +23,8 @@ const CHUNK: usize = 100;
 const MAX_READ: usize = 2_000;
 /// Partitions read side by side for one request.
 const SIDE_BY_SIDE: usize = 8;
+/// Characters of a folded name that the list goes by; a cursor carries them, and must stay short.
+const SORTED_CHARS: usize = 32;
 /// What cursors of the directory are tagged with.
 const CURSOR: &str = "users";
 const DAY_MS: i64 = 86_400_000;
@@ -41,7 +43,7 @@ pub struct Found {
 /// A place in `GET /users`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Listing {
-    /// After this folded name and id among people who share a conversation.
+    /// After this beginning of a folded name, and id, among people who share a conversation.
     Contacts(String, UserId),
     /// After this id in the directory, or at its beginning.
     Directory(Option<UserId>),
@@ -94,7 +96,7 @@ impl Users {
     ) -> Result<Vec<(String, UserRecord)>> {
         let relations = self.settings.relations(caller).await?;
         let ids: Vec<_> = contacts.iter().copied().filter(|id| !relations.blocked_by.contains_key(id)).collect();
-        let named = |record: UserRecord| (text::fold(record.display_name.as_deref().unwrap_or_default()), record);
+        let named = |record: UserRecord| (sorted_by(record.display_name.as_deref().unwrap_or_default()), record);
         let mut records: Vec<_> = self.records(&ids).await?.into_iter().map(named).collect();
         records.sort_unstable_by(|(a_name, a), (b_name, b)| (a_name, a.id).cmp(&(b_name, b.id)));
         if let Some(Listing::Contacts(name, id)) = from {
@@ -264,6 +266,11 @@ impl Users {
         contacts.remove(&caller);
         Ok(contacts)
     }
+}
+
+/// What a name is sorted by. The id decides between names that begin alike.
+fn sorted_by(name: &str) -> String {
+    text::fold(name).chars().take(SORTED_CHARS).collect()
 }
 
 fn is_active(membership: &Membership) -> bool {

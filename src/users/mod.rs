@@ -50,7 +50,7 @@ pub const LOOKUP_NUMBERS_A_DAY: i64 = 2_000;
 /// Most ids in one batch.
 pub const MAX_BATCH_IDS: usize = 100;
 /// Searches that one person may make in a minute.
-pub const SEARCHES_A_MINUTE: u32 = 30;
+pub const SEARCHES_A_MINUTE: usize = 30;
 /// Longest text to search for, in characters.
 pub const MAX_QUERY_CHARS: usize = 200;
 
@@ -117,6 +117,8 @@ pub struct UserRecord {
     pub password_hash: Option<String>,
     /// The second factor, if one was set up.
     pub totp: Option<Totp>,
+    /// One more each time that all his logins ended at once: a session of an earlier count is over.
+    pub login_epoch: i64,
     /// When he registered.
     pub created_at: Timestamp,
     /// When any of the above last changed.
@@ -142,6 +144,7 @@ impl UserRecord {
             is_verified: false,
             password_hash: None,
             totp: None,
+            login_epoch: 0,
             created_at: now,
             updated_at: now,
             version: 0,

@@ -18,7 +18,7 @@ use crate::id::UserId;
 use crate::log::LogStore;
 use crate::phone::{Country, Phone};
 use crate::presence::Presence;
-use crate::rate::Limiter;
+use crate::rate::Window;
 use crate::settings::{People, Person, Settings};
 use crate::store::Cached;
 
@@ -75,7 +75,7 @@ pub struct Users {
     pub(super) clock: SharedClock,
     pub(super) policy: UsersPolicy,
     pub(super) faces: Cached<UserId, Arc<Face>>,
-    pub(super) searches: Limiter<UserId>,
+    pub(super) searches: Window<UserId>,
 }
 
 impl Users {
@@ -88,7 +88,7 @@ impl Users {
         clock: SharedClock,
         policy: UsersPolicy,
     ) -> Self {
-        let searches = Limiter::new(policy.rate_limit, SEARCHES_A_MINUTE, Duration::from_mins(1), SEARCHES_A_MINUTE);
+        let searches = Window::new(policy.rate_limit, SEARCHES_A_MINUTE, Duration::from_mins(1));
         Self { store, log, settings, presence, clock, policy, faces: Cached::new(KEPT, KEPT_FOR), searches }
     }
 

@@ -12,15 +12,15 @@ use crate::id::UserId;
 use crate::store::{Sqlite, StoreResult};
 
 const SELECT_USER: &str = "SELECT id, phone, email, display_name, avatar_url, role, bio, social_links, is_verified, password_hash, totp,
-    created_at, updated_at, version, last_seen FROM users WHERE id = ?1";
+    created_at, updated_at, version, last_seen, login_epoch FROM users WHERE id = ?1";
 
 const INSERT_USER: &str = "INSERT INTO users (id, phone, email, display_name, avatar_url, role, bio, social_links, is_verified,
-    password_hash, totp, created_at, updated_at, version) VALUES (:id, :phone, :email, :display_name, :avatar_url, :role, :bio,
-    :social_links, :is_verified, :password_hash, :totp, :created_at, :updated_at, :version) ON CONFLICT DO NOTHING";
+    password_hash, totp, created_at, updated_at, version, login_epoch) VALUES (:id, :phone, :email, :display_name, :avatar_url, :role, :bio,
+    :social_links, :is_verified, :password_hash, :totp, :created_at, :updated_at, :version, :login_epoch) ON CONFLICT DO NOTHING";
 
 const REPLACE_USER: &str = "UPDATE users SET phone = :phone, email = :email, display_name = :display_name, avatar_url = :avatar_url,
     role = :role, bio = :bio, social_links = :social_links, is_verified = :is_verified, password_hash = :password_hash, totp = :totp,
-    created_at = :created_at, updated_at = :updated_at, version = :version WHERE id = :id AND version = :version - 1";
+    created_at = :created_at, updated_at = :updated_at, version = :version, login_epoch = :login_epoch WHERE id = :id AND version = :version - 1";
 
 #[async_trait]
 impl UserStore for Sqlite {
@@ -174,6 +174,7 @@ fn put(c: &Connection, statement: &str, record: &UserRecord) -> rusqlite::Result
         ":created_at": record.created_at.0,
         ":updated_at": record.updated_at.0,
         ":version": record.version,
+        ":login_epoch": record.login_epoch,
     })
 }
 
@@ -195,6 +196,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<UserRecord> {
         updated_at: Timestamp(row.get(12)?),
         version: row.get(13)?,
         last_seen: Timestamp(row.get(14)?),
+        login_epoch: row.get(15)?,
     })
 }
 

@@ -74,6 +74,7 @@ pub fn read_membership(row: &Row<'_>) -> rusqlite::Result<Membership> {
         muted: row.get(21)?,
         archived: row.get(22)?,
         favourite: row.get(23)?,
+        flags_at: Timestamp(row.get(24)?),
     })
 }
 

@@ -2,7 +2,9 @@
 
 mod login;
 mod register;
+mod repeat;
 mod sessions;
+mod takeover;
 mod twilio;
 
 use reqwest::{Method, Response};

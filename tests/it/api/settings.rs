@@ -132,6 +132,15 @@ async fn notification_switches_in_both_forms() {
     assert_eq!(tell(&server, &ada, "PUT /settings/notifications", &app).await, app);
     let documented = tell(&server, &ada, "GET /notifications/settings", &Value::Null).await;
     assert_eq!(tell(&server, &ada, "PUT /notifications/settings", &documented).await, documented);
+    // Sent back with one switch turned, at whichever place: that one is meant, not the copy of how it was.
+    for (place, switch) in [("", "sound"), ("/settings", "sound"), ("", "showPreview"), ("/settings", "show_preview")] {
+        let mut object = tell(&server, &ada, "GET /settings/notifications", &Value::Null).await;
+        let value = object.pointer_mut(&format!("{place}/{switch}")).unwrap();
+        let wanted = !value.as_bool().unwrap();
+        *value = json!(wanted);
+        let answer = tell(&server, &ada, "PUT /settings/notifications", &object).await;
+        assert_eq!(answer.pointer(&format!("{place}/{switch}")), Some(&json!(wanted)), "{place}/{switch}");
+    }
     for route in ["PUT /settings/notifications", "PUT /notifications/settings"] {
         for bad in [json!({"sound": "loud"}), json!({"settings": {"sound": 1}}), json!({"settings": []}), json!("x")] {
             refused(&server, &ada, route, &bad, 422, "validation_error").await;

@@ -22,6 +22,7 @@ promises!(
     a_try_is_given_back_to_its_code,
     a_code_takes_the_place_of_the_one_before,
     a_code_is_used_up_once,
+    a_code_is_claimed_for_one_use,
     a_code_ends,
     a_budget_is_spent_up_to_its_limit,
     a_budget_begins_again_after_its_window,
@@ -43,6 +44,7 @@ fn session(user_id: UserId) -> Session {
         last_used_at: Timestamp(1_000),
         generation: 0,
         secret_hash: SECRET,
+        login_epoch: 3,
     }
 }
 
@@ -231,6 +233,40 @@ async fn a_code_is_used_up_once(store: Arc<dyn AuthStore>) {
             _ => assert_eq!(tried, Try::Absent, "a spent code is none"),
         }
     }
+}
+
+async fn a_code_is_claimed_for_one_use(store: Arc<dyn AuthStore>) {
+    let (phone, code) = (phone(), code());
+    store.put_code(&phone, Purpose::Phone, &code).await.unwrap();
+    let claim =
+        async |id, from: &[CodeState], to, claim: u8| store.claim_code(&phone, Purpose::Phone, id, from, to, [claim; 32]).await.unwrap();
+    let fresh = [CodeState::Fresh];
+    assert!(!claim(Uuid::new_v4(), &fresh, CodeState::Claimed, 1).await, "another code");
+    assert!(!claim(code.id, &[CodeState::Verified], CodeState::Claimed, 1).await, "not in this state");
+    for _ in 0..2 {
+        assert!(claim(code.id, &fresh, CodeState::Verifying, 1).await, "the same again is the same");
+    }
+    assert!(!claim(code.id, &fresh, CodeState::Verifying, 2).await);
+    // A use that may follow takes it from the one before.
+    let claimed = racing(64, |number| {
+        let (store, phone, id) = (Arc::clone(&store), phone.clone(), code.id);
+        let claim = [3 + (number % 4) as u8; 32];
+        async move {
+            let from = [CodeState::Fresh, CodeState::Verifying];
+            (claim, store.claim_code(&phone, Purpose::Phone, id, &from, CodeState::Claimed, claim).await.unwrap())
+        }
+    })
+    .await;
+    let winners: std::collections::HashSet<_> = claimed.iter().filter(|(_, won)| *won).map(|(claim, _)| *claim).collect();
+    assert_eq!((winners.len(), claimed.iter().filter(|(_, won)| *won).count()), (1, 16), "one use, however often it is begun");
+    let tried = store.claim_try(&phone, Purpose::Phone, 5, Timestamp(2_000)).await.unwrap();
+    assert!(matches!(tried, Try::Granted(found) if found.state == CodeState::Claimed));
+    let advance =
+        async |from| store.advance_code(&phone, Purpose::Phone, code.id, &[from], CodeState::Spent, code.expires_at).await.unwrap();
+    assert!(!advance(CodeState::Verifying).await);
+    assert!(advance(CodeState::Claimed).await);
+    assert!(!claim(code.id, &fresh, CodeState::Claimed, 3).await, "a spent code is none");
+    assert_eq!(store.claim_try(&phone, Purpose::Phone, 5, Timestamp(2_000)).await.unwrap(), Try::Absent);
 }
 
 async fn a_code_ends(store: Arc<dyn AuthStore>) {

@@ -51,7 +51,7 @@ async fn an_account_comes_back_as_it_was_written(store: Arc<dyn UserStore>) {
     user.is_verified = true;
     user.password_hash = Some("$argon2id$x".into());
     user.totp = Some(Totp { secret: "s".into(), enabled: true, last_step: 7, backup_codes: vec!["h".into()] });
-    (user.updated_at, user.version) = (Timestamp(2_000), 3);
+    (user.updated_at, user.version, user.login_epoch) = (Timestamp(2_000), 3, 2);
     store.insert_user(&user).await.unwrap();
     assert_eq!(store.user(user.id).await.unwrap(), Some(user.clone()));
     let mut written = vec![user];

@@ -1,6 +1,8 @@
 //! `log::Appender` where its edges are: several nodes on one store, long logs, large groups, crashes between two steps.
 //! Chance finds the rest (`history::over_log`); each of these is made to happen.
 
+mod full;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;

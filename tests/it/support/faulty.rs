@@ -388,6 +388,10 @@ impl LogStore for Faulty<dyn LogStore> {
         let flags = *flags;
         write!(self, [] set_flags(user, id, &flags, at))
     }
+
+    async fn turn_favourite(&self, user: UserId, id: ConversationId, to: bool, at: Timestamp) -> StoreResult<bool> {
+        write!(self, [] turn_favourite(user, id, to, at))
+    }
 }
 
 #[async_trait]

@@ -8,6 +8,7 @@ mod process;
 pub mod rows;
 pub mod sabotage;
 mod sms;
+pub mod wire;
 mod world;
 
 pub use node::{PATIENCE, TestServer, failure, json};

@@ -167,4 +167,8 @@ impl LogStore for Sabotaged {
     async fn set_flags(&self, user: UserId, id: ConversationId, flags: &Flags, at: Timestamp) -> StoreResult<()> {
         self.store.set_flags(user, id, flags, at).await
     }
+
+    async fn turn_favourite(&self, user: UserId, id: ConversationId, to: bool, at: Timestamp) -> StoreResult<bool> {
+        self.store.turn_favourite(user, id, to, at).await
+    }
 }

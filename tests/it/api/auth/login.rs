@@ -12,6 +12,7 @@ use urge::users::{Totp, UserStore};
 
 use super::{call, code_for, failed, ok, sign_up};
 use crate::support::TestServer;
+use crate::support::wire::Wire;
 
 const ADA: &str = "+12025550101";
 
@@ -88,6 +89,61 @@ async fn the_second_factor_is_asked_for_and_taken_from_the_code_field() {
     let verify = |code: &str| json!({"phone_number": ADA, "code": code});
     failed(call(&server, "POST /auth/verify-phone", None, &verify(&code)).await, 401, "totp_required").await;
     ok(call(&server, "POST /auth/verify-phone", None, &verify(&totp_at(&server))).await).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_authenticator_proves_no_number() {
+    let mut users = None;
+    let server = TestServer::on(
+        Arc::new(TempDir::new().unwrap()),
+        |_| {},
+        |backends| {
+            users = Some(backends.stores.users.clone());
+            backends
+        },
+    )
+    .await;
+    let ada = sign_up(&server, &json!({"phone_number": ADA, "password": "correct horse"})).await;
+    switch_on(users.unwrap().as_ref(), ada.user["id"].as_str().unwrap().parse().unwrap()).await;
+    // Whoever registered the number has its password and its authenticator, but no code that was sent to it.
+    let by_password = json!({"phone_number": ADA, "password": "correct horse"});
+    failed(call(&server, "POST /auth/login", None, &by_password).await, 401, "totp_required").await;
+    let verify = json!({"phone_number": ADA, "code": totp_at(&server)});
+    failed(call(&server, "POST /auth/verify-phone", None, &verify).await, 400, "bad_request").await;
+    let me = ok(call(&server, "GET /auth/me", Some(&ada.token), &Value::Null).await).await;
+    assert_eq!(me["is_verified"], false);
+    let login = json!({"phone_number": ADA, "verification_code": totp_at(&server)});
+    let login = ok(call(&server, "POST /auth/login", None, &login).await).await;
+    assert_eq!(login["user"]["is_verified"], false);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_login_that_fails_after_its_second_factor_leaves_the_ticket_open() {
+    let wire = Arc::new(Wire::default());
+    let mut users = None;
+    let server = TestServer::on(
+        Arc::new(TempDir::new().unwrap()),
+        |_| {},
+        |backends| {
+            users = Some(backends.stores.users.clone());
+            wire.accounts(backends)
+        },
+    )
+    .await;
+    let ada = sign_up(&server, &json!({"phone_number": ADA, "password": "correct horse"})).await;
+    switch_on(users.unwrap().as_ref(), ada.user["id"].as_str().unwrap().parse().unwrap()).await;
+    let by_password = json!({"phone_number": ADA, "password": "correct horse"});
+    failed(call(&server, "POST /auth/login", None, &by_password).await, 401, "totp_required").await;
+    let in_code_field =
+        async || call(&server, "POST /auth/login", None, &json!({"phone_number": ADA, "verification_code": totp_at(&server)})).await;
+    wire.fail("insert_session");
+    failed(in_code_field().await, 503, "unavailable").await;
+    server.clock.advance(Duration::from_secs(60));
+    ok(in_code_field().await).await;
+    server.clock.advance(Duration::from_secs(60));
+    failed(in_code_field().await, 401, "unauthenticated").await;
     server.stop().await;
 }
 

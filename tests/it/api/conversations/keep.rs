@@ -67,6 +67,39 @@ async fn flags_are_ones_own() {
 }
 
 #[tokio::test]
+async fn flags_are_set_also_after_the_clock_was_put_back() {
+    let world = People::start().await;
+    let (ada, bob) = (world.person("Ada").await, world.person("Bob").await);
+    let id = world.direct(&ada, &bob).await;
+    for path in ["archive", "mute", "favorite"] {
+        world.get(&ada, &format!("PUT /conversations/{id}/{path}")).await;
+    }
+    world.server.clock.rewind(std::time::Duration::from_hours(1));
+    for path in ["unarchive", "unmute", "favorite"] {
+        world.get(&ada, &format!("PUT /conversations/{id}/{path}")).await;
+    }
+    let view = world.get(&ada, &format!("GET /conversations/{id}")).await;
+    assert_eq!((&view["isArchived"], &view["isMuted"], &view["isFavourite"]), (&json!(false), &json!(false), &json!(false)));
+    let said = world.call(&ada, &format!("PUT /conversations/{id}/favorite"), &json!({"is_favorite": true})).await;
+    assert_eq!(said["is_favorite"], true);
+    assert_eq!(world.get(&ada, &format!("GET /conversations/{id}")).await["isFavourite"], true);
+    world.server.stop().await;
+}
+
+#[tokio::test]
+async fn each_of_many_turns_at_once_turns_the_favourite_over() {
+    let world = People::start().await;
+    let (ada, bob) = (world.person("Ada").await, world.person("Bob").await);
+    let id = world.direct(&ada, &bob).await;
+    let route = format!("PUT /conversations/{id}/favorite");
+    let answers = futures_util::future::join_all((0..10).map(|_| world.get(&ada, &route))).await;
+    let on = answers.iter().filter(|answer| answer["is_favorite"] == true).count();
+    assert_eq!(on, 5, "half of them turned it on");
+    assert_eq!(world.get(&ada, &format!("GET /conversations/{id}")).await["isFavourite"], false);
+    world.server.stop().await;
+}
+
+#[tokio::test]
 async fn reading_empties_the_count() {
     let world = People::start().await;
     let (ada, bob) = (world.person("Ada").await, world.person("Bob").await);

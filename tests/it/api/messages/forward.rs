@@ -1,8 +1,14 @@
 //! POST /messages/forward: in order, or not at all.
 
-use serde_json::{Value, json};
+use std::sync::Arc;
 
-use super::{Chat, UNKNOWN, contents, text};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use urge::config::Config;
+
+use super::{Chat, UNKNOWN, call, contents, failed, text};
+use crate::support::TestServer;
+use crate::support::wire::{Held, Wire};
 
 #[tokio::test]
 async fn messages_are_copied_in_their_order() {
@@ -77,4 +83,95 @@ async fn a_refusal_leaves_nothing_behind() {
 
 fn many(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("0197a5a3-0000-7000-8000-{n:012}")).collect()
+}
+
+/// A chat whose stores of conversations and messages the test can stop.
+async fn wired(change: impl FnOnce(&mut Config)) -> (Chat, Arc<Wire>) {
+    let wire = Arc::new(Wire::default());
+    let server = TestServer::on(Arc::new(TempDir::new().unwrap()), change, |backends| wire.conversations(backends)).await;
+    (Chat::on(server).await, wire)
+}
+
+#[tokio::test]
+async fn the_same_forward_again_makes_the_same_copies() {
+    let (chat, wire) = wired(|_| {}).await;
+    let (one, two) = (chat.group(&[&chat.bob]).await, chat.group(&[&chat.eve]).await);
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        ids.push(text(&chat.send(&chat.bob, &format!("m{n}")).await["id"]));
+    }
+    let command = json!({"message_ids": ids, "conversation_ids": [one, two], "client_message_id": "f1"});
+    // One conversation has its copies, the other finds no room.
+    wire.pass("append_whole");
+    wire.full("append_whole");
+    chat.refuse(&chat.ada, "POST /messages/forward", &command, 503, "unavailable").await;
+    assert!(wire.is_done());
+    let again = chat.tell(&chat.ada, "POST /messages/forward", &command).await;
+    assert_eq!((&again["forwarded_count"], &again["message"]), (&json!(6), &json!("6 messages forwarded")));
+    assert_eq!(chat.tell(&chat.ada, "POST /messages/forward", &command).await["messages"], again["messages"]);
+    for conversation in [&one, &two] {
+        let history = chat.ask(&chat.ada, &format!("GET /conversations/{conversation}/messages")).await;
+        assert_eq!((contents(&history), &history["total"]), (vec!["m0", "m1", "m2"], &json!(3)));
+    }
+    let other = json!({"message_ids": ids, "conversation_id": one, "client_message_id": "f2"});
+    assert_eq!(chat.tell(&chat.ada, "POST /messages/forward", &other).await["forwarded_count"], 3);
+    assert_eq!(chat.ask(&chat.ada, &format!("GET /conversations/{one}/messages")).await["total"], 6);
+    let long = json!({"message_ids": ids, "conversation_id": one, "client_message_id": "x".repeat(129)});
+    chat.refuse(&chat.ada, "POST /messages/forward", &long, 422, "validation_error").await;
+    chat.server.stop().await;
+}
+
+#[tokio::test]
+async fn copies_that_could_not_be_stored_are_not_said_to_be() {
+    let (chat, wire) = wired(|_| {}).await;
+    let (one, two) = (chat.group(&[&chat.bob]).await, chat.group(&[&chat.eve]).await);
+    let id = text(&chat.send(&chat.bob, "hello").await["id"]);
+    let command = json!({"message_ids": [id], "conversation_ids": [one, two]});
+    wire.pass("append_whole");
+    wire.damage("append_whole");
+    let answer = chat.tell(&chat.ada, "POST /messages/forward", &command).await;
+    assert!(wire.is_done());
+    assert_eq!((&answer["forwarded_count"], answer["messages"].as_array().unwrap().len()), (&json!(1), 1));
+    assert_eq!(answer["message"], "1 of 2 messages forwarded, the others could not be");
+    chat.server.stop().await;
+}
+
+#[tokio::test]
+async fn conversations_are_written_to_side_by_side() {
+    let (chat, wire) = wired(|_| {}).await;
+    let (one, two) = (chat.group(&[&chat.bob]).await, chat.group(&[&chat.eve]).await);
+    let id = text(&chat.send(&chat.bob, "hello").await["id"]);
+    let held = [wire.hold("append_whole"), wire.hold("append_whole")];
+    let command = json!({"message_ids": [id], "conversation_ids": [one, two]});
+    let forwarding = chat.tell(&chat.ada, "POST /messages/forward", &command);
+    let both = async {
+        for call in &held {
+            call.reached().await;
+        }
+        held.iter().for_each(Held::go_on);
+    };
+    assert_eq!(tokio::join!(forwarding, both).0["forwarded_count"], 2);
+    chat.server.stop().await;
+}
+
+#[tokio::test]
+async fn each_copy_counts_as_a_message_sent() {
+    let (chat, _) = wired(|config| config.rate_limit = true).await;
+    let group = chat.group(&[&chat.bob]).await;
+    let mut ids = Vec::new();
+    for n in 0..30 {
+        ids.push(text(&chat.send(&chat.ada, &format!("m{n}")).await["id"]));
+    }
+    let forward = json!({"message_ids": ids, "conversation_ids": [group, chat.id]});
+    let refused = json!({"message_ids": ids, "conversation_ids": [group, UNKNOWN]});
+    for _ in 0..5 {
+        chat.refuse(&chat.bob, "POST /messages/forward", &refused, 404, "not_found").await;
+    }
+    // More than the burst passes at once, and is paid for: the next message waits for it.
+    assert_eq!(chat.tell(&chat.bob, "POST /messages/forward", &forward).await["forwarded_count"], 60);
+    let send = json!({"conversation_id": chat.id, "content": "one more"});
+    let wait = call(&chat.server, "POST /messages", Some(&chat.bob.token), &send).await;
+    assert!(wait.headers().contains_key("retry-after"));
+    failed(wait, 429, "rate_limited").await;
+    chat.server.stop().await;
 }

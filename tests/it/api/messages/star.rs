@@ -1,6 +1,8 @@
 //! Stars: one's own, and shown as long as their message is.
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{Chat, contents, text};
 
@@ -41,6 +43,22 @@ async fn stars_are_listed_the_latest_first_and_are_ones_own() {
         chat.ask(&chat.bob, &format!("DELETE /messages/{}/star", ids[0])).await;
     }
     assert_eq!(contents(&starred(&chat, "").await), ["m2", "m1", "m4", "m3"]);
+    chat.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_star_stays_while_its_message_is_not_found() {
+    let chat = Chat::start().await;
+    let id = text(&chat.send(&chat.ada, "hello").await["id"]);
+    chat.ask(&chat.bob, &format!("POST /messages/{id}/star")).await;
+    // What a replica that lacks the row would answer: there is none.
+    let store = Connection::open(chat.server.folder.path().join("urge.db")).unwrap();
+    let key = id.parse::<Uuid>().unwrap();
+    assert_eq!(store.execute("UPDATE messages SET seq = seq + 1000 WHERE message_id = ?1", [key]).unwrap(), 1);
+    assert_eq!(contents(&starred(&chat, "").await), [""; 0]);
+    assert_eq!(store.execute("UPDATE messages SET seq = seq - 1000 WHERE message_id = ?1", [key]).unwrap(), 1);
+    assert_eq!(contents(&starred(&chat, "").await), ["hello"]);
+    drop(store);
     chat.server.stop().await;
 }
 

@@ -22,6 +22,7 @@ promises!(
     what_is_cleared_stays_cleared,
     what_is_hidden_stays_hidden,
     the_latest_flags_stand,
+    a_favourite_is_turned_by_one_of_many,
     what_is_not_indexed_is_listed,
 );
 
@@ -242,7 +243,27 @@ async fn the_latest_flags_stand(store: Arc<dyn LogStore>) {
         store.set_flags(user, conversation, &flags, Timestamp(40)).await.unwrap();
         let found = membership(&*store, user, conversation).await;
         assert_eq!((found.muted, found.archived, found.favourite), (true, true, true), "what is not named stays");
+        assert_eq!(found.flags_at, Timestamp(40));
+        // Each flag has its own time: one that was set earlier than another is set all the same.
+        let earlier = Flags { archived: Some(false), muted: Some(false), favourite: None };
+        store.set_flags(user, conversation, &earlier, Timestamp(35)).await.unwrap();
+        let found = membership(&*store, user, conversation).await;
+        assert_eq!((found.muted, found.archived, found.flags_at), (true, false, Timestamp(40)));
     }
+}
+
+async fn a_favourite_is_turned_by_one_of_many(store: Arc<dyn LogStore>) {
+    let (conversation, user) = group(&*store).await;
+    for to in [true, false, true] {
+        let turned = racing(32, |_| {
+            let store = Arc::clone(&store);
+            async move { store.turn_favourite(user, conversation, to, Timestamp(10)).await.unwrap() }
+        })
+        .await;
+        assert_eq!(turned.into_iter().filter(|turned| *turned).count(), 1);
+        assert_eq!(membership(&*store, user, conversation).await.favourite, to);
+    }
+    assert!(!store.turn_favourite(UserId::fresh(), conversation, false, Timestamp(10)).await.unwrap());
 }
 
 async fn what_is_not_indexed_is_listed(store: Arc<dyn LogStore>) {
