@@ -202,7 +202,7 @@ async fn talk(doors: &Doors, wire: &mut Wire, dialogue: &mut Dialogue) -> Option
     loop {
         let (is_idle, is_busy) = (wire.is_idle(), dialogue.is_busy());
         tokio::select! {
-            () = dialogue.advance(), if is_busy => {}
+            () = dialogue.advance(), if is_busy => heartbeat.heard(),
             () = socket.filled(), if is_idle => if let Some(reason) = wire.flow(&*doors.gateway, &socket).await {
                 return Some(reason);
             },
@@ -223,8 +223,11 @@ async fn talk(doors: &Doors, wire: &mut Wire, dialogue: &mut Dialogue) -> Option
                 }
                 heartbeat.heard();
             }
-            beat = heartbeat.beat() => if beat == Beat::Dead || !wire.ping() {
-                return None;
+            beat = heartbeat.beat() => match beat {
+                Beat::Dead if is_busy && wire.is_moving() => heartbeat.heard(),
+                Beat::Dead => return None,
+                Beat::Ping if !wire.ping() => return None,
+                Beat::Ping => {}
             }
         }
     }

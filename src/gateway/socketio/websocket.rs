@@ -94,6 +94,9 @@ async fn talk(doors: &Doors, wire: &mut Wire, client: &mut Client, unheard: &mut
                 }
             }
             next = client.advance(), if is_busy || socket.is_none() => {
+                if is_busy {
+                    heartbeat.heard();
+                }
                 if socket.is_none() {
                     socket = client.socket().cloned();
                     if socket.is_some() {
@@ -130,8 +133,11 @@ async fn talk(doors: &Doors, wire: &mut Wire, client: &mut Client, unheard: &mut
                 }
             }
             beat = heartbeat.beat() => {
-                if beat == Beat::Dead || !wire.put(engine::PING) {
-                    return End::Bye;
+                match beat {
+                    Beat::Dead if is_busy && wire.is_moving() => heartbeat.heard(),
+                    Beat::Dead => return End::Bye,
+                    Beat::Ping if !wire.put(engine::PING) => return End::Bye,
+                    Beat::Ping => {}
                 }
                 Next::Go
             }
