@@ -35,11 +35,11 @@ impl poem::Endpoint for Endpoint {
             Ok(accepted) => accepted,
             Err(response) => return Ok(*response),
         };
-        let stranger = match self.0.admit() {
+        let (doors, credentials, visitor) = (self.0.clone(), credentials(&request), visitor(&request));
+        let stranger = match doors.admit(&visitor) {
             Ok(stranger) => stranger,
             Err(error) => return Ok(refused(StatusCode::SERVICE_UNAVAILABLE, &error)),
         };
-        let (doors, credentials, visitor) = (self.0.clone(), credentials(&request), visitor(&request));
         self.0.tasks.spawn(async move {
             if let Ok(upgraded) = upgrade.await {
                 let wire = Wire::new(upgraded, &doors.settings).await;

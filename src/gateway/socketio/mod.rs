@@ -37,11 +37,11 @@ impl Endpoint {
         match (session, transport, request.method()) {
             (None, _, method) if *method != Method::GET => Err(TransportError::BadHandshakeMethod),
             (None, transport, _) => {
-                let stranger = match self.0.admit() {
+                let visitor = visitor(&request);
+                let stranger = match self.0.admit(&visitor) {
                     Ok(stranger) => stranger,
                     Err(error) => return Ok(refused(StatusCode::SERVICE_UNAVAILABLE, &error)),
                 };
-                let visitor = visitor(&request);
                 Ok(match transport {
                     Transport::Polling => polling::open(&self.0, visitor, stranger),
                     Transport::WebSocket => websocket::open(&self.0, &request, visitor, stranger),

@@ -2,6 +2,7 @@
 
 mod fake;
 mod moving;
+mod patience;
 mod polling;
 mod socketio;
 mod websocket;
