@@ -56,9 +56,8 @@ pub async fn serve(doors: &Doors, mut wire: Wire, mut client: Client, mut unhear
                 wire.put(DISCONNECT);
                 wire.close(reason, reason.text()).await;
             }
-            // The client has done nothing wrong and shall come back: it does when its transport breaks.
-            End::Close(CloseReason::Draining | CloseReason::TooSlow | CloseReason::Unavailable) => wire.cut().await,
-            End::Close(reason) => wire.close(reason, reason.text()).await,
+            // The client may come back: it does when its transport breaks.
+            End::Close(_) => wire.cut().await,
             End::Say(text, reason) => {
                 wire.put(text);
                 wire.close(reason, reason.text()).await;
