@@ -148,6 +148,7 @@ mod tests {
             message: None,
             origin: Origin::default(),
             posted: false,
+            again: false,
         }
     }
 
