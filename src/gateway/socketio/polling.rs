@@ -287,6 +287,8 @@ fn obey(session: &Session, next: Next) {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::poll;
+
     use super::*;
 
     #[tokio::test]
@@ -299,5 +301,20 @@ mod tests {
             assert_eq!(unheard.next().await.as_deref(), packet);
         }
         assert!(unheard.is_empty() && Unheard::default().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_payload_of_many_packets_lets_others_have_their_turn() {
+        let mut unheard = Unheard::default();
+        unheard.push("2\u{1e}".repeat(1_000));
+        let mut turns = 0;
+        while !unheard.is_empty() {
+            let mut next = Box::pin(unheard.next());
+            if poll!(&mut next).is_pending() {
+                turns += 1;
+                next.await;
+            }
+        }
+        assert_eq!(turns, 1_000 / PACKETS_A_TURN);
     }
 }
