@@ -142,6 +142,11 @@ impl Gate {
         Self { name, places: Arc::new(Semaphore::new(places)) }
     }
 
+    /// A place as soon as there is one, for work whose caller has time: it is put off, not refused.
+    pub async fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
     /// A place until the permit is dropped.
     pub fn enter(&self) -> Result<OwnedSemaphorePermit> {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {

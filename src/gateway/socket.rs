@@ -61,7 +61,7 @@ impl Frame {
     }
 
     fn is_ephemeral(&self) -> bool {
-        matches!(self, Self::Event(outgoing) if outgoing.event.kind.is_ephemeral())
+        matches!(self, Self::Event(outgoing) if outgoing.is_ephemeral())
     }
 }
 
@@ -184,17 +184,23 @@ impl Socket {
 
     /// The same, but waits while the outbox is half full: for replays, which are larger than any outbox.
     pub async fn send_paced(&self, outgoing: Arc<Outgoing>) {
-        loop {
-            let emptied = self.emptied.notified();
-            if !self.is_crowded() {
-                break;
-            }
-            emptied.await;
-        }
+        self.roomy().await;
         self.send(outgoing);
     }
 
-    fn is_crowded(&self) -> bool {
+    /// Returns once the outbox is less than half full, or the socket closes.
+    pub async fn roomy(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if !self.is_crowded() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Whether the outbox is half full.
+    pub fn is_crowded(&self) -> bool {
         let outbox = self.outbox.lock();
         outbox.closing.is_none() && outbox.is_crowded()
     }

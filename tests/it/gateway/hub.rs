@@ -9,14 +9,18 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use urge::app::{App, Backends};
+use urge::app::{App, Backends, Stores};
 use urge::auth::{Client, Register};
 use urge::config::Config;
+use urge::conversations::CreateConversation;
 use urge::error::Result;
 use urge::event::{Envelope, Event, EventKind, Origin, RowEvent};
-use urge::gateway::{Command, ConversationViews, Credentials, Door, Gateway, Hub, Parts, Sessions, Socket, Visitor};
+use urge::gateway::{Command, ConversationViews, Credentials, Door, Gateway, Hub, Login, Parts, Sessions, Socket, Visitor};
 use urge::id::{ConversationId, Seq, UserId};
+use urge::log::{ConversationKind, LogStore};
+use urge::messages::{SendMessage, Sent};
 
+use crate::support::faulty::{Faults, Faulty, Odds};
 use crate::support::{PATIENCE, World};
 
 /// Views that say how many were made before them. Each takes a permit.
@@ -50,10 +54,14 @@ struct Bench {
 
 impl Bench {
     fn new(permits: usize) -> Self {
+        Self::on(permits, |backends| backends)
+    }
+
+    fn on(permits: usize, wrap: impl FnOnce(Backends) -> Backends) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::development(folder.path().to_owned()).unwrap();
         config.rate_limit = false;
-        let backends = Backends::open(&config).unwrap();
+        let backends = wrap(Backends::open(&config).unwrap());
         let app = App::new(config, backends).unwrap();
         let views = Arc::new(Views { made: AtomicUsize::new(0), gate: Semaphore::new(permits), panics: AtomicBool::new(false) });
         let services = &app.services;
@@ -75,12 +83,16 @@ impl Bench {
         Self { hub, sessions, views, app, _folder: folder }
     }
 
-    /// Somebody's socket, let in and not held.
-    async fn socket(&self) -> Arc<Socket> {
+    /// Somebody's login.
+    async fn login(&self) -> Login {
         let command = Register { phone_number: World::new_phone(), ..Register::default() };
         let registered = self.app.services.auth.register(command, None, &Client::default()).await.unwrap();
-        let login = self.sessions.authenticate(Credentials::Token(registered.tokens.access), &Visitor::default()).await.unwrap();
-        let socket = Socket::new(login, Door::WebSocket, 1_024);
+        self.sessions.authenticate(Credentials::Token(registered.tokens.access), &Visitor::default()).await.unwrap()
+    }
+
+    /// Somebody's socket, let in and not held.
+    async fn socket(&self) -> Arc<Socket> {
+        let socket = Socket::new(self.login().await, Door::WebSocket, 1_024);
         self.sessions.open(&socket).await.unwrap();
         self.sessions.command(&socket, Command::Leave { conversation_id: ConversationId::fresh() }).await.unwrap();
         socket
@@ -186,6 +198,50 @@ async fn a_panic_costs_a_row_and_no_conversation() {
     bench.until_made(2).await;
     change();
     assert_eq!(names(&frames(&socket, 1).await), ["conversation:updated"]);
+}
+
+#[tokio::test]
+async fn a_replay_that_breaks_off_says_so_and_keeps_nothing_back_that_comes_live() {
+    let faults = Faults::new(1, Odds { refused: 10_000, ..Odds::default() });
+    faults.calm().await;
+    let away = Arc::clone(&faults);
+    let bench = Bench::on(10, |backends| {
+        let log: Arc<dyn LogStore> = Arc::new(Faulty::new(Arc::clone(&backends.stores.log), away));
+        Backends { stores: Stores { log, ..backends.stores }, ..backends }
+    });
+    let services = &bench.app.services;
+    let (reader, writer) = (bench.login().await, bench.login().await.user_id);
+    let wish = CreateConversation { kind: ConversationKind::Direct, participant_ids: vec![reader.user_id], name: None, avatar_url: None };
+    let id = services.conversations.create(writer, wish, Origin::default()).await.unwrap().id;
+    // The hub has heard of the conversation, and of none of its messages: they are still on their way.
+    let socket = Socket::new(reader, Door::WebSocket, 64);
+    bench.sessions.open(&socket).await.unwrap();
+    for n in 0..200 {
+        let command = SendMessage { conversation_id: Some(id), content: Some(n.to_string()), ..SendMessage::default() };
+        services.messages.send(writer, command, Sent::default()).await.unwrap();
+    }
+    let resume = Command::Resume { known: [(id, 1)].into() };
+    let (sessions, its) = (bench.sessions.clone(), Arc::clone(&socket));
+    let resuming = tokio::spawn(async move { sessions.command(&its, resume).await });
+    // Half an outbox of the first page is there, and the replay waits for room.
+    while !socket.is_crowded() {
+        tokio::task::yield_now().await;
+    }
+    faults.storm();
+    let first = frames(&socket, 64).await;
+    let answer = timeout(PATIENCE, resuming).await.unwrap().unwrap().unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&answer).unwrap(), json!({"recovered": false}));
+    faults.calm().await;
+    for seq in 2..=201 {
+        bench.hub.take(Envelope::Row(row(id, seq, &[&socket])));
+        tokio::task::yield_now().await;
+        if socket.is_crowded() {
+            break;
+        }
+    }
+    let rest = frames(&socket, 30).await;
+    let seqs: Vec<_> = first.iter().chain(&rest).map(|frame| frame["data"]["seq"].as_i64().unwrap()).collect();
+    assert!(seqs.iter().copied().eq(2..=1 + seqs.len() as i64), "each once, the live ones behind: {seqs:?}");
 }
 
 #[tokio::test]
