@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::command::Command;
 use super::hub::Hub;
 use super::resume::READING;
+use super::rounds::Rounds;
 use super::socket::{CloseReason, Mark, Socket};
 use super::typing::TypingNow;
 use super::{Credentials, Gateway, Login, Visitor};
@@ -77,6 +78,8 @@ pub(super) struct Shared {
     pub typing: TypingNow,
     /// Resumes that read the store.
     pub replays: Gate,
+    /// The users whose coming or going is being told.
+    pub presence: Rounds<UserId, ()>,
     /// Since when people without sockets are, until the grace is over.
     pub gone: Mutex<HashMap<UserId, Instant>>,
     draining: AtomicBool,
@@ -85,9 +88,9 @@ pub(super) struct Shared {
 impl Sessions {
     /// Sessions of these parts.
     pub fn new(parts: Parts) -> Self {
-        let (typing, gone) = (TypingNow::default(), Mutex::default());
+        let (typing, presence, gone) = (TypingNow::default(), Rounds::default(), Mutex::default());
         let (replays, draining) = (Gate::new("resume", READING), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { parts, typing, replays, gone, draining }) }
+        Self { shared: Arc::new(Shared { parts, typing, replays, presence, gone, draining }) }
     }
 
     /// No new sockets from now on; the open ones are told to go elsewhere, a few at a time.
