@@ -7,6 +7,7 @@ mod messages;
 mod people;
 mod receipts;
 mod resume;
+mod told;
 
 use std::future::Future;
 use std::sync::Arc;
