@@ -14,7 +14,7 @@ use super::tell::outgoing_of;
 use crate::clock::Timestamp;
 use crate::conversations::is_listed;
 use crate::error::Result;
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, Origin};
 use crate::id::{ConversationId, Seq};
 use crate::log::{MemberState, Membership};
 use crate::messages::MessageStatus;
@@ -46,6 +46,13 @@ struct Missed {
     membership: Membership,
     after: Seq,
     is_new: bool,
+}
+
+impl Missed {
+    /// Whether the conversation itself is shown.
+    fn is_shown(&self) -> bool {
+        self.is_new || self.membership.head.seq > self.after
+    }
 }
 
 impl Sessions {
@@ -81,6 +88,7 @@ impl Sessions {
             }
         }
         let lagging: Vec<_> = missed.iter().map(|missed| missed.membership.clone()).collect();
+        let shown: Vec<_> = missed.iter().filter(|missed| missed.is_shown()).map(|missed| missed.membership.conversation_id).collect();
         let replayed = async {
             let count = self.replay_all(socket, seat, missed, since).await?;
             hub.ensure(socket.user_id, &lagging).await.map(|()| count)
@@ -88,6 +96,15 @@ impl Sessions {
         match replayed.await {
             Ok(count) => {
                 seat.resumes_no_more();
+                // What waits was made before what has been shown, and comes after it.
+                let holds_view = seat.holds_view();
+                for id in shown {
+                    if holds_view {
+                        hub.refresh(socket.user_id, id, Origin::default());
+                    } else {
+                        hub.refresh_again(socket.user_id, id);
+                    }
+                }
                 Ok(Resumed { recovered: true, sent: Some(count) })
             }
             // Something of it has been sent: what follows live would leave a gap that the client cannot see.
@@ -137,7 +154,7 @@ impl Sessions {
             }
         }
         // Own marks and flags, and who belongs to it, may have changed with or without rows.
-        if !missed.is_new && head > missed.after {
+        if !missed.is_new && missed.is_shown() {
             count += self.show(socket, EventKind::ConversationUpdated, id).await?;
         }
         Ok(count)

@@ -30,6 +30,11 @@ impl<K: Copy + Eq + Hash, W> Rounds<K, W> {
         keys.insert(key, Some(wish));
         Some(Round { rounds: self, key })
     }
+
+    /// Whether somebody is at it.
+    pub fn is_under_way(&self, key: K) -> bool {
+        self.0.lock().contains_key(&key)
+    }
 }
 
 /// The work on one key. Dropped early, because it panicked, it leaves the key to whoever asks next.

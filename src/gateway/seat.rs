@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::socket::{CloseReason, Outgoing, Socket};
+use crate::event::EventKind;
 use crate::id::{ConversationId, Seq};
 
 /// Events that a held seat keeps, typing and presence apart; a client that lets more pile up is too slow.
@@ -30,6 +31,8 @@ struct Gate {
     first_live: Option<HashMap<ConversationId, Seq>>,
     /// The heads of the user's conversations have been read since the seat was taken.
     knows_heads: bool,
+    /// A conversation as it was some time ago waits, while the seat is held.
+    holds_view: bool,
 }
 
 impl Gate {
@@ -47,6 +50,7 @@ impl Gate {
         if held.len() >= MAX_HELD {
             held.retain(|(_, outgoing)| !outgoing.is_ephemeral());
         }
+        self.holds_view |= outgoing.event.kind == EventKind::ConversationUpdated;
         let has_room = held.len() < MAX_HELD;
         if has_room {
             held.push_back((place, Arc::clone(outgoing)));
@@ -128,7 +132,7 @@ impl Seat {
             && let Some(held) = &mut gate.held
         {
             let Some((place, outgoing)) = held.pop_front() else {
-                gate.held = None;
+                (gate.held, gate.holds_view) = (None, false);
                 break;
             };
             if !gate.was_replayed(place) {
@@ -163,6 +167,11 @@ impl Seat {
         gate.held.as_ref().is_some_and(|held| held.iter().any(|(place, _)| place.is_some_and(|(of, _)| of == conversation)))
     }
 
+    /// Whether a conversation as it was some time ago waits for the hold to end.
+    pub fn holds_view(&self) -> bool {
+        self.gate.lock().holds_view
+    }
+
     /// From here on a conversation that the hub knows nothing of is new to this user.
     pub fn heads_read(&self) {
         self.gate.lock().knows_heads = true;
@@ -192,7 +201,7 @@ mod tests {
     use futures_util::poll;
 
     use super::*;
-    use crate::event::{Event, EventKind};
+    use crate::event::Event;
     use crate::gateway::{Door, Login};
     use crate::id::{SessionId, UserId};
 

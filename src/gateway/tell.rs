@@ -123,6 +123,14 @@ impl Hub {
         }
     }
 
+    /// Tells a user once more how he sees a conversation, if that is being found out: it may be older than what he was
+    /// shown meanwhile.
+    pub(super) fn refresh_again(&self, user: UserId, id: ConversationId) {
+        if self.shared.refreshes.is_under_way((user, id)) {
+            self.refresh(user, id, Origin::default());
+        }
+    }
+
     /// Tells a user how he sees a conversation now. What is asked for while that is being found out is found out anew, once:
     /// so the last that he hears is the last that is true.
     async fn refresh_now(&self, user: UserId, id: ConversationId, origin: Origin) {

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use urge::app::{App, Backends, Stores};
 use urge::auth::{Client, Register};
@@ -96,6 +97,29 @@ impl Bench {
         self.sessions.open(&socket).await.unwrap();
         self.sessions.command(&socket, Command::Leave { conversation_id: ConversationId::fresh() }).await.unwrap();
         socket
+    }
+
+    /// The socket of somebody to whom so many messages have been written since he was let in, and where. The bench has no
+    /// bus: his hub has not heard of them.
+    async fn reader(&self, count: usize) -> (Arc<Socket>, ConversationId) {
+        let services = &self.app.services;
+        let (reader, writer) = (self.login().await, self.login().await.user_id);
+        let participant_ids = vec![reader.user_id];
+        let wish = CreateConversation { kind: ConversationKind::Direct, participant_ids, name: None, avatar_url: None };
+        let id = services.conversations.create(writer, wish, Origin::default()).await.unwrap().id;
+        let socket = Socket::new(reader, Door::WebSocket, 64);
+        self.sessions.open(&socket).await.unwrap();
+        for n in 0..count {
+            let command = SendMessage { conversation_id: Some(id), content: Some(n.to_string()), ..SendMessage::default() };
+            services.messages.send(writer, command, Sent::default()).await.unwrap();
+        }
+        (socket, id)
+    }
+
+    /// Resumes behind the row that began the conversation.
+    fn resume(&self, socket: &Arc<Socket>, id: ConversationId) -> JoinHandle<Result<Bytes>> {
+        let (sessions, socket) = (self.sessions.clone(), Arc::clone(socket));
+        tokio::spawn(async move { sessions.command(&socket, Command::Resume { known: [(id, 1)].into() }).await })
     }
 
     async fn until_made(&self, count: usize) {
@@ -209,20 +233,9 @@ async fn a_replay_that_breaks_off_says_so_and_keeps_nothing_back_that_comes_live
         let log: Arc<dyn LogStore> = Arc::new(Faulty::new(Arc::clone(&backends.stores.log), away));
         Backends { stores: Stores { log, ..backends.stores }, ..backends }
     });
-    let services = &bench.app.services;
-    let (reader, writer) = (bench.login().await, bench.login().await.user_id);
-    let wish = CreateConversation { kind: ConversationKind::Direct, participant_ids: vec![reader.user_id], name: None, avatar_url: None };
-    let id = services.conversations.create(writer, wish, Origin::default()).await.unwrap().id;
     // The hub has heard of the conversation, and of none of its messages: they are still on their way.
-    let socket = Socket::new(reader, Door::WebSocket, 64);
-    bench.sessions.open(&socket).await.unwrap();
-    for n in 0..200 {
-        let command = SendMessage { conversation_id: Some(id), content: Some(n.to_string()), ..SendMessage::default() };
-        services.messages.send(writer, command, Sent::default()).await.unwrap();
-    }
-    let resume = Command::Resume { known: [(id, 1)].into() };
-    let (sessions, its) = (bench.sessions.clone(), Arc::clone(&socket));
-    let resuming = tokio::spawn(async move { sessions.command(&its, resume).await });
+    let (socket, id) = bench.reader(200).await;
+    let resuming = bench.resume(&socket, id);
     // Half an outbox of the first page is there, and the replay waits for room.
     while !socket.is_crowded() {
         tokio::task::yield_now().await;
@@ -242,6 +255,24 @@ async fn a_replay_that_breaks_off_says_so_and_keeps_nothing_back_that_comes_live
     let rest = frames(&socket, 30).await;
     let seqs: Vec<_> = first.iter().chain(&rest).map(|frame| frame["data"]["seq"].as_i64().unwrap()).collect();
     assert!(seqs.iter().copied().eq(2..=1 + seqs.len() as i64), "each once, the live ones behind: {seqs:?}");
+}
+
+#[tokio::test]
+async fn what_a_resume_shows_is_not_followed_by_how_it_was_before() {
+    let bench = Bench::new(0);
+    let (socket, id) = bench.reader(1).await;
+    // A view is being made when the resume begins, and is done before the resume has made its own.
+    bench.hub.take(Envelope::Refresh { user_id: socket.user_id, conversation_id: id, origin: Origin::default() });
+    bench.until_made(1).await;
+    let resuming = bench.resume(&socket, id);
+    bench.until_made(2).await;
+    bench.views.gate.add_permits(10);
+    timeout(PATIENCE, resuming).await.unwrap().unwrap().unwrap();
+    let mut shown = Vec::new();
+    while shown.last() != Some(&2) {
+        shown.extend(frames(&socket, 1).await.iter().filter_map(|frame| frame["data"]["made"].as_u64()));
+    }
+    assert_eq!(shown.iter().filter(|made| **made == 1).count(), 1, "{shown:?}");
 }
 
 #[tokio::test]
