@@ -143,6 +143,8 @@ pub struct RowEvent {
     pub origin: Origin,
     /// Sent by POST: its sender's receipts wait until the app has the answer.
     pub posted: bool,
+    /// Told once more, because its sender tried once more: an old row, of use only to who waits for it.
+    pub again: bool,
 }
 
 /// An event that belongs to no place in a log.

@@ -2,11 +2,13 @@
 //! Nothing is spawned behind the node's back: what must not end with its request goes through [`Tasks`].
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -41,7 +43,10 @@ impl Tasks {
         let stopping = self.stopping.clone();
         self.tracker.spawn(async move {
             while stopping.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
-                work().await;
+                // The next time it may go well: what is done now and then must not end with a panic.
+                if AssertUnwindSafe(async { work().await }).catch_unwind().await.is_err() {
+                    tracing::error!("repeated work panicked; it is done again after its period");
+                }
             }
         });
     }
@@ -137,6 +142,11 @@ impl Gate {
         Self { name, places: Arc::new(Semaphore::new(places)) }
     }
 
+    /// A place as soon as there is one, for work whose caller has time: it is put off, not refused.
+    pub async fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
     /// A place until the permit is dropped.
     pub fn enter(&self) -> Result<OwnedSemaphorePermit> {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
@@ -163,6 +173,24 @@ mod tests {
         });
         assert!(tasks.finish(Duration::from_secs(5)).await);
         assert_eq!(work.await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_no_repetition() {
+        let tasks = Tasks::default();
+        let (done, mut finished) = tokio::sync::mpsc::channel(1);
+        let mut times = 0;
+        tasks.repeat(Duration::from_millis(1), move || {
+            times += 1;
+            let done = done.clone();
+            async move {
+                assert!(times > 1, "the first time");
+                done.send(times).await.unwrap();
+            }
+        });
+        assert_eq!(finished.recv().await, Some(2));
+        drop(finished);
+        assert!(tasks.finish(Duration::from_secs(5)).await);
     }
 
     #[tokio::test]

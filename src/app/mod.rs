@@ -23,6 +23,7 @@ use crate::auth::sms::SmsError;
 use crate::auth::{AuthApi, UserLimit};
 use crate::config::Config;
 use crate::conversations::{ConversationsApi, SyncApi};
+use crate::event::Envelope;
 use crate::messages::MessagesApi;
 use crate::rate::Limiter;
 use crate::server::{self, Cors, Front, NodeApi, Pages, Proxies, Routes};
@@ -125,8 +126,12 @@ impl App {
         self.tasks.spawn(Arc::clone(self.services.messages.receipts()).write_large());
         let hub = self.services.hub.clone();
         let envelopes = self.backends.bus.subscribe();
-        let auth = Arc::clone(&self.services.auth);
-        self.tasks.spawn(async move { hub.run(envelopes, |envelope| auth.note(envelope)).await });
+        let (auth, typists) = (Arc::clone(&self.services.auth), self.services.sessions.clone());
+        let note = move |envelope: &Envelope| {
+            auth.note(envelope);
+            typists.note(envelope);
+        };
+        self.tasks.spawn(async move { hub.run(envelopes, note).await });
         let hub = self.services.hub.clone();
         self.tasks.repeat(self.config.repair_interval, move || {
             let hub = hub.clone();

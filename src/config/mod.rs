@@ -244,6 +244,8 @@ impl Reader<'_> {
     }
 }
 
+/// The smallest outbox that is taken: what a socket is told when it is let in, and the first answers, must fit.
+const MIN_OUTBOX: usize = 16;
 /// The shortest secret that is taken.
 const SECRET_LENGTH: usize = 16;
 
@@ -335,7 +337,7 @@ impl Config {
         };
         let sockets = SocketSettings {
             per_user: read.need("sockets.per_user", value::count, 1),
-            outbox: read.need("sockets.outbox", value::count, 1),
+            outbox: read.need("sockets.outbox", value::count_from(MIN_OUTBOX), MIN_OUTBOX),
             ping_interval: read.need("sockets.ping_interval", value::duration, Duration::ZERO),
             ping_timeout: read.need("sockets.ping_timeout", value::duration, Duration::ZERO),
         };

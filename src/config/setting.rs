@@ -121,7 +121,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("server.user_requests_per_minute", "600", "300", "Requests a user may make a minute, from all of his devices."),
     setting("server.user_request_burst", "100", "50", "Requests a user may make at once; the app makes up to 50."),
     setting("sockets.per_user", "10", "5", "Sockets of one user; the oldest is closed for a further one."),
-    setting("sockets.outbox", "1024", "256", "Events that may wait for a slow socket before it is closed."),
+    setting("sockets.outbox", "1024", "256", "Events that may wait for a slow socket before it is closed, 16 or more."),
     setting("sockets.ping_interval", "25s", "20s", "How often a socket is asked whether it is there."),
     setting("sockets.ping_timeout", "20s", "10s", "How long its answer may take."),
     setting("store_sqlite.readers", "2", "4", "Reader threads of the embedded store."),

@@ -74,6 +74,7 @@ fn a_wrong_value_is_named_with_an_example() {
         ("URGE_AUTH_ACCESS_TOKEN_TTL", "30", "auth.access_token_ttl"),
         ("URGE_USERS_DIRECTORY", "all", "users.directory"),
         ("URGE_SERVER_MAX_CONNECTIONS", "0", "server.max_connections"),
+        ("URGE_SOCKETS_OUTBOX", "15", "sockets.outbox"),
         ("URGE_SMS_COUNTRIES", "US,Germany", "sms.countries"),
     ] {
         let words = refusal(&[(name, value)]);
@@ -96,13 +97,13 @@ fn secrets_never_show() {
 #[test]
 fn the_later_layer_wins_and_is_remembered() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("urge.toml"), "listen = \"127.0.0.1:1\"\n[sockets]\nper_user = 3\noutbox = 4\n").unwrap();
-    std::fs::write(folder.path().join(".env"), "URGE_SOCKETS_PER_USER=5\nURGE_SOCKETS_OUTBOX=6\nURGE_SECRET_KEY=\n").unwrap();
-    let mut sources = sources(folder.path(), &[("URGE_SOCKETS_OUTBOX", "7"), ("URGE_BUS", "")]);
+    std::fs::write(folder.path().join("urge.toml"), "listen = \"127.0.0.1:1\"\n[sockets]\nper_user = 3\noutbox = 40\n").unwrap();
+    std::fs::write(folder.path().join(".env"), "URGE_SOCKETS_PER_USER=5\nURGE_SOCKETS_OUTBOX=60\nURGE_SECRET_KEY=\n").unwrap();
+    let mut sources = sources(folder.path(), &[("URGE_SOCKETS_OUTBOX", "70"), ("URGE_BUS", "")]);
     sources.flags.push(("store_sqlite.readers".into(), "9".into()));
     let layers = Layers::read(&sources).unwrap();
     let config = Config::check(&layers).unwrap();
-    assert_eq!((config.listen.port(), config.sockets.per_user, config.sockets.outbox, config.store_readers), (1, 5, 7, 9));
+    assert_eq!((config.listen.port(), config.sockets.per_user, config.sockets.outbox, config.store_readers), (1, 5, 70, 9));
     let origin = |key| layers.values.iter().find(|resolved| resolved.setting.key == key).unwrap().origin.clone();
     assert_eq!(origin("listen"), Origin::File(folder.path().join("urge.toml")));
     assert_eq!(origin("sockets.per_user"), Origin::DotEnv("URGE_SOCKETS_PER_USER".into()));

@@ -34,8 +34,13 @@ pub fn duration(text: &str) -> Parsed<Duration> {
 
 /// A whole number, 1 or more.
 pub fn count(text: &str) -> Parsed<usize> {
-    match text.parse() {
-        Ok(0) => Err("must be 1 or more".to_owned()),
+    count_from(1)(text)
+}
+
+/// A whole number, `least` or more.
+pub fn count_from(least: usize) -> impl Fn(&str) -> Parsed<usize> {
+    move |text| match text.parse() {
+        Ok(number) if number < least => Err(format!("must be {least} or more")),
         Ok(number) if number > 1_000_000_000 => Err("is too large".to_owned()),
         Ok(number) => Ok(number),
         Err(_) => Err("is not a whole number".to_owned()),

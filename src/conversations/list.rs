@@ -25,7 +25,7 @@ pub struct Listed {
 }
 
 /// Whether the conversation is in its member's list: hidden ones come back with the next message, not with an edit.
-pub(super) fn is_listed(membership: &Membership) -> bool {
+pub fn is_listed(membership: &Membership) -> bool {
     let shown = membership.hidden_seq == 0 || membership.head.message_seq > membership.hidden_seq;
     membership.state == MemberState::Active && shown
 }

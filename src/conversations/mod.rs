@@ -16,7 +16,7 @@ mod typing;
 mod view;
 
 pub use api::{ConversationsApi, SyncApi};
-pub use list::Listed;
+pub use list::{Listed, is_listed};
 use poem_openapi::Object;
 use poem_openapi::types::Example;
 use serde::Deserialize;

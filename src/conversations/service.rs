@@ -163,6 +163,13 @@ impl Conversations {
         Ok(self.parts.hidden.hidden_in(caller, id, from, to).await?.into_iter().collect())
     }
 
+    /// Whether the caller still sees this row of the log, which he once could.
+    pub async fn sees(&self, caller: UserId, id: ConversationId, seq: Seq) -> Result<bool> {
+        let membership = self.parts.log.membership(caller, id).await?;
+        let is_cleared = membership.is_some_and(|membership| membership.cleared_seq >= seq);
+        Ok(!is_cleared && self.hidden(caller, id, seq, seq).await?.is_empty())
+    }
+
     /// Tells the caller's other devices that the conversation changed for him. They find out by themselves if the bus is away.
     pub(super) async fn refresh(&self, user_id: UserId, conversation_id: ConversationId, origin: Origin) {
         if let Err(error) = self.parts.bus.publish(Envelope::Refresh { user_id, conversation_id, origin }).await {

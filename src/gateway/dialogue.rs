@@ -6,16 +6,27 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::doors::Doors;
 use super::reply::{self, AckId};
 use super::{CloseReason, Command, Door, Login, Socket, Throttle, command};
 use crate::error::{Error, ErrorCode, Result};
 
-enum Step {
-    Opened(Result<()>),
-    Answered(Option<AckId>, Result<Bytes>),
+/// What is being carried out.
+struct Running {
+    work: Pin<Box<dyn Future<Output = Result<Bytes>> + Send>>,
+    /// Who is answered; nobody while the login is being let in.
+    asked: Asked,
+    /// When it is given up.
+    until: Option<Instant>,
+    /// It changes something: given up or not, it is finished.
+    is_lasting: bool,
+}
+
+enum Asked {
+    In,
+    Command(Option<AckId>),
 }
 
 /// See the module. Dropping it tells the gateway that the socket is gone.
@@ -24,8 +35,7 @@ pub struct Dialogue {
     /// The socket that it is about.
     pub socket: Arc<Socket>,
     throttle: Throttle,
-    running: Option<Pin<Box<dyn Future<Output = Step> + Send>>>,
-    is_lasting: bool,
+    running: Option<Running>,
 }
 
 impl Dialogue {
@@ -39,10 +49,13 @@ impl Dialogue {
         metrics::gauge!("urge_sockets", "door" => door.name()).increment(1.0);
         let opening = {
             let (gateway, socket) = (doors.gateway.clone(), socket.clone());
-            async move { Step::Opened(gateway.open(&socket).await) }
+            async move { gateway.open(&socket).await.map(|()| Bytes::new()) }
         };
-        let throttle = Throttle::new(doors.settings.rate_limit, Instant::now());
-        Self { doors, socket, throttle, running: Some(Box::pin(opening)), is_lasting: false }
+        let now = Instant::now();
+        let throttle = Throttle::new(doors.settings.rate_limit, now);
+        let until = Some(now + doors.settings.command_timeout);
+        let running = Running { work: Box::pin(opening), asked: Asked::In, until, is_lasting: false };
+        Self { doors, socket, throttle, running: Some(running) }
     }
 
     /// Whether something is being carried out: the next command must wait.
@@ -53,20 +66,24 @@ impl Dialogue {
     /// Carries on with what is being carried out; pending for ever when there is nothing. Safe to cancel.
     pub async fn advance(&mut self) {
         let Some(running) = self.running.as_mut() else { return std::future::pending().await };
-        let step = running.await;
-        self.running = None;
-        match step {
-            Step::Opened(Ok(())) => {}
-            Step::Opened(Err(error)) => {
+        let done = match running.until {
+            Some(until) => timeout_at(until, running.work.as_mut()).await.ok(),
+            None => Some(running.work.as_mut().await),
+        };
+        let Some(running) = self.running.take() else { return };
+        let asked = running.asked;
+        let answer = done.unwrap_or_else(|| {
+            finish(&self.doors, running.work, running.is_lasting);
+            Err(Error::unavailable("this took too long: it may have been done, try again"))
+        });
+        match (asked, answer) {
+            (Asked::In, Ok(_)) | (Asked::Command(None), Ok(_)) => {}
+            (Asked::In, Err(error)) => {
                 note(&error, "a socket was not let in");
                 self.socket.close(CloseReason::Unavailable);
             }
-            Step::Answered(ack, Ok(data)) => {
-                if let Some(id) = ack {
-                    self.socket.reply(reply::ack(self.socket.door, &id, &data));
-                }
-            }
-            Step::Answered(ack, Err(error)) => {
+            (Asked::Command(Some(id)), Ok(data)) => self.socket.reply(reply::ack(self.socket.door, &id, &data)),
+            (Asked::Command(ack), Err(error)) => {
                 note(&error, "a command failed");
                 self.answer(&error, ack.as_deref());
             }
@@ -81,10 +98,13 @@ impl Dialogue {
         let admitted = self.throttle.admit(event == "message:sent", Instant::now());
         match admitted.and_then(|()| Command::parse(event, data)) {
             Ok(command) => {
-                let (gateway, socket, ack) = (self.doors.gateway.clone(), self.socket.clone(), ack.map(Into::into));
+                let (gateway, socket) = (self.doors.gateway.clone(), self.socket.clone());
                 metrics::counter!("urge_socket_commands", "event" => command.name()).increment(1);
-                self.is_lasting = command.is_lasting();
-                self.running = Some(Box::pin(async move { Step::Answered(ack, gateway.command(&socket, command).await) }));
+                // A resume takes as long as its client takes to read.
+                let until = (!matches!(command, Command::Resume { .. })).then(|| Instant::now() + self.doors.settings.command_timeout);
+                let (asked, is_lasting) = (Asked::Command(ack.map(Into::into)), command.is_lasting());
+                let work = Box::pin(async move { gateway.command(&socket, command).await });
+                self.running = Some(Running { work, asked, until, is_lasting });
             }
             Err(error) => self.refuse(&error, ack),
         }
@@ -115,15 +135,20 @@ impl Dialogue {
 impl Drop for Dialogue {
     fn drop(&mut self) {
         // Who goes away in the middle of a change has not taken it back.
-        if let Some(running) = self.running.take().filter(|_| self.is_lasting)
-            && tokio::runtime::Handle::try_current().is_ok()
-        {
-            self.doors.tasks.spawn(running);
+        if let Some(running) = self.running.take() {
+            finish(&self.doors, running.work, running.is_lasting);
         }
         metrics::gauge!("urge_sockets", "door" => self.socket.door.name()).decrement(1.0);
         let reason = self.socket.closing().map_or("client", CloseReason::name);
         metrics::counter!("urge_sockets_closed", "door" => self.socket.door.name(), "reason" => reason).increment(1);
         self.doors.gateway.closed(&self.socket);
+    }
+}
+
+/// Finishes in the background what nobody waits for any more, if it changes something.
+fn finish(doors: &Doors, work: Pin<Box<dyn Future<Output = Result<Bytes>> + Send>>, is_lasting: bool) {
+    if is_lasting && tokio::runtime::Handle::try_current().is_ok() {
+        doors.tasks.spawn(work);
     }
 }
 

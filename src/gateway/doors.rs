@@ -1,10 +1,12 @@
 //! What both doors share: the gateway behind them, their settings, the bound on strangers, their tasks; and their routes.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use poem::http::{StatusCode, header};
 use poem::{Request, Response, Route};
 use tokio_util::task::TaskTracker;
@@ -13,12 +15,13 @@ use super::socket::MAX_WAITING;
 use super::socketio::{self, Sessions};
 use super::{Gateway, Visitor, command, websocket};
 use crate::error::{Error, ErrorCode};
+use crate::rate::network;
 use crate::rest::ClientAddress;
 
 /// How the doors behave. The defaults are the contract's; tests make the times shorter.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Limits on commands per socket.
+    /// Limits on commands of a socket, and on the strangers of a network.
     pub rate_limit: bool,
     /// From one ping of ours to the next.
     pub ping_interval: Duration,
@@ -38,6 +41,10 @@ pub struct Settings {
     pub max_stranger_bytes: usize,
     /// Connections that may be unauthenticated at one time.
     pub max_strangers: usize,
+    /// The same of one network: an address, or the /64 of IPv6.
+    pub max_strangers_per_network: usize,
+    /// How long it may take to let a login in or to carry out a command, `resume` apart.
+    pub command_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -53,6 +60,8 @@ impl Default for Settings {
             max_frame_bytes: 1 << 20,
             max_stranger_bytes: 16 << 10,
             max_strangers: 10_000,
+            max_strangers_per_network: 1_000,
+            command_timeout: Duration::from_secs(3),
         }
     }
 }
@@ -63,13 +72,20 @@ pub struct Doors {
     pub(super) settings: Settings,
     pub(super) sessions: Sessions,
     pub(super) tasks: TaskTracker,
-    strangers: AtomicUsize,
+    strangers: Mutex<Strangers>,
+}
+
+/// Connections that have not authenticated yet.
+#[derive(Default)]
+struct Strangers {
+    count: usize,
+    by_network: HashMap<IpAddr, usize>,
 }
 
 impl Doors {
     /// Doors to this gateway.
     pub fn new(gateway: Arc<dyn Gateway>, settings: Settings) -> Arc<Self> {
-        let (sessions, tasks, strangers) = (Sessions::default(), TaskTracker::new(), AtomicUsize::new(0));
+        let (sessions, tasks, strangers) = (Sessions::default(), TaskTracker::new(), Mutex::default());
         Arc::new(Self { gateway, settings, sessions, tasks, strangers })
     }
 
@@ -90,25 +106,44 @@ impl Doors {
     /// Takes a stranger's place, until it is dropped.
     ///
     /// # Errors
-    /// `Unavailable` when there is none, or when the node drains.
-    pub(super) fn admit(self: &Arc<Self>) -> Result<Stranger, Error> {
+    /// `Unavailable` when there is none, or none for more of his network, or when the node drains.
+    pub(super) fn admit(self: &Arc<Self>, visitor: &Visitor) -> Result<Stranger, Error> {
         if self.gateway.is_draining() {
             return Err(unavailable("the server is going away: connect again"));
         }
-        let stranger = Stranger(self.clone());
-        if self.strangers.fetch_add(1, Ordering::Relaxed) >= self.settings.max_strangers {
+        let network = visitor.address.map(network).filter(|_| self.settings.rate_limit);
+        let mut strangers = self.strangers.lock();
+        let of_network = network.and_then(|network| strangers.by_network.get(&network)).copied().unwrap_or(0);
+        let is_full = network.is_some() && of_network >= self.settings.max_strangers_per_network;
+        if is_full || strangers.count >= self.settings.max_strangers {
             return Err(unavailable("too many connections are being opened: try again"));
         }
-        Ok(stranger)
+        strangers.count += 1;
+        if let Some(network) = network {
+            strangers.by_network.insert(network, of_network + 1);
+        }
+        Ok(Stranger { doors: self.clone(), network })
     }
 }
 
 /// The place of a connection that has not authenticated yet.
-pub(super) struct Stranger(Arc<Doors>);
+pub(super) struct Stranger {
+    doors: Arc<Doors>,
+    network: Option<IpAddr>,
+}
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        self.0.strangers.fetch_sub(1, Ordering::Relaxed);
+        let mut strangers = self.doors.strangers.lock();
+        strangers.count -= 1;
+        if let Some(network) = self.network
+            && let Entry::Occupied(mut of_network) = strangers.by_network.entry(network)
+        {
+            *of_network.get_mut() -= 1;
+            if *of_network.get() == 0 {
+                of_network.remove();
+            }
+        }
     }
 }
 

@@ -50,6 +50,11 @@ impl Outgoing {
         self.about
     }
 
+    /// Whether a slow socket may lose it.
+    pub(super) fn is_ephemeral(&self) -> bool {
+        self.event.kind.is_ephemeral()
+    }
+
     /// What it takes up in an outbox, in bytes; an estimate made without encoding.
     pub(super) fn weight(&self) -> usize {
         self.event.data.len() + 64

@@ -9,15 +9,24 @@ use serde_json::json;
 
 use super::seat::Seat;
 use super::session::Sessions;
-use super::socket::{Outgoing, Socket};
+use super::socket::{Door, Outgoing, Socket};
 use super::tell::outgoing_of;
+use crate::clock::Timestamp;
+use crate::conversations::is_listed;
 use crate::error::Result;
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, Origin};
 use crate::id::{ConversationId, Seq};
 use crate::log::{MemberState, Membership};
+use crate::messages::MessageStatus;
 
 /// Rows that one resume replays at most; a client that missed more calls `/sync`.
 pub const MAX_REPLAY: Seq = 1_000;
+/// Rows of a replay in memory at a time.
+const PAGE_ROWS: Seq = 64;
+/// Steps of resumes that read the store at a time: when everybody comes back at once they take turns.
+pub(super) const READING: usize = 32;
+/// How long a receipt may take from the mark to the client, in milliseconds, with some more for clocks that differ.
+const RECEIPT_LAG_MS: i64 = 60_000;
 
 /// The answer to `resume`.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -27,11 +36,23 @@ pub(super) struct Resumed {
     sent: Option<usize>,
 }
 
+impl Resumed {
+    /// The client has to ask `/sync`.
+    const NOT: Self = Self { recovered: false, sent: None };
+}
+
 /// What of one conversation is to be sent.
 struct Missed {
     membership: Membership,
     after: Seq,
     is_new: bool,
+}
+
+impl Missed {
+    /// Whether the conversation itself is shown.
+    fn is_shown(&self) -> bool {
+        self.is_new || self.membership.head.seq > self.after
+    }
 }
 
 impl Sessions {
@@ -40,10 +61,14 @@ impl Sessions {
         let hub = &self.shared.parts.hub;
         seat.hold();
         if !seat.can_resume() {
-            return Ok(Resumed { recovered: false, sent: None });
+            return Ok(Resumed::NOT);
         }
         // The heads after the seat was taken: a row is behind them and read here, or after them and comes live.
-        let memberships = hub.memberships(socket.user_id).await?;
+        let memberships = {
+            let _place = self.shared.replays.wait().await;
+            hub.memberships(socket.user_id).await?
+        };
+        let since = last_seen(&known, &memberships);
         let mut on_their_way = Vec::new();
         for membership in memberships.iter().filter(|membership| known.contains_key(&membership.conversation_id)) {
             let (id, head) = (membership.conversation_id, membership.head.seq);
@@ -54,22 +79,49 @@ impl Sessions {
         let missed: Vec<_> = memberships.into_iter().filter_map(|membership| missed(&known, membership)).collect();
         let rows: Seq = missed.iter().map(|missed| (missed.membership.head.seq - missed.after).max(0)).sum();
         if rows > MAX_REPLAY {
-            return Ok(Resumed { recovered: false, sent: None });
+            return Ok(Resumed::NOT);
         }
-        // What the client has or is sent now is not sent again when it comes live.
+        // What the client has is not sent again when it comes live.
         for (id, head) in on_their_way {
-            if !missed.iter().any(|missed| missed.membership.conversation_id == id) {
+            if missed.iter().all(|missed| missed.membership.conversation_id != id || missed.after >= head) {
                 seat.skip_upto(id, head);
             }
         }
         let lagging: Vec<_> = missed.iter().map(|missed| missed.membership.clone()).collect();
+        let shown: Vec<_> = missed.iter().filter(|missed| missed.is_shown()).map(|missed| missed.membership.conversation_id).collect();
+        let replayed = async {
+            let count = self.replay_all(socket, seat, missed, since).await?;
+            hub.ensure(socket.user_id, &lagging).await.map(|()| count)
+        };
+        match replayed.await {
+            Ok(count) => {
+                seat.resumes_no_more();
+                // What waits was made before what has been shown, and comes after it.
+                let holds_view = seat.holds_view();
+                for id in shown {
+                    if holds_view {
+                        hub.refresh(socket.user_id, id, Origin::default());
+                    } else {
+                        hub.refresh_again(socket.user_id, id);
+                    }
+                }
+                Ok(Resumed { recovered: true, sent: Some(count) })
+            }
+            // Something of it has been sent: what follows live would leave a gap that the client cannot see.
+            Err(error) => {
+                tracing::warn!(%error, socket = %socket.id, "a replay was broken off; the client is sent to /sync");
+                Ok(Resumed::NOT)
+            }
+        }
+    }
+
+    async fn replay_all(&self, socket: &Arc<Socket>, seat: &Seat, missed: Vec<Missed>, since: Timestamp) -> Result<usize> {
         let mut count = 0;
         for missed in missed {
             count += self.replay(socket, seat, &missed).await?;
+            count += self.replay_receipts(socket, &missed, since).await?;
         }
-        hub.ensure(socket.user_id, &lagging).await?;
-        seat.resumed();
-        Ok(Resumed { recovered: true, sent: Some(count) })
+        Ok(count)
     }
 
     async fn replay(&self, socket: &Arc<Socket>, seat: &Seat, missed: &Missed) -> Result<usize> {
@@ -81,56 +133,155 @@ impl Sessions {
         if missed.is_new {
             count += self.show(socket, EventKind::ConversationCreated, id).await?;
         }
-        if upto > missed.after {
-            let hidden = self.shared.parts.messages.hidden(user, id, membership.cleared_seq).await?;
+        let mut after = missed.after;
+        while after < upto {
+            let end = upto.min(after + PAGE_ROWS);
+            let (rows, hidden) = {
+                let _place = self.shared.replays.wait().await;
+                let hidden = self.shared.parts.messages.hidden(user, id, membership.cleared_seq).await?;
+                (hub.replay(user, id, after, end).await?, hidden)
+            };
             let is_seen = |seq: Seq| seq > membership.cleared_seq && !hidden.contains(&seq);
-            for row in hub.replay(user, id, missed.after, upto).await? {
+            for row in rows {
                 if let Some(outgoing) = outgoing_of(&row).filter(|_| is_seen(row.target_seq.unwrap_or(row.seq))) {
                     socket.send_paced(outgoing).await;
                     count += 1;
                 }
             }
+            after = end;
+            if hub.lags(id, end) || seat.holds_row_of(id) {
+                seat.skip_upto(id, end);
+            }
         }
         // Own marks and flags, and who belongs to it, may have changed with or without rows.
-        if !missed.is_new && membership.head.seq > missed.after {
+        if !missed.is_new && missed.is_shown() {
             count += self.show(socket, EventKind::ConversationUpdated, id).await?;
         }
-        if let Some(peer) = membership.peer_id
-            && membership.peer_delivered_seq > 0
-        {
-            let data = json!({
-                "conversationId": id, "userId": peer,
-                "deliveredSeq": membership.peer_delivered_seq, "readSeq": membership.peer_read_seq,
-            });
-            if let Ok(event) = Event::new(EventKind::Receipts, &data) {
+        Ok(count)
+    }
+
+    /// What others have received and read meanwhile, as the door tells it: by marks, or message by message.
+    async fn replay_receipts(&self, socket: &Arc<Socket>, missed: &Missed, since: Timestamp) -> Result<usize> {
+        let (membership, id) = (&missed.membership, missed.membership.conversation_id);
+        let mut events = Vec::new();
+        match (socket.door, membership.peer_id) {
+            (Door::WebSocket, Some(peer)) if membership.peer_delivered_seq > 0 => {
+                let data = json!({
+                    "conversationId": id, "userId": peer,
+                    "deliveredSeq": membership.peer_delivered_seq, "readSeq": membership.peer_read_seq,
+                });
+                events.push((EventKind::Receipts, data));
+            }
+            (Door::WebSocket, _) => {}
+            (Door::SocketIo, _) => {
+                let turned = {
+                    let _place = self.shared.replays.wait().await;
+                    self.shared.parts.messages.turned(socket.user_id, membership, since).await?
+                };
+                for turned in turned {
+                    let kind = if turned.status == MessageStatus::Read { EventKind::MessageRead } else { EventKind::MessageDelivered };
+                    events.push((kind, json!({"messageId": turned.message_id, "conversationId": id, "userId": turned.user_id})));
+                }
+            }
+        }
+        let count = events.len();
+        for (kind, data) in events {
+            if let Ok(event) = Event::new(kind, &data) {
                 socket.send_paced(Outgoing::new(event, None)).await;
-                count += 1;
             }
         }
         Ok(count)
     }
 
     async fn show(&self, socket: &Arc<Socket>, kind: EventKind, id: ConversationId) -> Result<usize> {
-        let Some(data) = self.shared.parts.hub.view(socket.user_id, id).await? else { return Ok(0) };
+        let view = {
+            let _place = self.shared.replays.wait().await;
+            self.shared.parts.hub.view(socket.user_id, id).await?
+        };
+        let Some(data) = view else { return Ok(0) };
         socket.send_paced(Outgoing::new(Event { kind, data }, None)).await;
         Ok(1)
     }
 }
 
-/// What the client lacks of a conversation; none when it has everything.
+/// What the client lacks of a conversation, or may: of one whose rows it has, receipts. None of one that is not in its list.
 fn missed(known: &HashMap<ConversationId, Seq>, membership: Membership) -> Option<Missed> {
     let told = known.get(&membership.conversation_id).copied();
     let is_active = membership.state == MemberState::Active;
     // Who was put out sees the log up to the row that did it.
     let last = if is_active { membership.head.seq } else { membership.change_seq };
     let after = told.unwrap_or(0).max(membership.cleared_seq).max(0);
+    let is_new = told.is_none();
+    let may_lack = if is_active { is_listed(&membership) } else { !is_new && last > after };
     let mut membership = membership;
     membership.head.seq = last;
-    let is_new = told.is_none();
-    let lacks = last > after;
-    let listed = membership.head.seq > membership.hidden_seq;
-    if (is_new && (!is_active || !listed)) || (!is_new && !lacks && membership.peer_delivered_seq == 0) {
-        return None;
+    may_lack.then_some(Missed { membership, after, is_new })
+}
+
+/// When the client was certainly connected, by the last row that it has of a log that it has whole; receipts of before
+/// then it has been told. Times of this node's rows against times of this node's marks: no clock of the client's.
+fn last_seen(known: &HashMap<ConversationId, Seq>, memberships: &[Membership]) -> Timestamp {
+    let is_whole = |membership: &&Membership| known.get(&membership.conversation_id).is_some_and(|seq| *seq >= membership.head.seq);
+    let last = memberships.iter().filter(is_whole).map(|membership| membership.head.at.0).max();
+    Timestamp(last.map_or(0, |last| last - RECEIPT_LAG_MS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::UserId;
+    use crate::log::{ConversationKind, Head, Role};
+
+    fn membership(head: Seq, at: i64) -> Membership {
+        Membership {
+            conversation_id: ConversationId::fresh(),
+            kind: ConversationKind::Direct,
+            large: false,
+            peer_id: Some(UserId::fresh()),
+            state: MemberState::Active,
+            role: Role::Member,
+            change_seq: 1,
+            joined_seq: 1,
+            head: Head { seq: head, message_seq: head, at: Timestamp(at), ..Head::default() },
+            read_seq: 0,
+            read_n: 0,
+            peer_read_seq: 0,
+            peer_delivered_seq: 0,
+            cleared_seq: 0,
+            cleared_n: 0,
+            cleared_total: 0,
+            hidden_seq: 0,
+            muted: false,
+            archived: false,
+            favourite: false,
+        }
     }
-    Some(Missed { membership, after, is_new })
+
+    #[test]
+    fn the_last_row_of_a_whole_log_says_when_the_client_was_there() {
+        let (whole, behind, unknown) = (membership(5, 1_000_000), membership(9, 3_000_000), membership(1, 4_000_000));
+        let known = HashMap::from([(whole.conversation_id, 5), (behind.conversation_id, 8)]);
+        assert_eq!(last_seen(&known, &[whole, behind.clone(), unknown]), Timestamp(940_000));
+        assert_eq!(last_seen(&known, &[behind]), Timestamp(0), "then everything may be news");
+    }
+
+    #[test]
+    fn what_is_out_of_the_list_stays_out() {
+        let hidden = Membership { hidden_seq: 5, ..membership(5, 0) };
+        let known = HashMap::from([(hidden.conversation_id, 3)]);
+        assert!(missed(&known, hidden.clone()).is_none() && missed(&HashMap::new(), hidden.clone()).is_none());
+        // An edit does not bring it back, a message does.
+        let edited = Membership { head: Head { seq: 6, message_seq: 5, ..Head::default() }, ..hidden.clone() };
+        assert!(missed(&HashMap::new(), edited).is_none());
+        let written = Membership { head: Head { seq: 7, message_seq: 7, ..Head::default() }, ..hidden };
+        assert!(missed(&HashMap::new(), written).is_some_and(|missed| missed.is_new));
+    }
+
+    #[test]
+    fn who_was_put_out_sees_how() {
+        let gone = Membership { state: MemberState::Removed, change_seq: 4, ..membership(9, 0) };
+        let known = |seq| HashMap::from([(gone.conversation_id, seq)]);
+        assert!(missed(&known(3), gone.clone()).is_some_and(|missed| missed.membership.head.seq == 4));
+        assert!(missed(&known(4), gone.clone()).is_none() && missed(&HashMap::new(), gone.clone()).is_none());
+    }
 }

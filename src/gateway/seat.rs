@@ -1,16 +1,17 @@
 //! A socket's seat in the hub: what comes between the hub's events and the socket's outbox while the client resumes.
 //! A seat begins held: live events wait in it until the client has resumed, has asked for something else, or some
-//! time has passed. A row that a replay has sent, or will send, never goes out a second time.
+//! time has passed. A row that a replay has sent never goes out a second time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::socket::{CloseReason, Outgoing, Socket};
+use crate::event::EventKind;
 use crate::id::{ConversationId, Seq};
 
-/// Events that a held seat keeps; a client that lets more pile up is too slow.
+/// Events that a held seat keeps, typing and presence apart; a client that lets more pile up is too slow.
 const MAX_HELD: usize = 4_096;
 /// Conversations whose first live row is remembered for a late resume.
 const MAX_FIRST_LIVE: usize = 256;
@@ -21,21 +22,50 @@ pub(super) type Place = (ConversationId, Seq);
 #[derive(Default)]
 struct Gate {
     /// Live events that wait, while the seat is held.
-    held: Option<Vec<(Option<Place>, Arc<Outgoing>)>>,
+    held: Option<VecDeque<(Option<Place>, Arc<Outgoing>)>>,
     /// Counts the holds, so that the timer of an earlier one does not end a later one.
     hold: u64,
-    /// Up to where a replay has sent a log whose live events may still lag behind it.
+    /// Up to where a replay has sent a log whose live events still lag behind it.
     replayed: HashMap<ConversationId, Seq>,
-    /// The first live row of each conversation since the seat was taken; dropped once the client has resumed.
+    /// The first live row of each conversation since the seat was taken; dropped once it is too late to resume.
     first_live: Option<HashMap<ConversationId, Seq>>,
     /// The heads of the user's conversations have been read since the seat was taken.
     knows_heads: bool,
+    /// A conversation as it was some time ago waits, while the seat is held.
+    holds_view: bool,
 }
 
 impl Gate {
     /// Whether a replay has sent this row.
-    fn was_replayed(&self, (conversation, seq): Place) -> bool {
-        self.replayed.get(&conversation).is_some_and(|upto| seq <= *upto)
+    fn was_replayed(&self, place: Option<Place>) -> bool {
+        place.is_some_and(|(conversation, seq)| self.replayed.get(&conversation).is_some_and(|upto| seq <= *upto))
+    }
+
+    /// Keeps an event; false when too many wait. Typing and presence go first, and take no place from the others.
+    fn keep(&mut self, place: Option<Place>, outgoing: &Arc<Outgoing>) -> bool {
+        let Some(held) = &mut self.held else { return false };
+        if outgoing.is_ephemeral() && held.len() >= MAX_HELD / 2 {
+            return true;
+        }
+        if held.len() >= MAX_HELD {
+            held.retain(|(_, outgoing)| !outgoing.is_ephemeral());
+        }
+        self.holds_view |= outgoing.event.kind == EventKind::ConversationUpdated;
+        let has_room = held.len() < MAX_HELD;
+        if has_room {
+            held.push_back((place, Arc::clone(outgoing)));
+        }
+        has_room
+    }
+
+    /// An event goes out live.
+    fn note_live(&mut self, place: Option<Place>) {
+        let (Some((conversation, seq)), Some(first)) = (place, &mut self.first_live) else { return };
+        if first.len() < MAX_FIRST_LIVE || first.contains_key(&conversation) {
+            first.entry(conversation).or_insert(seq);
+        } else {
+            self.first_live = None;
+        }
     }
 }
 
@@ -48,34 +78,28 @@ pub(super) struct Seat {
 impl Seat {
     /// A held seat.
     pub fn held(socket: Arc<Socket>) -> Arc<Self> {
-        let gate = Gate { held: Some(Vec::new()), first_live: Some(HashMap::new()), ..Gate::default() };
+        let gate = Gate { held: Some(VecDeque::new()), first_live: Some(HashMap::new()), ..Gate::default() };
         Arc::new(Self { socket, gate: Mutex::new(gate) })
     }
 
     /// A live event, in the order of its log if it has a place in one.
     pub fn send(&self, place: Option<Place>, outgoing: &Arc<Outgoing>) {
         let mut gate = self.gate.lock();
-        if place.is_some_and(|place| gate.was_replayed(place)) {
+        if gate.was_replayed(place) {
             return;
         }
-        match &mut gate.held {
-            Some(held) if held.len() < MAX_HELD => held.push((place, Arc::clone(outgoing))),
-            Some(_) => self.socket.close(CloseReason::TooSlow),
-            None => {
-                if let (Some((conversation, seq)), Some(first)) = (place, &mut gate.first_live) {
-                    if first.len() < MAX_FIRST_LIVE || first.contains_key(&conversation) {
-                        first.entry(conversation).or_insert(seq);
-                    } else {
-                        gate.first_live = None;
-                    }
-                }
-                // The rows of a log come in order: none at or below the replay's end can follow. While the seat is held some wait.
-                if let Some((conversation, _)) = place {
-                    gate.replayed.remove(&conversation);
-                }
-                self.socket.send(Arc::clone(outgoing));
+        if gate.held.is_some() {
+            if !gate.keep(place, outgoing) {
+                self.socket.close(CloseReason::TooSlow);
             }
+            return;
         }
+        gate.note_live(place);
+        // The rows of a log come in order: none at or below the replay's end can follow. While the seat is held some wait.
+        if let Some((conversation, _)) = place {
+            gate.replayed.remove(&conversation);
+        }
+        self.socket.send(Arc::clone(outgoing));
     }
 
     /// Holds the seat (again); returns the number of this hold.
@@ -86,45 +110,66 @@ impl Seat {
         gate.hold
     }
 
-    /// Lets what waits go, in order, and everything after it; `hold` names the hold to end, `None` whichever there is.
-    pub fn release(&self, hold: Option<u64>) {
-        let mut gate = self.gate.lock();
-        if hold.is_some_and(|hold| hold != gate.hold) {
-            return;
+    /// Lets what waits go, in order and as fast as the client takes it, and everything after it; `hold` names the hold to
+    /// end, `None` whichever there is.
+    pub async fn release(&self, hold: Option<u64>) {
+        let hold = hold.unwrap_or_else(|| self.gate.lock().hold);
+        while self.release_some(hold) {
+            self.socket.roomy().await;
         }
-        let Some(waiting) = gate.held.take() else { return };
-        for (place, outgoing) in waiting {
-            if place.is_none_or(|place| !gate.was_replayed(place)) {
-                if let (Some((conversation, seq)), Some(first)) = (place, &mut gate.first_live) {
-                    first.entry(conversation).or_insert(seq);
-                }
+    }
+
+    /// Lets go what there is room for now; the rest follows when the hold's time is over.
+    pub fn release_early(&self) {
+        let hold = self.gate.lock().hold;
+        self.release_some(hold);
+    }
+
+    /// Lets go what there is room for; whether something waits still.
+    fn release_some(&self, hold: u64) -> bool {
+        let mut gate = self.gate.lock();
+        while gate.hold == hold
+            && let Some(held) = &mut gate.held
+        {
+            let Some((place, outgoing)) = held.pop_front() else {
+                (gate.held, gate.holds_view) = (None, false);
+                break;
+            };
+            if !gate.was_replayed(place) {
+                gate.note_live(place);
                 self.socket.send(outgoing);
+                if self.socket.is_crowded() {
+                    return true;
+                }
             }
         }
+        false
     }
 
-    /// The last row that a replay of this conversation has to send, if it goes to `head`: live rows have gone out already.
-    /// Live rows up to there are dropped from now on.
+    /// The last row that a replay of this conversation has to send, if it goes to `head`: live rows have gone out already,
+    /// and those behind the first one come live too.
     pub fn replay_upto(&self, conversation: ConversationId, head: Seq) -> Seq {
-        let mut gate = self.gate.lock();
+        let gate = self.gate.lock();
         let first = gate.first_live.as_ref().and_then(|first| first.get(&conversation)).copied();
-        let upto = first.map_or(head, |first| head.min(first - 1));
-        // Rows behind the first live one come live too, each once.
-        if first.is_none() {
-            gate.replayed.insert(conversation, head);
-        }
-        upto
+        first.map_or(head, |first| head.min(first - 1))
     }
 
-    /// The client has everything of this log up to `head`, though live rows up to there may still be on their way.
-    pub fn skip_upto(&self, conversation: ConversationId, head: Seq) {
-        self.gate.lock().replayed.insert(conversation, head);
+    /// The client has everything of this log up to `upto`, though live rows up to there may still be on their way.
+    pub fn skip_upto(&self, conversation: ConversationId, upto: Seq) {
+        let mut gate = self.gate.lock();
+        let replayed = gate.replayed.entry(conversation).or_default();
+        *replayed = upto.max(*replayed);
     }
 
     /// Whether rows of this log wait for the hold to end.
     pub fn holds_row_of(&self, conversation: ConversationId) -> bool {
         let gate = self.gate.lock();
         gate.held.as_ref().is_some_and(|held| held.iter().any(|(place, _)| place.is_some_and(|(of, _)| of == conversation)))
+    }
+
+    /// Whether a conversation as it was some time ago waits for the hold to end.
+    pub fn holds_view(&self) -> bool {
+        self.gate.lock().holds_view
     }
 
     /// From here on a conversation that the hub knows nothing of is new to this user.
@@ -137,13 +182,13 @@ impl Seat {
         self.gate.lock().knows_heads
     }
 
-    /// Whether a replay can know what has gone out live: not when too many conversations had live rows before it.
+    /// Whether a replay can know what has gone out live: not when that was long ago, or in too many conversations.
     pub fn can_resume(&self) -> bool {
         self.gate.lock().first_live.is_some()
     }
 
-    /// The client has resumed: it will not do so again.
-    pub fn resumed(&self) {
+    /// The client has resumed, or has had its time for it: what only a resume needs is forgotten.
+    pub fn resumes_no_more(&self) {
         let mut gate = self.gate.lock();
         gate.first_live = None;
         gate.replayed.shrink_to_fit();
@@ -153,8 +198,10 @@ impl Seat {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use futures_util::poll;
+
     use super::*;
-    use crate::event::{Event, EventKind};
+    use crate::event::Event;
     use crate::gateway::{Door, Login};
     use crate::id::{SessionId, UserId};
 
@@ -171,8 +218,8 @@ mod tests {
         seat.socket.take(usize::MAX).frames.iter().map(|frame| number(frame.as_str())).collect()
     }
 
-    #[test]
-    fn live_rows_wait_for_the_replay_and_come_once() {
+    #[tokio::test]
+    async fn live_rows_wait_for_the_replay_and_come_once() {
         let (seat, c) = (seat(), ConversationId::fresh());
         for seq in [5, 6, 7] {
             seat.send(Some((c, seq)), &row(seq));
@@ -180,44 +227,108 @@ mod tests {
         assert!(sent(&seat).is_empty());
         assert_eq!(seat.replay_upto(c, 6), 6);
         seat.socket.send(row(6));
-        seat.release(None);
+        seat.skip_upto(c, 6);
+        seat.release(None).await;
         seat.send(Some((c, 8)), &row(8));
         assert_eq!(sent(&seat), [6, 7, 8], "5 and 6 were replayed, 7 waited");
     }
 
-    #[test]
-    fn a_row_that_comes_during_the_replay_lets_no_earlier_one_through() {
+    #[tokio::test]
+    async fn a_row_that_comes_during_the_replay_lets_no_earlier_one_through() {
         let (seat, c) = (seat(), ConversationId::fresh());
         for seq in [5, 6] {
             seat.send(Some((c, seq)), &row(seq));
         }
         assert_eq!(seat.replay_upto(c, 6), 6);
         (5..=6).for_each(|seq| seat.socket.send(row(seq)));
+        seat.skip_upto(c, 6);
         seat.send(Some((c, 7)), &row(7));
-        seat.release(None);
+        seat.release(None).await;
         seat.send(Some((c, 8)), &row(8));
         assert_eq!(sent(&seat), [5, 6, 7, 8]);
     }
 
-    #[test]
-    fn a_late_resume_sends_only_what_was_before_the_first_live_row() {
+    #[tokio::test]
+    async fn a_late_resume_sends_only_what_was_before_the_first_live_row() {
         let (seat, c) = (seat(), ConversationId::fresh());
-        seat.release(None);
+        seat.release(None).await;
         seat.send(Some((c, 8)), &row(8));
         assert_eq!(seat.replay_upto(c, 9), 7);
         seat.send(Some((c, 9)), &row(9));
         assert_eq!(sent(&seat), [8, 9]);
     }
 
-    #[test]
-    fn the_timer_of_an_earlier_hold_ends_no_later_one() {
+    #[tokio::test]
+    async fn the_timer_of_an_earlier_hold_ends_no_later_one() {
         let seat = seat();
         let (first, c) = (seat.hold(), ConversationId::fresh());
         let second = seat.hold();
         seat.send(Some((c, 1)), &row(1));
-        seat.release(Some(first));
+        seat.release(Some(first)).await;
         assert!(sent(&seat).is_empty());
-        seat.release(Some(second));
+        seat.release(Some(second)).await;
         assert_eq!(sent(&seat), [1]);
+    }
+
+    #[tokio::test]
+    async fn more_than_an_outbox_holds_is_released_as_it_is_taken() {
+        let (seat, c) = (seat(), ConversationId::fresh());
+        for seq in 1..=3_000 {
+            seat.send(Some((c, seq)), &row(seq));
+        }
+        let mut release = Box::pin(seat.release(None));
+        let mut came = Vec::new();
+        while poll!(&mut release).is_pending() {
+            seat.send(Some((c, 3_001 + came.len() as Seq)), &row(3_001 + came.len() as Seq));
+            came.extend(sent(&seat));
+        }
+        came.extend(sent(&seat));
+        assert_eq!(seat.socket.closing(), None);
+        assert!(came[..3_000].iter().copied().eq(1..=3_000) && came.is_sorted(), "in order, the later ones behind");
+    }
+
+    #[tokio::test]
+    async fn a_resume_takes_over_from_a_release() {
+        let (seat, c) = (seat(), ConversationId::fresh());
+        for seq in 1..=600 {
+            seat.send(Some((c, seq)), &row(seq));
+        }
+        let mut release = Box::pin(seat.release(None));
+        assert!(poll!(&mut release).is_pending());
+        let hold = seat.hold();
+        assert_eq!(sent(&seat).len(), 512);
+        assert!(poll!(&mut release).is_ready() && sent(&seat).is_empty(), "the later hold goes on");
+        assert_eq!(seat.replay_upto(c, 600), 0, "those rows are live");
+        seat.release(Some(hold)).await;
+        assert!(sent(&seat).into_iter().eq(513..=600));
+    }
+
+    #[tokio::test]
+    async fn typing_makes_no_seat_too_slow() {
+        let (seat, c) = (seat(), ConversationId::fresh());
+        let typing = Outgoing::new(Event::new(EventKind::TypingStart, &0).unwrap(), None);
+        for _ in 0..2 * MAX_HELD {
+            seat.send(None, &typing);
+        }
+        for seq in 1..=MAX_HELD as Seq {
+            seat.send(Some((c, seq)), &row(seq));
+        }
+        assert_eq!(seat.socket.closing(), None);
+        seat.send(Some((c, 9_999)), &row(9_999));
+        assert_eq!(seat.socket.closing(), Some(CloseReason::TooSlow));
+    }
+
+    #[tokio::test]
+    async fn rows_that_no_replay_sent_come_live() {
+        let (seat, c) = (seat(), ConversationId::fresh());
+        for seq in 5..=8 {
+            seat.send(Some((c, seq)), &row(seq));
+        }
+        assert_eq!(seat.replay_upto(c, 8), 8);
+        // The replay fails after its first page.
+        seat.socket.send(row(5));
+        seat.skip_upto(c, 5);
+        seat.release(None).await;
+        assert_eq!(sent(&seat), [5, 6, 7, 8]);
     }
 }

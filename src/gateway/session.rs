@@ -15,6 +15,8 @@ use tokio::time::Instant;
 
 use super::command::Command;
 use super::hub::Hub;
+use super::resume::READING;
+use super::rounds::Rounds;
 use super::socket::{CloseReason, Mark, Socket};
 use super::typing::TypingNow;
 use super::{Credentials, Gateway, Login, Visitor};
@@ -29,13 +31,15 @@ use crate::messages::{Messages, SendMessage, Sent, Turn};
 use crate::presence::OnlineSet;
 use crate::rest;
 use crate::settings::Settings;
-use crate::task::Tasks;
+use crate::task::{Gate, Tasks};
 use crate::users::Users;
 
 /// Live events wait this long for a `resume`; any other command of the client ends the wait.
 pub const RESUME_WAIT: Duration = Duration::from_millis(250);
 /// Heads are read again this long after a socket was let in.
 const SECOND_LOOK: Duration = Duration::from_secs(5);
+/// How long after a socket was let in its client may still resume.
+const LATE_RESUME: Duration = Duration::from_secs(30);
 
 /// The services behind the doors.
 #[derive(Clone)]
@@ -72,6 +76,10 @@ pub struct Parts {
 pub(super) struct Shared {
     pub parts: Parts,
     pub typing: TypingNow,
+    /// Resumes that read the store.
+    pub replays: Gate,
+    /// The users whose coming or going is being told.
+    pub presence: Rounds<UserId, ()>,
     /// Since when people without sockets are, until the grace is over.
     pub gone: Mutex<HashMap<UserId, Instant>>,
     draining: AtomicBool,
@@ -80,7 +88,9 @@ pub(super) struct Shared {
 impl Sessions {
     /// Sessions of these parts.
     pub fn new(parts: Parts) -> Self {
-        Self { shared: Arc::new(Shared { parts, typing: TypingNow::default(), gone: Mutex::default(), draining: AtomicBool::new(false) }) }
+        let (typing, presence, gone) = (TypingNow::default(), Rounds::default(), Mutex::default());
+        let (replays, draining) = (Gate::new("resume", READING), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { parts, typing, replays, presence, gone, draining }) }
     }
 
     /// No new sockets from now on; the open ones are told to go elsewhere, a few at a time.
@@ -134,16 +144,22 @@ impl Gateway for Sessions {
         let (hub, user, id) = (hub.clone(), socket.user_id, socket.id);
         let weak = Arc::downgrade(socket);
         let stopping = tasks.stopping();
+        let opened = tokio::time::Instant::now();
         tasks.spawn(async move {
             tokio::time::sleep(RESUME_WAIT).await;
-            seat.release(Some(hold));
+            seat.release(Some(hold)).await;
             drop(seat);
-            let looked = stopping.run_until_cancelled(tokio::time::sleep(SECOND_LOOK)).await;
-            if looked.is_some()
-                && weak.upgrade().is_some_and(|socket| hub.seats().seat_of(&socket).is_some())
+            let seat_at = async |time| {
+                stopping.run_until_cancelled(tokio::time::sleep_until(opened + time)).await?;
+                hub.seats().seat_of(&*weak.upgrade()?)
+            };
+            if seat_at(SECOND_LOOK).await.is_some()
                 && let Err(error) = hub.repair_user(user).await
             {
                 tracing::warn!(%error, socket = %id, "heads could not be read a second time");
+            }
+            if let Some(seat) = seat_at(LATE_RESUME).await {
+                seat.resumes_no_more();
             }
         });
         Ok(())
@@ -153,7 +169,7 @@ impl Gateway for Sessions {
         let Parts { hub, messages, .. } = &self.shared.parts;
         let seat = hub.seats().seat_of(socket).ok_or_else(|| Error::unavailable("this socket is closing"))?;
         if !matches!(command, Command::Resume { .. }) {
-            seat.release(None);
+            seat.release_early();
         }
         let (user, origin) = (socket.user_id, Origin { socket_id: Some(socket.id), session_id: None });
         match command {
@@ -190,7 +206,7 @@ impl Gateway for Sessions {
             }
             Command::Resume { known } => {
                 let answered = self.resume(socket, &seat, known).await;
-                seat.release(None);
+                seat.release(None).await;
                 answer(&answered?)
             }
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 pub use super::close::CloseReason;
@@ -60,7 +61,7 @@ impl Frame {
     }
 
     fn is_ephemeral(&self) -> bool {
-        matches!(self, Self::Event(outgoing) if outgoing.event.kind.is_ephemeral())
+        matches!(self, Self::Event(outgoing) if outgoing.is_ephemeral())
     }
 }
 
@@ -70,13 +71,16 @@ struct Outbox {
     frames: VecDeque<Frame>,
     bytes: usize,
     closing: Option<CloseReason>,
+    /// When a stuck write is waited for no longer, once it closes.
+    closed_at: Option<Instant>,
     opened: Vec<ConversationId>,
     dialect: Dialect,
 }
 
 impl Outbox {
     fn new(max_waiting: usize) -> Self {
-        Self { max_waiting, frames: VecDeque::new(), bytes: 0, closing: None, opened: Vec::new(), dialect: Dialect::default() }
+        let (opened, dialect) = (Vec::new(), Dialect::default());
+        Self { max_waiting, frames: VecDeque::new(), bytes: 0, closing: None, closed_at: None, opened, dialect }
     }
 
     fn has_room(&self, weight: usize) -> bool {
@@ -107,6 +111,7 @@ impl Outbox {
     fn close(&mut self, reason: CloseReason) {
         if self.closing.is_none() {
             self.closing = Some(reason);
+            self.closed_at = Some(Instant::now() + if reason.is_orderly() { ORDERLY_TIMEOUT } else { Duration::ZERO });
             if !reason.is_orderly() {
                 self.frames = VecDeque::new();
                 self.bytes = 0;
@@ -179,17 +184,23 @@ impl Socket {
 
     /// The same, but waits while the outbox is half full: for replays, which are larger than any outbox.
     pub async fn send_paced(&self, outgoing: Arc<Outgoing>) {
-        loop {
-            let emptied = self.emptied.notified();
-            if !self.is_crowded() {
-                break;
-            }
-            emptied.await;
-        }
+        self.roomy().await;
         self.send(outgoing);
     }
 
-    fn is_crowded(&self) -> bool {
+    /// Returns once the outbox is less than half full, or the socket closes.
+    pub async fn roomy(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if !self.is_crowded() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Whether the outbox is half full.
+    pub fn is_crowded(&self) -> bool {
         let outbox = self.outbox.lock();
         outbox.closing.is_none() && outbox.is_crowded()
     }
@@ -261,10 +272,12 @@ impl Socket {
     /// Returns once the socket closes and a stuck write is waited for no longer. For its door alone, instead of [`Socket::filled`].
     pub async fn closed_at_once(&self) -> CloseReason {
         loop {
-            if let Some(reason) = self.closing() {
-                if reason.is_orderly() {
-                    tokio::time::sleep(ORDERLY_TIMEOUT).await;
-                }
+            let (closing, at) = {
+                let outbox = self.outbox.lock();
+                (outbox.closing, outbox.closed_at)
+            };
+            if let (Some(reason), Some(at)) = (closing, at) {
+                tokio::time::sleep_until(at).await;
                 return reason;
             }
             self.filled.notified().await;

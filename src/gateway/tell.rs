@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
-use super::hub::Hub;
+use super::hub::{Hub, LOOKS};
 use super::seat::{Place, Seat};
 use super::socket::{CloseReason, Mark, Outgoing};
 use crate::event::{Event, EventKind, LooseEvent, Origin, RowEvent};
@@ -13,25 +14,39 @@ use crate::id::{ConversationId, Seq, SessionId, UserId};
 use crate::log::LARGE_ABOVE;
 
 impl Hub {
-    pub(super) fn needs_views(&self, row: &RowEvent) -> bool {
-        row.introduces.iter().any(|user| self.shared.seats.has(*user))
-            || ((row.refreshes || row.target_seq.is_some()) && row.audience.iter().any(|user| self.shared.seats.has(*user)))
+    /// Whether telling a row takes a look at the store.
+    pub(super) fn needs_store(&self, row: &RowEvent) -> bool {
+        let is_here = |users: &[UserId]| users.iter().any(|user| self.shared.seats.has(*user));
+        is_here(&row.introduces) || (row.target_seq.is_some() && is_here(&row.audience))
     }
 
-    pub(super) async fn tell_with_views(&self, row: &RowEvent) {
-        for user in row.introduces.iter().copied().filter(|user| self.shared.seats.has(*user)) {
-            let place = Some((row.conversation_id, row.seq));
-            self.tell_view(EventKind::ConversationCreated, user, row.conversation_id, Origin::default(), place).await;
-        }
+    /// A row with what has to be read for it: to whom the conversation is new is told of that first.
+    pub(super) async fn tell_with_store(&self, row: &RowEvent) {
+        let (id, place) = (row.conversation_id, Some((row.conversation_id, row.seq)));
+        let created = |user| self.tell_view(EventKind::ConversationCreated, user, id, Origin::default(), place);
+        stream::iter(self.here(&row.introduces)).for_each_concurrent(LOOKS, created).await;
         match row.target_seq {
             Some(target) => self.tell_change(row, target).await,
             None => self.tell(row),
         }
-        if row.refreshes {
-            for user in row.audience.iter().copied().filter(|user| self.shared.seats.has(*user)) {
-                self.tell_view(EventKind::ConversationUpdated, user, row.conversation_id, Origin::default(), None).await;
-            }
+    }
+
+    /// Tells the others, in the background, what has become of the conversation, if the row changed it.
+    pub(super) fn refresh_members(&self, row: &RowEvent) {
+        if !row.refreshes {
+            return;
         }
+        let others: Vec<UserId> = self.here(&row.audience).into_iter().filter(|user| !row.introduces.contains(user)).collect();
+        if !others.is_empty() {
+            let (hub, id) = (self.clone(), row.conversation_id);
+            self.shared.tasks.spawn(async move {
+                stream::iter(others).for_each_concurrent(LOOKS, |user| hub.refresh_now(user, id, Origin::default())).await;
+            });
+        }
+    }
+
+    fn here(&self, users: &[UserId]) -> Vec<UserId> {
+        users.iter().copied().filter(|user| self.shared.seats.has(*user)).collect()
     }
 
     /// A row's own event, to everybody who may know.
@@ -43,23 +58,34 @@ impl Hub {
         }
     }
 
-    /// A change of an earlier row, to those who have not cleared that one.
-    pub(super) async fn tell_change(&self, row: &RowEvent, target: Seq) {
+    /// A change of an earlier row, to those who still see that one.
+    async fn tell_change(&self, row: &RowEvent, target: Seq) {
         let Some(outgoing) = outgoing_of(row) else { return };
-        for user in row.audience.iter().copied().filter(|user| self.shared.seats.has(*user)) {
-            match self.shared.log.membership(user, row.conversation_id).await {
-                Ok(Some(membership)) if membership.cleared_seq >= target => {}
-                Ok(_) => self.shared.seats.send(user, Some((row.conversation_id, row.seq)), &outgoing, row.origin),
-                Err(error) => {
-                    tracing::warn!(%error, "what a user has cleared could not be read; he is told");
-                    self.shared.seats.send(user, Some((row.conversation_id, row.seq)), &outgoing, row.origin);
+        let told = |user| {
+            let outgoing = &outgoing;
+            async move {
+                let sees = {
+                    let _place = self.shared.looks.acquire().await;
+                    self.shared.views.sees(user, row.conversation_id, target).await
+                };
+                let sees = sees.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "whether a user still sees a message could not be read; he is told of its change");
+                    true
+                });
+                if sees {
+                    self.shared.seats.send(user, Some((row.conversation_id, row.seq)), outgoing, row.origin);
                 }
             }
-        }
+        };
+        stream::iter(self.here(&row.audience)).for_each_concurrent(LOOKS, told).await;
     }
 
-    pub(super) async fn tell_view(&self, kind: EventKind, user: UserId, id: ConversationId, origin: Origin, place: Option<Place>) {
-        match self.shared.views.view_for(user, id).await {
+    async fn tell_view(&self, kind: EventKind, user: UserId, id: ConversationId, origin: Origin, place: Option<Place>) {
+        let view = {
+            let _place = self.shared.looks.acquire().await;
+            self.shared.views.view_for(user, id).await
+        };
+        match view {
             Ok(Some(data)) => self.shared.seats.send(user, place, &Outgoing::new(Event { kind, data }, None), origin),
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "a conversation could not be shown; its members see it when they sync"),
@@ -93,7 +119,25 @@ impl Hub {
         let concerns = |seat: &Arc<Seat>| origin.socket_id != Some(seat.socket.id) && origin.session_id != Some(seat.socket.session_id);
         if self.shared.seats.of(user).iter().any(concerns) {
             let hub = self.clone();
-            self.shared.tasks.spawn(async move { hub.tell_view(EventKind::ConversationUpdated, user, id, origin, None).await });
+            self.shared.tasks.spawn(async move { hub.refresh_now(user, id, origin).await });
+        }
+    }
+
+    /// Tells a user once more how he sees a conversation, if that is being found out: it may be older than what he was
+    /// shown meanwhile.
+    pub(super) fn refresh_again(&self, user: UserId, id: ConversationId) {
+        if self.shared.refreshes.is_under_way((user, id)) {
+            self.refresh(user, id, Origin::default());
+        }
+    }
+
+    /// Tells a user how he sees a conversation now. What is asked for while that is being found out is found out anew, once:
+    /// so the last that he hears is the last that is true.
+    async fn refresh_now(&self, user: UserId, id: ConversationId, origin: Origin) {
+        let everybody = |one, other| if one == other { one } else { Origin::default() };
+        let Some(mut round) = self.shared.refreshes.ask((user, id), origin, everybody) else { return };
+        while let Some(origin) = round.next() {
+            self.tell_view(EventKind::ConversationUpdated, user, id, origin, None).await;
         }
     }
 

@@ -7,11 +7,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::Gateway as _;
 use super::session::{Parts, Sessions};
 use super::socket::{Outgoing, Socket};
 use super::typing::TYPING_TTL;
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin};
+use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin, RowEvent};
 use crate::id::{ConversationId, UserId};
 use crate::log::{ConversationKind, MemberState};
 use crate::presence::Presence as _;
@@ -33,7 +35,11 @@ impl Sessions {
             return;
         }
         let sessions = self.clone();
-        tasks.spawn(async move { sessions.tell_presence(user, EventKind::UserOnline).await });
+        tasks.spawn(async move {
+            // Should this node die, nobody is left to write when he went.
+            sessions.note_seen(user, sessions.shared.parts.clock.now()).await;
+            sessions.tell_presence(user).await;
+        });
     }
 
     /// A user's last socket has gone.
@@ -44,7 +50,7 @@ impl Sessions {
         let since = Instant::now();
         self.shared.gone.lock().insert(user, since);
         tasks.spawn(async move {
-            let Parts { hub, online, users, clock, .. } = &sessions.shared.parts;
+            let Parts { hub, online, clock, .. } = &sessions.shared.parts;
             let last_seen = clock.now();
             let _ = stopping.run_until_cancelled(tokio::time::sleep(GRACE)).await;
             // Who came and went again meanwhile has a grace of his own.
@@ -62,25 +68,46 @@ impl Sessions {
                 online.set(user, true);
                 return;
             }
-            if let Err(error) = users.mark_seen(user, last_seen).await {
-                tracing::warn!(%error, "when a user was last seen could not be written");
+            sessions.note_seen(user, last_seen).await;
+            // A node that goes tells of nobody: its users are back before the grace is over, on another one or on itself.
+            if !sessions.is_draining() && !stopping.is_cancelled() {
+                sessions.tell_presence(user).await;
             }
-            sessions.tell_presence(user, EventKind::UserOffline).await;
         });
     }
 
-    async fn tell_presence(&self, user: UserId, kind: EventKind) {
-        let told = async {
-            let watchers = self.watchers(user).await?;
-            let data = self.presence_of(user, kind).await?;
-            if let (Some(data), false) = (data, watchers.is_empty()) {
-                self.publish(watchers.into(), kind, &data).await;
-            }
-            Ok::<(), Error>(())
-        };
-        if let Err(error) = told.await {
-            tracing::warn!(%error, "a user's coming or going could not be told");
+    async fn note_seen(&self, user: UserId, at: Timestamp) {
+        if let Err(error) = self.shared.parts.users.mark_seen(user, at).await {
+            tracing::warn!(%error, "when a user was last seen could not be written");
         }
+    }
+
+    /// Tells that a user has come or gone, whichever is so now. One at a time for each user: what is told last is what is.
+    async fn tell_presence(&self, user: UserId) {
+        let Some(mut round) = self.shared.presence.ask(user, (), |(), ()| ()) else { return };
+        let mut told = None;
+        while round.next().is_some() {
+            let kind = self.state_of(user);
+            if told != Some(kind) {
+                match self.tell_watchers(user, kind).await {
+                    Ok(()) => told = Some(kind),
+                    Err(error) => tracing::warn!(%error, "a user's coming or going could not be told"),
+                }
+            }
+        }
+    }
+
+    fn state_of(&self, user: UserId) -> EventKind {
+        if self.shared.parts.online.is_online(user) { EventKind::UserOnline } else { EventKind::UserOffline }
+    }
+
+    async fn tell_watchers(&self, user: UserId, kind: EventKind) -> Result<()> {
+        let watchers = self.watchers(user).await?;
+        let data = self.presence_of(user, kind).await?;
+        if let (Some(data), false) = (data, watchers.is_empty()) {
+            self.publish(watchers.into(), kind, &data).await;
+        }
+        Ok(())
     }
 
     /// What others may know of a user's state; none when he hides it.
@@ -122,20 +149,27 @@ impl Sessions {
         Ok(watchers)
     }
 
-    /// Tells one socket how a person is now, as far as he lets it be known.
+    /// Tells one socket how a person is now. Of whom it may not know he is offline, since nobody knows when: the app goes
+    /// on showing the state of whoever was open before.
     pub(super) async fn tell_state_of(&self, person: UserId, socket: &Arc<Socket>) {
-        let Parts { settings, online, .. } = &self.shared.parts;
-        let kind = if online.is_online(person) { EventKind::UserOnline } else { EventKind::UserOffline };
         let told = async {
-            if settings.is_blocked_either(person, socket.user_id).await? {
+            loop {
+                let kind = self.state_of(person);
+                let is_blocked = self.shared.parts.settings.is_blocked_either(person, socket.user_id).await?;
+                let data = if is_blocked { None } else { self.presence_of(person, kind).await? };
+                // Who came or went meanwhile has been told of already: this would be the older news.
+                if self.state_of(person) != kind {
+                    continue;
+                }
+                let (kind, data) = match data {
+                    Some(data) => (kind, data),
+                    None => (EventKind::UserOffline, json!({"userId": person, "lastSeen": null})),
+                };
+                if let Ok(event) = Event::new(kind, &data) {
+                    socket.send(Outgoing::new(event, None));
+                }
                 return Ok::<(), Error>(());
             }
-            if let Some(data) = self.presence_of(person, kind).await?
-                && let Ok(event) = Event::new(kind, &data)
-            {
-                socket.send(Outgoing::new(event, None));
-            }
-            Ok(())
         };
         if let Err(error) = told.await {
             tracing::warn!(%error, "a user's state could not be told");
@@ -148,10 +182,7 @@ impl Sessions {
         let Some(others) = self.others(user, id).await? else { return Ok(()) };
         let started = self.shared.typing.start(id, user, Instant::now());
         self.shared.parts.shown_typing.set(id, user, true);
-        if started.tell {
-            let name = users.card(user).await?.map(|card| card.name().to_owned());
-            self.publish(others, EventKind::TypingStart, &json!({"conversationId": id, "userId": user, "userName": name})).await;
-        }
+        // Before anything that may fail or be given up: nobody types for ever.
         if started.watch {
             let sessions = self.clone();
             let stopping = tasks.stopping();
@@ -173,7 +204,21 @@ impl Sessions {
                 }
             });
         }
+        if started.tell {
+            let name = users.card(user).await?.map(|card| card.name().to_owned());
+            self.publish(others, EventKind::TypingStart, &json!({"conversationId": id, "userId": user, "userName": name})).await;
+        }
         Ok(())
+    }
+
+    /// A message that was posted ends the typing of its sender; one that came by a socket did so there.
+    pub fn note(&self, envelope: &Envelope) {
+        if let Envelope::Row(RowEvent { conversation_id, posted: true, message: Some(message), .. }) = envelope
+            && self.shared.typing.stop(*conversation_id, message.sender_id)
+        {
+            let (sessions, id, user) = (self.clone(), *conversation_id, message.sender_id);
+            self.shared.parts.tasks.spawn(async move { sessions.tell_stopped(user, id).await });
+        }
     }
 
     /// A user no longer types, if he did.

@@ -35,11 +35,11 @@ impl poem::Endpoint for Endpoint {
             Ok(accepted) => accepted,
             Err(response) => return Ok(*response),
         };
-        let stranger = match self.0.admit() {
+        let (doors, credentials, visitor) = (self.0.clone(), credentials(&request), visitor(&request));
+        let stranger = match doors.admit(&visitor) {
             Ok(stranger) => stranger,
             Err(error) => return Ok(refused(StatusCode::SERVICE_UNAVAILABLE, &error)),
         };
-        let (doors, credentials, visitor) = (self.0.clone(), credentials(&request), visitor(&request));
         self.0.tasks.spawn(async move {
             if let Ok(upgraded) = upgrade.await {
                 let wire = Wire::new(upgraded, &doors.settings).await;
@@ -208,7 +208,7 @@ async fn talk(doors: &Doors, wire: &mut Wire, dialogue: &mut Dialogue) -> Option
     loop {
         let (is_idle, is_busy) = (wire.is_idle(), dialogue.is_busy());
         tokio::select! {
-            () = dialogue.advance(), if is_busy => {}
+            () = dialogue.advance(), if is_busy => heartbeat.heard(),
             () = socket.filled(), if is_idle => if let Some(reason) = wire.flow(&*doors.gateway, &socket).await {
                 return Some(reason);
             },
@@ -229,8 +229,11 @@ async fn talk(doors: &Doors, wire: &mut Wire, dialogue: &mut Dialogue) -> Option
                 }
                 heartbeat.heard();
             }
-            beat = heartbeat.beat() => if beat == Beat::Dead || !wire.ping() {
-                return None;
+            beat = heartbeat.beat() => match beat {
+                Beat::Dead if is_busy && wire.is_moving() => heartbeat.heard(),
+                Beat::Dead => return None,
+                Beat::Ping if !wire.ping() => return None,
+                Beat::Ping => {}
             }
         }
     }

@@ -104,7 +104,7 @@ impl Wire {
             .max_write_buffer_size(MAX_WRITE_BUFFER)
             .max_frame_size(Some(settings.max_frame_bytes))
             .max_message_size(Some(settings.max_frame_bytes));
-        let gate = Gate { stream: upgraded, allowance: Some(settings.max_stranger_bytes) };
+        let gate = Gate { stream: upgraded, allowance: Some(settings.max_stranger_bytes), has_moved: false };
         let stream = WebSocketStream::from_raw_socket(gate, Role::Server, Some(config)).await;
         Self { stream, queued: Vec::new().into_iter(), marks: Vec::new(), unflushed: false, controls: 0, unreadable: false }
     }
@@ -149,6 +149,13 @@ impl Wire {
     /// Queues a ping.
     pub fn ping(&mut self) -> bool {
         self.control(Message::Ping(Bytes::new()))
+    }
+
+    /// Whether the peer has taken something since this was asked last, or nothing waits for it. While nothing is read, a
+    /// command being carried out, this says of a peer what else its answer to a ping does.
+    pub fn is_moving(&mut self) -> bool {
+        let has_moved = std::mem::take(&mut self.stream.get_mut().has_moved);
+        has_moved || self.is_idle()
     }
 
     fn control(&mut self, message: Message) -> bool {
@@ -289,6 +296,8 @@ impl Wire {
 struct Gate {
     stream: Upgraded,
     allowance: Option<usize>,
+    /// Bytes have been written since [`Wire::is_moving`].
+    has_moved: bool,
 }
 
 impl AsyncRead for Gate {
@@ -307,7 +316,9 @@ impl AsyncRead for Gate {
 
 impl AsyncWrite for Gate {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.has_moved |= matches!(written, Poll::Ready(Ok(1..)));
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

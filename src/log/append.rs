@@ -11,6 +11,7 @@ use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::loading::Loading;
 use super::{Body, Content, ConversationState, LogReader, LogRow, LogStore};
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};
@@ -95,6 +96,8 @@ pub struct Announcement {
     pub origin: Origin,
     /// Sent by POST.
     pub posted: bool,
+    /// Told once more, because its sender tried once more.
+    pub again: bool,
 }
 
 /// Who tells the clients. Rows of one conversation come in order from one node, and some may come again.
@@ -122,6 +125,7 @@ pub(super) struct Shared {
     pub reader: LogReader,
     pub clock: SharedClock,
     pub announce: Arc<dyn Announce>,
+    pub loading: Loading,
     states: Cache<ConversationId, Arc<ConversationState>>,
     queues: Mutex<HashMap<ConversationId, VecDeque<Job>>>,
     tasks: Tasks,
@@ -135,8 +139,8 @@ impl Appender {
             .weigher(|_, state: &Arc<ConversationState>| 4 + u32::try_from(state.members.len()).unwrap_or(u32::MAX - 4))
             .build();
         let reader = LogReader::new(Arc::clone(&store));
-        let queues = Mutex::new(HashMap::new());
-        Self { shared: Arc::new(Shared { store, reader, clock, announce, states, queues, tasks }) }
+        let (loading, queues) = (Loading::default(), Mutex::new(HashMap::new()));
+        Self { shared: Arc::new(Shared { store, reader, clock, announce, loading, states, queues, tasks }) }
     }
 
     /// Appends a row. `Ok`: it is stored, the heads say so and the clients are being told.

@@ -42,6 +42,12 @@ impl Shared {
         if let Some(state) = self.cached(id) {
             return Ok(state);
         }
+        // One at a time: of a group whose members all connect at once the members are read once, and two that roll the
+        // same rows forward would both tell of them.
+        let _turn = self.loading.turn(id).await;
+        if let Some(state) = self.cached(id) {
+            return Ok(state);
+        }
         // The head before the members: whoever moved it had projected everything up to there.
         let record = self.store.conversation(id).await?;
         let mut members = Vec::new();
@@ -313,6 +319,7 @@ impl Shared {
                 introduces: projection.introduces.into(),
                 origin,
                 posted,
+                again: false,
             });
         }
         let mut heads: Vec<_> = if state.is_large() { Vec::new() } else { state.active().to_vec() };
@@ -329,13 +336,21 @@ impl Shared {
 
     /// The event of a row whose first writer may have died before publishing it; hubs drop what they have.
     async fn announce_again(&self, state: &ConversationState, row: &LogRow) {
-        self.announce.announce(vec![announcement_of(state, row.clone(), None)]).await;
+        let announcement = announcement_of(state, row.clone(), None);
+        self.announce.announce(vec![Announcement { again: true, ..announcement }]).await;
     }
 
     pub async fn announcements(&self, id: ConversationId, after: Seq, limit: usize) -> StoreResult<Vec<Announcement>> {
         let rows = self.reader.after(id, after, limit).await?;
-        // The state last, so that it includes the rows.
-        let state = self.load(id).await?;
+        let mut state = self.load(id).await?;
+        // A state that is kept may lack rows, those on their way to it too: who may know of a row is for the rows to say.
+        if let Some(last) = rows.last().map(|row| row.seq).filter(|last| *last > state.head.seq) {
+            for row in self.reader.between(id, state.head.seq, last).await? {
+                if row.seq == state.head.seq + 1 {
+                    Arc::make_mut(&mut state).apply(&row);
+                }
+            }
+        }
         let targets = try_join_all(rows.iter().map(|row| async {
             match row.target_seq {
                 Some(seq) => self.reader.row(id, seq).await,
@@ -373,7 +388,7 @@ fn announcement_of(state: &ConversationState, row: LogRow, target: Option<LogRow
     let joined_with = |user: &&UserId| state.members.get(user).is_some_and(|member| member.joined_seq == row.seq);
     let audience = state.audience_of(&row);
     let introduces = audience.iter().filter(joined_with).copied().collect();
-    Announcement { audience, introduces, target, origin: Origin::default(), posted: false, row }
+    Announcement { audience, introduces, target, origin: Origin::default(), posted: false, again: false, row }
 }
 
 /// As [`persist`] while nothing is written: a store that is full says so at once, for it did nothing, and waiting in its

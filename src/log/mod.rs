@@ -5,6 +5,7 @@
 mod append;
 mod batch;
 mod body;
+mod loading;
 mod reader;
 mod record;
 mod revise;

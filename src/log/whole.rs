@@ -48,6 +48,7 @@ impl Shared {
                 introduces: [].into(),
                 origin: one.proposal.origin,
                 posted: one.proposal.posted,
+                again: false,
             });
             self.announce.announce(announcements.collect()).await;
             self.remember(Arc::new(state.clone()));

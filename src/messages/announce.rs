@@ -47,7 +47,7 @@ impl Announcer {
 
     /// The row as the hubs take it. Rows that say nothing to clients still have their place.
     pub async fn row_event(&self, announcement: Announcement) -> RowEvent {
-        let Announcement { row, target, audience, introduces, origin, posted } = announcement;
+        let Announcement { row, target, audience, introduces, origin, posted, again } = announcement;
         let (conversation_id, seq, target_seq) = (row.conversation_id, row.seq, row.target_seq);
         let refreshes = matches!(row.body, Body::Members(_) | Body::Profile(_));
         let message = row.body.is_counted().then_some(MessageRef { message_id: row.message_id, sender_id: row.sender_id });
@@ -61,7 +61,7 @@ impl Announcer {
             Some((kind, row)) => self.event(kind, row, seq).await,
             None => None,
         };
-        RowEvent { conversation_id, seq, audience, target_seq, introduces, refreshes, event, message, origin, posted }
+        RowEvent { conversation_id, seq, audience, target_seq, introduces, refreshes, event, message, origin, posted, again }
     }
 
     async fn event(&self, kind: EventKind, mut row: LogRow, change_seq: Seq) -> Option<Event> {

@@ -20,6 +20,7 @@ mod service;
 mod sqlite;
 mod star;
 mod store;
+mod turned;
 mod view;
 mod words;
 
@@ -37,6 +38,7 @@ use serde::Deserialize;
 pub use service::Messages;
 pub use star::{MAX_STARS, Starred};
 pub use store::{MessageStore, SEARCH_BLOCK_ROWS, Star, Term, TermMatch, search_block_of};
+pub use turned::Turned;
 pub use view::{Message, MessageStatus, ReplyView};
 pub use words::{Query, terms};
 

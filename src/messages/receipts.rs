@@ -201,7 +201,7 @@ impl Receipts {
     /// `known`: the messages on the way, if the caller knows them all.
     pub(super) async fn mark(&self, user: UserId, id: ConversationId, upto: Seq, read: bool, known: Option<Vec<Turn>>) -> Result<usize> {
         let state = self.appender.state(id).await?;
-        state.member(user)?;
+        let joined_seq = state.member(user)?.joined_seq;
         let shows = !read || self.settings.privacy(user).await?.show_read_receipts;
         let peer = state.peer(user);
         if let Some(peer) = peer
@@ -228,7 +228,8 @@ impl Receipts {
         }
         let mark = MemberMark { user_id: user, delivered_seq: new.delivered, read_seq: new.read };
         self.log.mark_members(id, &[mark], self.clock.now()).await?;
-        let from = if new.read > old.read { old.read.min(old.delivered) } else { old.delivered };
+        // What was written while he was no member does not wait for him.
+        let from = if new.read > old.read { old.read.min(old.delivered) } else { old.delivered }.max(joined_seq - 1);
         let turns = match known {
             // Only if nothing can lie between the last mark and them: what came while nobody was connected turns too.
             Some(turns) if !read && turns.iter().map(|turn| turn.seq).min().is_some_and(|first| first <= from + 1) => {

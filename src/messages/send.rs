@@ -69,8 +69,7 @@ impl Messages {
         if posted.fresh {
             return self.fresh_view(posted.row).await;
         }
-        let (state, membership) = self.membership(caller, conversation_id).await?;
-        self.view(caller, &state, &membership, posted.row).await
+        self.own_view(caller, posted.row).await
     }
 
     /// Whether the caller may write here as things stand: a participant, and in a DIRECT one no block either way.
@@ -103,8 +102,17 @@ impl Messages {
         if row.sender_id != caller || row.conversation_id != conversation_id || !row.body.is_counted() {
             return Ok(None);
         }
-        let (state, membership) = self.membership(caller, conversation_id).await?;
-        self.view(caller, &state, &membership, row).await.map(Some)
+        self.own_view(caller, row).await.map(Some)
+    }
+
+    /// A message of the caller's own, who may have left or been removed since: what was sent stays sent.
+    async fn own_view(&self, caller: UserId, row: LogRow) -> Result<Message> {
+        let id = row.conversation_id;
+        let (state, membership) = (self.appender.state(id).await?, self.log.membership(caller, id).await?);
+        match membership {
+            Some(membership) => self.view(caller, &state, &membership, row).await,
+            None => self.fresh_view(row).await,
+        }
     }
 
     async fn content(&self, caller: UserId, conversation_id: ConversationId, command: SendMessage) -> Result<Content> {

@@ -60,6 +60,11 @@ impl Client {
         }
     }
 
+    /// Whether its socket closes: what else it says is said in vain.
+    pub fn is_closing(&self) -> bool {
+        self.socket().is_some_and(|socket| socket.closing().is_some())
+    }
+
     /// Whether something is being carried out: the next packet must wait.
     pub fn is_busy(&self) -> bool {
         match &self.state {

@@ -104,6 +104,8 @@ pub struct Handshake {
     pub transport: Transport,
     /// In which session; a new one when absent.
     pub sid: Option<String>,
+    /// The request's name, which clients add against caches: the same again is the same request, made again.
+    pub name: Option<String>,
 }
 
 impl Handshake {
@@ -126,7 +128,7 @@ impl Handshake {
         if value("j").is_some() {
             return Err(TransportError::BadRequest);
         }
-        Ok(Self { transport, sid: value("sid").map(str::to_owned) })
+        Ok(Self { transport, sid: value("sid").map(str::to_owned), name: value("t").map(str::to_owned) })
     }
 }
 
@@ -199,9 +201,11 @@ mod tests {
 
     #[test]
     fn the_handshake_names_version_and_transport() {
-        let ok = |transport, sid: Option<&str>| Ok(Handshake { transport, sid: sid.map(Into::into) });
-        assert_eq!(Handshake::parse("EIO=4&transport=polling&t=abc"), ok(Transport::Polling, None));
-        assert_eq!(Handshake::parse("transport=websocket&EIO=4&sid=ab"), ok(Transport::WebSocket, Some("ab")));
+        let ok = |transport, sid: Option<&str>, name: Option<&str>| {
+            Ok(Handshake { transport, sid: sid.map(Into::into), name: name.map(Into::into) })
+        };
+        assert_eq!(Handshake::parse("EIO=4&transport=polling&t=abc"), ok(Transport::Polling, None, Some("abc")));
+        assert_eq!(Handshake::parse("transport=websocket&EIO=4&sid=ab"), ok(Transport::WebSocket, Some("ab"), None));
         assert_eq!(Handshake::parse("EIO=4"), Err(TransportError::UnknownTransport));
         assert_eq!(Handshake::parse("EIO=3&transport=polling"), Err(TransportError::UnsupportedVersion));
         assert_eq!(Handshake::parse("EIO=4&transport=polling&j=0"), Err(TransportError::BadRequest));

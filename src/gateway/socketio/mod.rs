@@ -29,7 +29,7 @@ impl Endpoint {
     }
 
     async fn dispatch(&self, mut request: Request) -> Result<Response, TransportError> {
-        let Handshake { transport, sid } = Handshake::parse(request.uri().query().unwrap_or_default())?;
+        let Handshake { transport, sid, name } = Handshake::parse(request.uri().query().unwrap_or_default())?;
         let session = match &sid {
             Some(sid) => Some(self.0.sessions.find(sid).ok_or(TransportError::UnknownSession)?),
             None => None,
@@ -37,18 +37,18 @@ impl Endpoint {
         match (session, transport, request.method()) {
             (None, _, method) if *method != Method::GET => Err(TransportError::BadHandshakeMethod),
             (None, transport, _) => {
-                let stranger = match self.0.admit() {
+                let visitor = visitor(&request);
+                let stranger = match self.0.admit(&visitor) {
                     Ok(stranger) => stranger,
                     Err(error) => return Ok(refused(StatusCode::SERVICE_UNAVAILABLE, &error)),
                 };
-                let visitor = visitor(&request);
                 Ok(match transport {
                     Transport::Polling => polling::open(&self.0, visitor, stranger),
                     Transport::WebSocket => websocket::open(&self.0, &request, visitor, stranger),
                 })
             }
             (Some(session), Transport::WebSocket, _) => upgrade::begin(&self.0, &request, session),
-            (Some(session), Transport::Polling, &Method::GET) => polling::poll(&self.0, &session).await,
+            (Some(session), Transport::Polling, &Method::GET) => polling::poll(&self.0, &session, name.as_deref()).await,
             (Some(session), Transport::Polling, &Method::POST) => {
                 let length = request.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
                 polling::post(&self.0, &session, length, request.take_body()).await

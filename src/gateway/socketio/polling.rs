@@ -1,22 +1,24 @@
 //! Long-polling: GET fetches what waits, POST brings packets, and a task a session carries them out in order.
-//! A payload that was answered with counts as written once the client comes again: only then has it certainly got it.
+//! A payload that was answered with counts as written once the client polls again: only then has it certainly got it.
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use poem::{Body, Response};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::client::{Client, Next};
 use super::engine::{self, Packet, SEPARATOR, Transport, TransportError};
-use super::session::{Collected, Inbound, Session};
+use super::session::{Collected, Inbox, Session};
 use super::websocket;
 use crate::gateway::doors::{Doors, Stranger};
 use crate::gateway::wire::{Beat, Heartbeat, Wire};
 use crate::gateway::{CloseReason, Visitor};
 
+/// Packets of payloads that are heard before others have their turn.
+const PACKETS_A_TURN: usize = 64;
 /// How long a session that ends waits for a poll that fetches the rest.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -30,8 +32,9 @@ pub fn open(doors: &Arc<Doors>, visitor: Visitor, stranger: Stranger) -> Respons
     answer
 }
 
-/// GET: answers as soon as something waits.
-pub async fn poll(doors: &Doors, session: &Arc<Session>) -> Result<Response, TransportError> {
+/// GET: answers as soon as something waits. A request of the same `name` as the last one is that one, made again because
+/// its answer was lost.
+pub async fn poll(doors: &Doors, session: &Arc<Session>, name: Option<&str>) -> Result<Response, TransportError> {
     if !session.is_polling() {
         return Err(TransportError::BadRequest);
     }
@@ -39,10 +42,19 @@ pub async fn poll(doors: &Doors, session: &Arc<Session>) -> Result<Response, Tra
         session.abort();
         return Err(TransportError::BadRequest);
     };
+    session.polled.notify_one();
+    if let Some(payload) = session.answered(name) {
+        return Ok(engine::payload(payload));
+    }
     session.confirm(&*doors.gateway);
     loop {
         match session.collect() {
-            Collected::Payload(payload) => return Ok(engine::payload(payload)),
+            Collected::Payload(payload) => {
+                if let Some(name) = name {
+                    session.keep(name, &payload);
+                }
+                return Ok(engine::payload(payload));
+            }
             Collected::Over => return Err(TransportError::UnknownSession),
             Collected::Nothing => {}
         }
@@ -92,31 +104,45 @@ pub async fn post(doors: &Doors, session: &Arc<Session>, length: Option<usize>, 
         session.abort();
         TransportError::BadRequest
     })?;
-    session.confirm(&*doors.gateway);
-    if session.hand(Inbound::Payload(payload)).await { Ok(engine::payload("ok".to_owned())) } else { Err(TransportError::UnknownSession) }
+    if session.post(payload).await { Ok(engine::payload("ok".to_owned())) } else { Err(TransportError::UnknownSession) }
 }
 
-/// The packets of a payload that have not been carried out.
+/// The packets of payloads that have not been carried out.
 #[derive(Default)]
-struct Payload {
-    text: String,
-    at: Option<usize>,
+pub struct Unheard {
+    payloads: VecDeque<String>,
+    /// Where the next packet of the first payload begins.
+    at: usize,
+    /// Packets taken.
+    taken: usize,
 }
 
-impl Payload {
-    fn new(text: String) -> Self {
-        Self { text, at: Some(0) }
+impl Unheard {
+    fn push(&mut self, payload: String) {
+        self.payloads.push_back(payload);
     }
 
-    fn next(&mut self) -> Option<&str> {
-        let start = self.at?;
-        let end = self.text[start..].find(engine::SEPARATOR).map(|length| start + length);
-        self.at = end.map(|end| end + 1);
-        Some(&self.text[start..end.unwrap_or(self.text.len())])
+    /// The next packet. Now and then it lets others have their turn first: a payload may hold half a million.
+    pub async fn next(&mut self) -> Option<String> {
+        if self.taken % PACKETS_A_TURN == PACKETS_A_TURN - 1 {
+            tokio::task::yield_now().await;
+        }
+        let payload = self.payloads.front()?;
+        let end = payload[self.at..].find(SEPARATOR).map(|length| self.at + length);
+        let packet = payload[self.at..end.unwrap_or(payload.len())].to_owned();
+        self.taken += 1;
+        if let Some(end) = end {
+            self.at = end + 1;
+        } else {
+            self.payloads.pop_front();
+            self.at = 0;
+        }
+        Some(packet)
     }
 
-    fn is_empty(&self) -> bool {
-        self.at.is_none()
+    /// Whether all of them have been.
+    pub fn is_empty(&self) -> bool {
+        self.payloads.is_empty()
     }
 }
 
@@ -130,17 +156,23 @@ impl Drop for Listed<'_> {
     }
 }
 
-async fn drive(doors: Arc<Doors>, session: Arc<Session>, mut client: Client, mut inbox: mpsc::Receiver<Inbound>) {
+async fn drive(doors: Arc<Doors>, session: Arc<Session>, mut client: Client, mut inbox: Inbox) {
     let mut heartbeat = Heartbeat::new(&doors.settings);
     let listed = Listed(&doors, &session);
-    let upgraded = run(&session, &mut client, &mut inbox, &mut heartbeat).await;
+    let mut unheard = Unheard::default();
+    let upgraded = run(&session, &mut client, &mut inbox, &mut unheard, &mut heartbeat).await;
     if let Some(mut wire) = upgraded {
+        // What was posted before the client moved comes before all that it says there.
+        inbox.payloads.close();
+        while let Some(payload) = inbox.payloads.recv().await {
+            unheard.push(payload);
+        }
         let waiting = session.rest();
         session.confirm(&*doors.gateway);
         let written = waiting.into_iter().all(|packet| wire.put(packet));
         drop((listed, inbox));
         if written {
-            websocket::serve(&doors, *wire, client, heartbeat).await;
+            websocket::serve(&doors, *wire, client, unheard, heartbeat).await;
         }
         return;
     }
@@ -150,9 +182,9 @@ async fn drive(doors: Arc<Doors>, session: Arc<Session>, mut client: Client, mut
         while !session.is_over() {
             tokio::select! {
                 () = session.ended.notified() => {}
-                Some(inbound) = inbox.recv() => if let Inbound::Upgraded(wire) = inbound {
-                    say_the_rest(&session, *wire).await;
-                }
+                Some(wire) = inbox.upgraded.recv() => say_the_rest(&session, *wire).await,
+                // Too late to be heard.
+                Some(_) = inbox.payloads.recv() => {}
             }
         }
     })
@@ -172,16 +204,24 @@ async fn say_the_rest(session: &Session, mut wire: Wire) {
 }
 
 /// Runs until the session ends, or a websocket takes over.
-async fn run(session: &Session, client: &mut Client, inbox: &mut mpsc::Receiver<Inbound>, heartbeat: &mut Heartbeat) -> Option<Box<Wire>> {
-    let mut payload = Payload::default();
+async fn run(
+    session: &Session,
+    client: &mut Client,
+    inbox: &mut Inbox,
+    unheard: &mut Unheard,
+    heartbeat: &mut Heartbeat,
+) -> Option<Box<Wire>> {
     loop {
         if session.is_ending() {
             return None;
         }
         let is_busy = client.is_busy();
         let is_strange = client.socket().is_none();
-        if !is_busy && let Some(text) = payload.next() {
-            let next = hear(client, text);
+        if !is_busy
+            && !client.is_closing()
+            && let Some(text) = unheard.next().await
+        {
+            let next = hear(client, &text);
             obey(session, next);
             continue;
         }
@@ -201,14 +241,13 @@ async fn run(session: &Session, client: &mut Client, inbox: &mut mpsc::Receiver<
                 }
                 obey(session, next);
             }
-            inbound = inbox.recv(), if !is_busy && payload.is_empty() => {
+            // Also while a command is carried out: it may wait for room that only the websocket makes.
+            wire = inbox.upgraded.recv() => return wire,
+            payload = inbox.payloads.recv(), if !is_busy && unheard.is_empty() => {
                 heartbeat.heard();
-                match inbound {
-                    Some(Inbound::Payload(text)) => payload = Payload::new(text),
-                    Some(Inbound::Upgraded(wire)) => return Some(wire),
-                    None => return None,
-                }
+                unheard.push(payload?);
             }
+            () = session.polled.notified() => heartbeat.heard(),
             // The poll that waits, or the next one, fetches the rest and ends the session.
             _ = closed => return None,
             () = session.ended.notified() => {}
@@ -248,15 +287,34 @@ fn obey(session: &Session, next: Next) {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::poll;
+
     use super::*;
 
-    #[test]
-    fn a_payload_is_taken_packet_by_packet() {
-        let mut payload = Payload::new("a\u{1e}\u{1e}é".to_owned());
-        for packet in [Some("a"), Some(""), Some("é"), None] {
-            assert_eq!(payload.next(), packet);
+    #[tokio::test]
+    async fn payloads_are_taken_packet_by_packet() {
+        let mut unheard = Unheard::default();
+        unheard.push("a\u{1e}\u{1e}é".to_owned());
+        unheard.push(String::new());
+        unheard.push("b".to_owned());
+        for packet in [Some("a"), Some(""), Some("é"), Some(""), Some("b"), None] {
+            assert_eq!(unheard.next().await.as_deref(), packet);
         }
-        assert!(payload.is_empty() && Payload::default().is_empty());
-        assert_eq!(Payload::new(String::new()).next(), Some(""));
+        assert!(unheard.is_empty() && Unheard::default().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_payload_of_many_packets_lets_others_have_their_turn() {
+        let mut unheard = Unheard::default();
+        unheard.push("2\u{1e}".repeat(1_000));
+        let mut turns = 0;
+        while !unheard.is_empty() {
+            let mut next = Box::pin(unheard.next());
+            if poll!(&mut next).is_pending() {
+                turns += 1;
+                next.await;
+            }
+        }
+        assert_eq!(turns, 1_000 / PACKETS_A_TURN);
     }
 }

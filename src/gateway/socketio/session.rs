@@ -12,20 +12,23 @@ use super::packet::DISCONNECT;
 use crate::gateway::wire::Wire;
 use crate::gateway::{CloseReason, Gateway, Mark, Socket};
 
-/// What requests hand to the task.
-pub enum Inbound {
-    /// The body of a POST.
-    Payload(String),
+/// What requests hand to the task. A websocket has a way of its own: the task takes it while packets before it wait,
+/// for what they wait for may be room in an outbox that nobody but the websocket empties.
+pub struct Inbox {
+    /// The bodies of POSTs.
+    pub payloads: mpsc::Receiver<String>,
     /// The websocket that takes over.
-    Upgraded(Box<Wire>),
+    pub upgraded: mpsc::Receiver<Box<Wire>>,
 }
 
 /// Where a session is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Polling,
-    /// A websocket is being probed: polls come back at once.
-    Upgrading,
+    /// A websocket is there, and has not shown yet that packets come through it: polls go on as they were.
+    Probing,
+    /// It has: the client stops to poll, and the poll that it waits for comes back at once.
+    Probed,
     Upgraded,
     /// Closing: what waits may still be fetched.
     Ending(Option<CloseReason>),
@@ -37,8 +40,11 @@ struct State {
     /// Packets of the transport and of a stranger, in front of the socket's.
     packets: Vec<String>,
     socket: Option<Arc<Socket>>,
-    /// In the last poll's answer; the next request of this client tells that it has come.
+    /// In the last poll's answer; the next poll of this client tells that it has come.
     unconfirmed: Vec<Mark>,
+    /// The last poll's answer under the name that its request bore: should it be lost on the way, its client, or
+    /// whatever stands between, asks for it under the same name.
+    answered: Option<(String, String)>,
     is_polled: bool,
     is_posted: bool,
 }
@@ -47,12 +53,15 @@ struct State {
 pub struct Session {
     /// Its id.
     pub sid: String,
-    inbox: mpsc::Sender<Inbound>,
+    payloads: mpsc::Sender<String>,
+    upgrade: mpsc::Sender<Box<Wire>>,
     state: Mutex<State>,
     /// Wakes the poll that waits.
     pub woken: Notify,
     /// Wakes the task when the session is to end.
     pub ended: Notify,
+    /// Tells the task that the client has polled: it is alive, whatever its packets wait for.
+    pub polled: Notify,
 }
 
 /// A poll's answer.
@@ -67,12 +76,21 @@ pub enum Collected {
 
 impl Session {
     /// A session, and the other end of its inbox.
-    pub fn new() -> (Arc<Self>, mpsc::Receiver<Inbound>) {
-        let (inbox, receiver) = mpsc::channel(1);
-        let state =
-            State { phase: Phase::Polling, packets: Vec::new(), socket: None, unconfirmed: Vec::new(), is_polled: false, is_posted: false };
-        let session = Self { sid: engine::fresh_sid(), inbox, state: Mutex::new(state), woken: Notify::new(), ended: Notify::new() };
-        (Arc::new(session), receiver)
+    pub fn new() -> (Arc<Self>, Inbox) {
+        let (payloads, posted) = mpsc::channel(1);
+        let (upgrade, upgraded) = mpsc::channel(1);
+        let state = State {
+            phase: Phase::Polling,
+            packets: Vec::new(),
+            socket: None,
+            unconfirmed: Vec::new(),
+            answered: None,
+            is_polled: false,
+            is_posted: false,
+        };
+        let (woken, ended, polled) = (Notify::new(), Notify::new(), Notify::new());
+        let session = Self { sid: engine::fresh_sid(), payloads, upgrade, state: Mutex::new(state), woken, ended, polled };
+        (Arc::new(session), Inbox { payloads: posted, upgraded })
     }
 
     /// Puts a packet before all that waits in the socket's outbox.
@@ -99,7 +117,7 @@ impl Session {
 
     /// Whether requests of the polling transport are in their place.
     pub fn is_polling(&self) -> bool {
-        matches!(self.state.lock().phase, Phase::Polling | Phase::Upgrading | Phase::Ending(_))
+        matches!(self.state.lock().phase, Phase::Polling | Phase::Probing | Phase::Probed | Phase::Ending(_))
     }
 
     /// Begins a poll, or a post; one of each at a time.
@@ -112,9 +130,21 @@ impl Session {
         Some(Request { session: self.clone(), is_poll })
     }
 
-    /// The client has got the last poll's answer: it came with another request.
+    /// The answer that a poll of this name was given already.
+    pub fn answered(&self, name: Option<&str>) -> Option<String> {
+        let state = self.state.lock();
+        state.answered.as_ref().filter(|(of, _)| Some(of.as_str()) == name).map(|(_, payload)| payload.clone())
+    }
+
+    /// Keeps the answer to the poll of this name.
+    pub fn keep(&self, name: &str, payload: &str) {
+        self.state.lock().answered = Some((name.to_owned(), payload.to_owned()));
+    }
+
+    /// The client has got the last poll's answer: it polls again, or has moved on.
     pub fn confirm(&self, gateway: &dyn Gateway) {
         let mut state = self.state.lock();
+        state.answered = None;
         let marks = std::mem::take(&mut state.unconfirmed);
         let socket = state.socket.clone().filter(|_| !marks.is_empty());
         drop(state);
@@ -134,7 +164,7 @@ impl Session {
             let batch = socket.take(MAX_PACKETS.saturating_sub(packets.len()));
             packets.extend(batch.frames.iter().map(ToString::to_string));
             state.unconfirmed.extend(batch.marks);
-            if let Some(reason) = batch.closing.filter(|_| matches!(state.phase, Phase::Polling | Phase::Upgrading)) {
+            if let Some(reason) = batch.closing.filter(|_| matches!(state.phase, Phase::Polling | Phase::Probing | Phase::Probed)) {
                 state.phase = Phase::Ending(Some(reason));
                 self.ended.notify_one();
             }
@@ -151,15 +181,20 @@ impl Session {
         }
         match state.phase {
             Phase::Over => Collected::Over,
-            Phase::Upgrading if packets.is_empty() => Collected::Payload(engine::NOOP.to_owned()),
+            Phase::Probed if packets.is_empty() => Collected::Payload(engine::NOOP.to_owned()),
             _ if packets.is_empty() => Collected::Nothing,
             _ => Collected::Payload(packets.join(SEPARATOR.encode_utf8(&mut [0; 4]))),
         }
     }
 
-    /// Hands something to the task; false when that has ended.
-    pub async fn hand(&self, inbound: Inbound) -> bool {
-        self.inbox.send(inbound).await.is_ok()
+    /// Hands the body of a POST to the task; false when that has ended.
+    pub async fn post(&self, payload: String) -> bool {
+        self.payloads.send(payload).await.is_ok()
+    }
+
+    /// Hands the websocket that takes over to the task.
+    pub async fn take_over(&self, wire: Wire) {
+        let _ = self.upgrade.send(Box::new(wire)).await;
     }
 
     /// Begins to probe a websocket; false when it is not the time for it.
@@ -167,20 +202,25 @@ impl Session {
         let mut state = self.state.lock();
         let may = state.phase == Phase::Polling;
         if may {
-            state.phase = Phase::Upgrading;
+            state.phase = Phase::Probing;
         }
         may
     }
 
     /// The websocket has been probed: the poll that waits is let go, and the client stops to poll.
     pub fn probed(&self) {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Probing {
+            state.phase = Phase::Probed;
+        }
+        drop(state);
         self.woken.notify_one();
     }
 
     /// The upgrade came to nothing.
     pub fn abandon_upgrade(&self) {
         let mut state = self.state.lock();
-        if state.phase == Phase::Upgrading {
+        if matches!(state.phase, Phase::Probing | Phase::Probed) {
             state.phase = Phase::Polling;
         }
     }
@@ -188,7 +228,7 @@ impl Session {
     /// The websocket is the transport: polls get nothing any more, the outbox goes on as it is.
     pub fn upgraded(&self) {
         let mut state = self.state.lock();
-        if state.phase == Phase::Upgrading {
+        if state.phase == Phase::Probed {
             state.phase = Phase::Upgraded;
         }
         drop(state);

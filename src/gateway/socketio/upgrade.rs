@@ -7,7 +7,7 @@ use poem::{Request, Response};
 use tokio::time::timeout;
 
 use super::engine::{self, Packet, TransportError};
-use super::session::{Inbound, Session};
+use super::session::Session;
 use crate::gateway::doors::Doors;
 use crate::gateway::wire::{self, Turn, Wire};
 
@@ -27,7 +27,7 @@ pub fn begin(doors: &Arc<Doors>, request: &Request, session: Arc<Session>) -> Re
         let mut wire = Wire::new(upgraded, &doors.settings).await;
         if timeout(doors.settings.upgrade_timeout, probe(&mut wire, &probing.0)).await == Ok(true) {
             probing.0.upgraded();
-            probing.0.hand(Inbound::Upgraded(Box::new(wire))).await;
+            probing.0.take_over(wire).await;
         } else {
             drop(probing);
             wire.bye().await;

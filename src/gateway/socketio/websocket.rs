@@ -8,6 +8,7 @@ use poem::{Request, Response};
 use super::client::{Client, Next};
 use super::engine::{self, Packet, Transport};
 use super::packet::DISCONNECT;
+use super::polling::Unheard;
 use crate::gateway::doors::{Doors, Stranger};
 use crate::gateway::wire::{self, Beat, Heartbeat, Turn, Wire};
 use crate::gateway::{CloseReason, Socket, Visitor};
@@ -25,7 +26,7 @@ pub fn open(doors: &Arc<Doors>, request: &Request, visitor: Visitor, stranger: S
             wire.put(engine::open(&engine::fresh_sid(), Transport::WebSocket, &doors.settings));
             let heartbeat = Heartbeat::new(&doors.settings);
             let client = Client::new(doors.clone(), visitor, stranger);
-            serve(&doors, wire, client, heartbeat).await;
+            serve(&doors, wire, client, Unheard::default(), heartbeat).await;
         }
     });
     response
@@ -41,13 +42,13 @@ enum End {
     Close(CloseReason),
 }
 
-/// Serves a client until one side ends it.
-pub async fn serve(doors: &Doors, mut wire: Wire, mut client: Client, mut heartbeat: Heartbeat) {
+/// Serves a client until one side ends it. What is `unheard` came by another transport, and before all that comes now.
+pub async fn serve(doors: &Doors, mut wire: Wire, mut client: Client, mut unheard: Unheard, mut heartbeat: Heartbeat) {
     if client.socket().is_some() {
         wire.trust();
     }
-    let end = talk(doors, &mut wire, &mut client, &mut heartbeat).await;
-    drop(client);
+    let end = talk(doors, &mut wire, &mut client, &mut unheard, &mut heartbeat).await;
+    drop((client, unheard));
     Box::pin(async move {
         match end {
             End::Bye => wire.bye().await,
@@ -55,9 +56,8 @@ pub async fn serve(doors: &Doors, mut wire: Wire, mut client: Client, mut heartb
                 wire.put(DISCONNECT);
                 wire.close(reason, reason.text()).await;
             }
-            // The client has done nothing wrong and shall come back: it does when its transport breaks.
-            End::Close(CloseReason::Draining | CloseReason::TooSlow | CloseReason::Unavailable) => wire.cut().await,
-            End::Close(reason) => wire.close(reason, reason.text()).await,
+            // The client may come back: it does when its transport breaks.
+            End::Close(_) => wire.cut().await,
             End::Say(text, reason) => {
                 wire.put(text);
                 wire.close(reason, reason.text()).await;
@@ -81,12 +81,21 @@ async fn closed_at_once(socket: Option<&Arc<Socket>>) -> CloseReason {
     }
 }
 
-async fn talk(doors: &Doors, wire: &mut Wire, client: &mut Client, heartbeat: &mut Heartbeat) -> End {
+async fn talk(doors: &Doors, wire: &mut Wire, client: &mut Client, unheard: &mut Unheard, heartbeat: &mut Heartbeat) -> End {
     let mut socket = client.socket().cloned();
     loop {
-        let (is_idle, is_busy) = (wire.is_idle(), client.is_busy());
+        let (is_idle, is_busy, has_heard_all) = (wire.is_idle(), client.is_busy(), unheard.is_empty());
         let next = tokio::select! {
+            text = unheard.next(), if !is_busy && !has_heard_all && !client.is_closing() => {
+                match text.map_or(Some(Next::Go), |text| hear(client, &text)) {
+                    Some(next) => next,
+                    None => return End::Bye,
+                }
+            }
             next = client.advance(), if is_busy || socket.is_none() => {
+                if is_busy {
+                    heartbeat.heard();
+                }
                 if socket.is_none() {
                     socket = client.socket().cloned();
                     if socket.is_some() {
@@ -100,7 +109,7 @@ async fn talk(doors: &Doors, wire: &mut Wire, client: &mut Client, heartbeat: &m
                 None => Next::Go,
             },
             reason = closed_at_once(socket.as_ref()), if !is_idle => return End::Close(reason),
-            turn = wire.turn(!is_busy) => {
+            turn = wire.turn(!is_busy && has_heard_all) => {
                 if !matches!(turn, Turn::Written(_)) {
                     heartbeat.heard();
                 }
@@ -123,8 +132,11 @@ async fn talk(doors: &Doors, wire: &mut Wire, client: &mut Client, heartbeat: &m
                 }
             }
             beat = heartbeat.beat() => {
-                if beat == Beat::Dead || !wire.put(engine::PING) {
-                    return End::Bye;
+                match beat {
+                    Beat::Dead if is_busy && wire.is_moving() => heartbeat.heard(),
+                    Beat::Dead => return End::Bye,
+                    Beat::Ping if !wire.put(engine::PING) => return End::Bye,
+                    Beat::Ping => {}
                 }
                 Next::Go
             }

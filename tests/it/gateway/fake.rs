@@ -43,6 +43,8 @@ pub struct Fake {
     pub sockets: Mutex<HashMap<UserId, Vec<Arc<Socket>>>>,
     /// A send of "slow" and the token "late" wait for a permit.
     pub gate: Semaphore,
+    /// Nobody gets in any more, and nobody is told so.
+    pub stuck: AtomicBool,
     pub draining: AtomicBool,
     pub visitors: Mutex<Vec<Visitor>>,
 }
@@ -69,6 +71,9 @@ impl Gateway for Fake {
     async fn open(&self, socket: &Arc<Socket>) -> Result<()> {
         self.sockets.lock().entry(socket.user_id).or_default().push(socket.clone());
         self.seen.send(Seen::Opened(socket.clone())).ok();
+        if self.stuck.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
 
@@ -152,6 +157,7 @@ impl House {
             seen: sender,
             sockets: Mutex::default(),
             gate: Semaphore::new(0),
+            stuck: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             visitors: Mutex::default(),
         };

@@ -9,14 +9,14 @@ use urge::id::{ConversationId, UserId};
 use super::fake::{Came, House, Raw, message};
 
 /// A client that polls by hand.
-struct Poller {
-    http: reqwest::Client,
-    url: String,
+pub struct Poller {
+    pub http: reqwest::Client,
+    pub url: String,
     sid: String,
 }
 
 impl Poller {
-    async fn new(house: &House) -> Self {
+    pub async fn new(house: &House) -> Self {
         let http = reqwest::Client::new();
         let url = house.url("/socket.io/?EIO=4&transport=polling");
         let open = http.get(&url).send().await.unwrap();
@@ -27,7 +27,7 @@ impl Poller {
         Self { http, url: format!("{url}&sid={sid}"), sid }
     }
 
-    async fn enter(house: &House, user: UserId) -> Self {
+    pub async fn enter(house: &House, user: UserId) -> Self {
         let poller = Self::new(house).await;
         assert_eq!(poller.post(format!(r#"40{{"token":"{user}"}}"#)).await, (200, "ok".into()));
         let mut packets = Vec::new();
@@ -39,23 +39,23 @@ impl Poller {
         poller
     }
 
-    async fn get(&self) -> (u16, String) {
+    pub async fn get(&self) -> (u16, String) {
         let answer = self.http.get(&self.url).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    async fn packets(&self) -> Vec<String> {
+    pub async fn packets(&self) -> Vec<String> {
         let (status, text) = self.get().await;
         assert_eq!(status, 200, "{text}");
         text.split('\u{1e}').map(str::to_owned).collect()
     }
 
-    async fn post(&self, body: impl Into<reqwest::Body>) -> (u16, String) {
+    pub async fn post(&self, body: impl Into<reqwest::Body>) -> (u16, String) {
         let answer = self.http.post(&self.url).body(body).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    async fn upgrade(&self, house: &House) -> Raw {
+    pub async fn upgrade(&self, house: &House) -> Raw {
         house.dial(&format!("/socket.io/?EIO=4&transport=websocket&sid={}", self.sid), &[]).await
     }
 }
@@ -320,4 +320,26 @@ async fn an_upgrade_that_fails_leaves_polling_as_it_was() {
     let place = ConversationId::fresh();
     poller.post(format!(r#"420["join:conversation",{{"conversationId":"{place}"}}]"#)).await;
     assert!(poller.packets().await[0].starts_with("430"));
+}
+
+#[tokio::test]
+async fn a_poll_that_is_made_again_is_answered_again() {
+    let mut house = House::new().await;
+    let poller = Poller::enter(&house, UserId::fresh()).await;
+    let socket = house.opened().await;
+    let poll = async |name: &str| poller.http.get(format!("{}&t={name}", poller.url)).send().await.unwrap().text().await.unwrap();
+    socket.send(message(1, "a"));
+    let answer = poll("one").await;
+    assert!(answer.contains("message:received"));
+    socket.send(message(2, "b"));
+    // What stands between says that the first request failed, and the browser makes it again.
+    assert_eq!(poll("one").await, answer);
+    assert_eq!(poller.post(r#"420["message:sent",{"content":"c"}]"#).await.0, 200);
+    assert_eq!(poll("one").await, answer);
+    let mut next = poll("two").await;
+    assert_eq!(house.wrote().await, [1], "written is what was asked beyond");
+    while !next.contains(r#"430[{"content":"c"}]"#) {
+        next.push_str(&poll(&next.len().to_string()).await);
+    }
+    assert!(next.contains(r#""seq":2"#) && !next.contains(r#""seq":1"#), "{next}");
 }

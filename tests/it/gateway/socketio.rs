@@ -73,10 +73,14 @@ async fn only_a_final_refusal_is_said_with_a_packet() {
         let mut raw = enter(&house, UserId::fresh()).await;
         house.opened().await.close(reason);
         let mut last = None;
-        while let Came::Text(text) = raw.came().await {
-            last = Some(text);
-        }
+        let end = loop {
+            match raw.came().await {
+                Came::Text(text) => last = Some(text),
+                end => break end,
+            }
+        };
         assert_eq!(last.as_deref() == Some("41"), reason.is_final(), "{reason:?}");
+        assert_eq!(matches!(end, Came::Close(..)), reason.is_final(), "{reason:?}: {end:?}");
         assert_eq!(house.closed().await, Some(reason));
     }
 }
@@ -100,7 +104,7 @@ async fn other_namespaces_and_binary_are_refused() {
     for _ in 0..20 {
         stranger.0.send(Message::text("40/chat,")).await.ok();
     }
-    assert_eq!(stranger.code().await, 4429);
+    assert_eq!(stranger.end().await.1, Came::Lost);
 }
 
 #[tokio::test]
@@ -116,7 +120,7 @@ async fn heartbeats_are_packets() {
     while raw.text().await != "3" {}
     assert_eq!(house.closed().await, None, "it answers no more");
     raw.end().await;
-    assert_eq!(dial(&house).await.code().await, 4408, "nobody connected");
+    assert_eq!(dial(&house).await.end().await.1, Came::Lost, "nobody connected");
 }
 
 #[tokio::test]
@@ -135,12 +139,12 @@ async fn strangers_may_send_little_and_nobody_too_much() {
     let house = House::new().await;
     let mut stranger = dial(&house).await;
     stranger.send("x".repeat(40_000)).await;
-    assert_eq!(stranger.code().await, 4413);
+    assert_eq!(stranger.end().await.1, Came::Lost);
     let mut known = enter(&house, UserId::fresh()).await;
     known.send(format!(r#"420["message:sent",{{"content":"{}"}}]"#, "x".repeat(100_000))).await;
     assert!(known.text().await.starts_with("430"));
     known.0.send(Message::text("x".repeat(2 << 20))).await.ok();
-    assert_eq!(known.code().await, 4413);
+    assert_eq!(known.end().await.1, Came::Lost);
 }
 
 #[tokio::test]

@@ -328,3 +328,51 @@ async fn a_change_that_nobody_was_told_of_is_told_when_it_is_repeated() {
     assert_eq!(notices, [(head + 1, Some(posted.row.seq))]);
     assert!(other.told.seqs().contains(&(head + 1)), "and clients are told");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_know_of_a_row_on_its_way_is_told_by_the_row() {
+    let (store, _folder) = open();
+    let node = node(&store);
+    let (id, members) = group(&node, 3).await;
+    let joiner = UserId::fresh();
+    // It hangs in its announcement: stored, with its head, and not among what the node remembers.
+    let held = node.told.gate.acquire().await.unwrap();
+    let adding = tokio::spawn({
+        let (appender, proposal) = (node.appender.clone(), proposal(id, members[0], joining([joiner])));
+        async move { appender.append(proposal).await }
+    });
+    while store.membership(joiner, id).await.unwrap().is_none_or(|membership| membership.head.seq < 2) {
+        tokio::task::yield_now().await;
+    }
+    let told = node.appender.announcements(id, 1, 10).await.unwrap();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].audience.contains(&joiner) && told[0].audience.len() == 4, "{:?}", told[0].audience);
+    assert_eq!(told[0].introduces.as_ref(), [joiner]);
+    drop(held);
+    adding.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_conversation_that_many_ask_for_at_once_is_read_and_rolled_forward_once() {
+    let (store, _folder) = open();
+    let (id, members) = group(&node(&store), 3).await;
+    seed(&store, id, members[0], 2, 4).await;
+    let node = node(&store);
+    let states = futures_util::future::join_all((0..20).map(|_| node.appender.state(id))).await;
+    assert!(states.into_iter().all(|state| state.unwrap().head.seq == 4));
+    assert_eq!(node.told.seqs(), [2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_message_told_again_says_so() {
+    let (store, _folder) = open();
+    let node = node(&store);
+    let (id, members) = group(&node, 2).await;
+    let message_id = MessageId::derived(members[0], id, "client-1");
+    let sent = Proposal { message_id, may_exist: true, ..proposal(id, members[0], words("once")) };
+    for _ in 0..2 {
+        append(&node, sent.clone()).await.unwrap();
+    }
+    let told: Vec<_> = node.told.rows.lock().iter().map(|announcement| (announcement.row.seq, announcement.again)).collect();
+    assert_eq!(told, [(1, false), (2, false), (2, true)]);
+}

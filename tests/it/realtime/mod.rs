@@ -1,11 +1,13 @@
 //! The realtime events of the contract, end to end: the real node, real sockets, the same test body through every door.
 //! That something does not come is shown by an event that was sent after it and has come: no test waits for silence.
 
+mod absence;
 mod closing;
 mod messages;
 mod people;
 mod receipts;
 mod resume;
+mod told;
 
 use std::future::Future;
 use std::sync::Arc;

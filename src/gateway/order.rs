@@ -1,0 +1,246 @@
+//! The lanes at work: rows go out in the order of their log, without a gap and once. A row that is missing is waited for
+//! a moment, then read from the store; so are rows that only the heads tell of. What is told to whom is `tell.rs`.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::hub::Hub;
+use super::lane::{Lane, Missing, Step};
+use super::registry::shard;
+use crate::error::Result;
+use crate::event::RowEvent;
+use crate::id::{ConversationId, Seq, UserId};
+use crate::log::{Member, MemberState, Membership};
+
+/// How long a row that is missing may still be on its way: its writer moves the heads before he tells of it. Read from
+/// the store it would also go to the socket that sent it, which has the answer.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
+/// Rows read at a time to fill a gap.
+const FILL_ROWS: Seq = 256;
+/// A fill that failed is tried again after this, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+/// Lanes beyond this many are looked through for ones that nobody needs.
+const SWEEP_LANES: usize = 100_000;
+
+/// A lane's worker. One that panics leaves out the row that it was telling, and the lane to the next: without this the
+/// conversation would be silent until the node starts again.
+struct Worker<'a> {
+    hub: &'a Hub,
+    id: ConversationId,
+    /// It has the lane for itself.
+    is_at_work: bool,
+    telling: Option<Seq>,
+}
+
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.is_at_work {
+            let step = match self.hub.shared.lanes[shard(self.id.0)].lock().get_mut(&self.id) {
+                Some(lane) => lane.abandoned(self.telling),
+                None => Step::Rest,
+            };
+            self.hub.go_on(self.id, step);
+        }
+    }
+}
+
+impl Hub {
+    pub(super) fn arrive(&self, row: RowEvent) {
+        if row.posted
+            && let Some(message) = row.message
+        {
+            self.shared.holds.hold(message.message_id, Instant::now());
+        }
+        let id = row.conversation_id;
+        let begins = row.seq == 1 || row.audience.iter().all(|user| !self.shared.seats.has(*user) || row.introduces.contains(user));
+        let mut worker = Worker { hub: self, id, is_at_work: false, telling: None };
+        let mut lanes = self.shared.lanes[shard(id.0)].lock();
+        let mut step = lanes.entry(id).or_default().arrive(row, begins);
+        // The usual case, an expected row that needs nothing from the store, is told under the lock: order costs nothing.
+        while let Step::Tell(row) = step {
+            if self.needs_store(&row) {
+                step = Step::Tell(row);
+                break;
+            }
+            (worker.is_at_work, worker.telling) = (true, Some(row.seq));
+            self.tell(&row);
+            worker.is_at_work = false;
+            let Some(lane) = lanes.get_mut(&id) else { return };
+            lane.told(row.seq);
+            step = lane.next();
+            self.refresh_members(&row);
+        }
+        drop(lanes);
+        self.go_on(id, step);
+    }
+
+    /// Does a lane's slow steps in the background, if it has any.
+    fn go_on(&self, id: ConversationId, step: Step) {
+        if !matches!(step, Step::Rest) {
+            let hub = self.clone();
+            self.shared.tasks.spawn(async move { hub.work(id, step).await });
+        }
+    }
+
+    async fn work(&self, id: ConversationId, mut step: Step) {
+        let mut worker = Worker { hub: self, id, is_at_work: true, telling: None };
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let waited = matches!(step, Step::Wait);
+            worker.is_at_work = !waited;
+            match step {
+                Step::Rest => return,
+                Step::Wait => self.sleep(ON_ITS_WAY).await,
+                Step::Tell(row) => self.tell_in_turn(&mut worker, &row).await,
+                Step::Locate(row) => match self.first_needed(id, row).await {
+                    Ok(first) => {
+                        if let Some(lane) = self.shared.lanes[shard(id.0)].lock().get_mut(&id) {
+                            lane.begin(first);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, conversation = %id, "a conversation could not be read yet");
+                        self.rest(&mut pause).await;
+                    }
+                },
+                Step::Fill(missing) => match self.fill(&mut worker, missing).await {
+                    Ok(true) => pause = FIRST_PAUSE,
+                    // A replica that lacks the rows, or a store that is away: the lane waits, nothing is skipped.
+                    not_yet => {
+                        if let Err(error) = not_yet {
+                            tracing::warn!(%error, conversation = %id, "missed rows could not be read yet");
+                        }
+                        self.rest(&mut pause).await;
+                    }
+                },
+            }
+            if self.shared.tasks.is_stopping() {
+                return;
+            }
+            let mut lanes = self.shared.lanes[shard(id.0)].lock();
+            let Some(lane) = lanes.get_mut(&id) else { return };
+            step = if waited { lane.overdue() } else { lane.next() };
+        }
+    }
+
+    async fn sleep(&self, time: Duration) {
+        let _ = self.shared.tasks.stopping().run_until_cancelled(tokio::time::sleep(time)).await;
+    }
+
+    async fn rest(&self, pause: &mut Duration) {
+        self.sleep(*pause).await;
+        *pause = (*pause * 2).min(LAST_PAUSE);
+    }
+
+    /// Tells a row, which counts as told before anybody looks at the conversation that it changed.
+    async fn tell_in_turn(&self, worker: &mut Worker<'_>, row: &RowEvent) {
+        worker.telling = Some(row.seq);
+        self.tell_with_store(row).await;
+        if let Some(lane) = self.shared.lanes[shard(worker.id.0)].lock().get_mut(&worker.id) {
+            lane.told(row.seq);
+        }
+        worker.telling = None;
+        self.refresh_members(row);
+    }
+
+    /// The first row that somebody here needs of a conversation whose rows never went out here. A seat whose heads were
+    /// read while the conversation was not among them is new to it, and needs everything since; who is about to read
+    /// the heads needs nothing that is before them. `otherwise`: nobody is new to it.
+    async fn first_needed(&self, id: ConversationId, otherwise: Seq) -> Result<Seq> {
+        let state = self.shared.appender.state(id).await?;
+        let new_to_it = |member: &&Member| member.state == MemberState::Active && self.knows_heads(member.user_id);
+        let first = state.members.values().filter(new_to_it).map(|member| member.joined_seq).min();
+        Ok(first.unwrap_or(otherwise).min(otherwise))
+    }
+
+    fn knows_heads(&self, user: UserId) -> bool {
+        self.shared.seats.of(user).iter().any(|seat| seat.knows_heads())
+    }
+
+    /// Tells rows that did not come by the bus. False: the store does not have them yet.
+    async fn fill(&self, worker: &mut Worker<'_>, missing: Missing) -> Result<bool> {
+        let Missing { from, upto, by_heads } = missing;
+        let limit = usize::try_from((upto - from + 1).clamp(0, FILL_ROWS)).unwrap_or(0);
+        let missed = self.shared.appender.announcements(worker.id, from - 1, limit).await?;
+        let found = missed.first().is_some_and(|missed| missed.row.seq == from);
+        if found {
+            metrics::counter!("urge_hub_gap_fills_total").increment(1);
+            if by_heads {
+                metrics::counter!("urge_hub_heads_repaired_total").increment(1);
+            }
+            for (missed, seq) in missed.into_iter().zip(from..=upto) {
+                if missed.row.seq != seq {
+                    break;
+                }
+                let row = self.shared.announcer.row_event(missed).await;
+                self.tell_in_turn(worker, &row).await;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Compares this node's lanes with a user's heads: rows that never came are read from the store.
+    /// Lanes that it begins have begun when it returns.
+    pub(super) async fn ensure(&self, user: UserId, memberships: &[Membership]) -> Result<()> {
+        for membership in memberships.iter().filter(|membership| membership.state == MemberState::Active) {
+            let (id, head) = (membership.conversation_id, membership.head.seq);
+            let has_begun = self.shared.lanes[shard(id.0)].lock().entry(id).or_default().has_begun();
+            let first = match membership.peer_id {
+                _ if has_begun => head + 1,
+                // Between two people it takes no look at the members.
+                Some(peer) if !self.knows_heads(peer) && !self.knows_heads(user) => head + 1,
+                _ => self.first_needed(id, head + 1).await?,
+            };
+            let mut lanes = self.shared.lanes[shard(id.0)].lock();
+            let lane = lanes.entry(id).or_default();
+            lane.begin(first);
+            let step = lane.ensure(head);
+            drop(lanes);
+            self.go_on(id, step);
+        }
+        Ok(())
+    }
+
+    /// Whether rows of this log up to `head` have not all gone out here yet, for all that is known.
+    pub(super) fn lags(&self, id: ConversationId, head: Seq) -> bool {
+        self.shared.lanes[shard(id.0)].lock().get(&id).is_none_or(|lane| lane.lags(head))
+    }
+
+    /// Reads the heads of everybody here again, and forgets lanes that nobody here needs.
+    pub async fn repair(&self) {
+        if let Err(error) = self.repair_all().await {
+            tracing::warn!(%error, "heads could not be read; they are read again later");
+        }
+    }
+
+    async fn repair_all(&self) -> Result<()> {
+        let mut needed = HashSet::new();
+        let sweeps = self.shared.lanes.iter().map(|lanes| lanes.lock().len()).sum::<usize>() > SWEEP_LANES;
+        if sweeps {
+            for lanes in &self.shared.lanes {
+                lanes.lock().values_mut().for_each(Lane::unused);
+            }
+        }
+        for user in self.shared.seats.users() {
+            let memberships = self.memberships(user).await?;
+            self.ensure(user, &memberships).await?;
+            if sweeps {
+                needed.extend(memberships.into_iter().map(|membership| membership.conversation_id));
+            }
+        }
+        if sweeps {
+            for lanes in &self.shared.lanes {
+                lanes.lock().retain(|id, lane| needed.contains(id) || lane.was_used());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one user's heads again.
+    pub(super) async fn repair_user(&self, user: UserId) -> Result<()> {
+        self.ensure(user, &self.memberships(user).await?).await
+    }
+}

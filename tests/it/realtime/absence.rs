@@ -1,0 +1,99 @@
+//! What a client finds when it comes back: receipts as its door tells them, and nothing that others merely did again.
+
+use std::sync::Arc;
+
+use loadtest::{Door, Rest, Socket};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{before_marker, message_of, names, through_every_door};
+use crate::support::{PATIENCE, Person, TestServer, World, id};
+
+/// What a resume is answered, and what came before the answer, presence left out.
+async fn resume(person: &Person, door: Door, known: &serde_json::Value) -> (serde_json::Value, Vec<(String, serde_json::Value)>) {
+    let mut socket = person.connect(door).await;
+    let ack = socket.resume(known).await.unwrap();
+    let came = socket.drain().into_iter().map(|event| (event.name.clone(), event.json()));
+    (ack, came.filter(|(name, _)| !name.starts_with("user:")).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_that_were_missed_come_as_the_door_tells_them() {
+    through_every_door(|scene| async move {
+        let (ann, ben, place) = scene.pair().await;
+        let cy = scene.world.person("Cy").await;
+        let group = scene.world.group(&ann, "Club", &[&ben, &cy]).await;
+        let mut phone = ann.connect(scene.door).await;
+        phone.close().await.unwrap();
+        phone.closed(PATIENCE).await.unwrap();
+        let (mut direct, mut known) = (Vec::new(), json!({}));
+        for content in ["one", "two", "three"] {
+            let sent = ann.rest.send_text(&place, content, None).await.unwrap();
+            (known[&place], _) = (sent["seq"].clone(), direct.push(id(&sent)));
+        }
+        let in_group = ann.rest.send_text(&group, "to all", None).await.unwrap();
+        known[&group] = in_group["seq"].clone();
+        let to_read = ben.rest.message(&direct[1]).await.unwrap();
+        ben.rest.post("/messages/read", &json!({"message_ids": [to_read["id"]]})).await.unwrap();
+        ben.rest.put(&format!("/messages/{}/status", direct[2]), &json!({"status": "DELIVERED"})).await.unwrap();
+        for reader in [&ben, &cy] {
+            reader.rest.read_conversation(&group).await.unwrap();
+        }
+
+        let (ack, came) = resume(&ann, scene.door, &known).await;
+        assert_eq!((&ack["recovered"], &ack["sent"]), (&json!(true), &json!(came.len())), "{came:?}");
+        if !scene.door.is_socket_io() {
+            let marks = json!({"conversationId": place, "userId": ben.id(), "deliveredSeq": known[&place], "readSeq": to_read["seq"]});
+            assert_eq!(came, [("receipts".to_owned(), marks)]);
+            return;
+        }
+        let told = |name: &str, place: &str| {
+            let of_place = came.iter().filter(|(event, data)| event == name && data["conversationId"] == json!(place));
+            of_place.map(|(_, data)| message_of(data)).collect::<Vec<_>>()
+        };
+        assert_eq!(told("message:read", &place), direct[..2]);
+        assert_eq!(told("message:delivered", &place), direct[2..]);
+        assert_eq!(told("message:read", &group), [id(&in_group)]);
+        assert_eq!(came.len(), 4, "{came:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_of_several_pages_comes_whole_and_in_order() {
+    through_every_door(|scene| async move {
+        let (ann, ben, place) = scene.pair().await;
+        let mut last = json!(null);
+        for n in 0..150 {
+            last = ann.rest.send_text(&place, &n.to_string(), None).await.unwrap();
+        }
+        let (ack, came) = resume(&ben, scene.door, &json!({&place: 1})).await;
+        assert_eq!(ack["recovered"], true);
+        let rows: Vec<_> =
+            came.iter().filter(|(name, _)| name == "message:received").map(|(_, data)| data["seq"].as_i64().unwrap()).collect();
+        assert!(rows.into_iter().eq(2..=last["seq"].as_i64().unwrap()));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_tells_nobody_of_what_came_after_its_first_attempt() {
+    let folder = Arc::new(TempDir::new().unwrap());
+    let before = TestServer::on(Arc::clone(&folder), |_| {}, |backends| backends).await;
+    let world = World::on(&before);
+    let (ann, ben) = (world.person("Ann").await, world.person("Ben").await);
+    let place = world.direct(&ann, &ben).await;
+    let sent = ann.rest.send_text(&place, "first", Some("one")).await.unwrap();
+    for n in 0..20 {
+        ann.rest.send_text(&place, &n.to_string(), None).await.unwrap();
+    }
+    before.stop().await;
+    let server = TestServer::on(folder, |_| {}, |backends| backends).await;
+    let here = |person: &Person| Person { rest: Rest::new(&server.url("")).as_account(&person.account), ..person.clone() };
+    let (ann, ben) = (here(&ann), here(&ben));
+    assert_eq!(ann.rest.send_text(&place, "first", Some("one")).await.unwrap()["id"], sent["id"]);
+    let mut socket: Socket = ben.connect(Door::WebSocket).await;
+    let before = before_marker(&mut socket, &ann, &place).await;
+    assert!(!names(&before).contains(&"message:received"), "{before:?}");
+    server.stop().await;
+}

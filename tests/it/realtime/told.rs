@@ -1,0 +1,134 @@
+//! Who is told, or answered, in the less usual cases: what he removed from his view, conversations that he left or came
+//! back to, people who show nothing of themselves.
+
+use std::time::Duration;
+
+use loadtest::socket::Event;
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+use urge::event::Origin;
+
+use super::{about, before_marker, message_of, next, send, through_every_door};
+use crate::support::{PATIENCE, id};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_a_message_that_one_removed_from_ones_view_are_not_told() {
+    through_every_door(|scene| async move {
+        let (ann, ben, place) = scene.pair().await;
+        let (gone, kept) =
+            (ann.rest.send_text(&place, "gone", None).await.unwrap(), ann.rest.send_text(&place, "kept", None).await.unwrap());
+        let mut peer = ben.connect(scene.door).await;
+        ben.rest.delete(&format!("/messages/{}?scope=me", id(&gone))).await.unwrap();
+        for message in [&gone, &kept] {
+            ann.rest.edit(&id(message), "edited").await.unwrap();
+        }
+        let before = before_marker(&mut peer, &ann, &place).await;
+        let told: Vec<_> = before.iter().filter(|(name, _)| name == "message:updated").map(|(_, data)| message_of(data)).collect();
+        assert_eq!(told, [id(&kept)]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_posted_message_ends_the_typing_of_its_sender() {
+    through_every_door(|scene| async move {
+        let (ann, ben, place) = scene.pair().await;
+        let (phone, mut peer) = (ann.connect(scene.door).await, ben.connect(scene.door).await);
+        phone.call("typing:start", &json!({"conversationId": place})).await.unwrap();
+        let started = Instant::now();
+        next(&mut peer, "typing:start").await;
+        ann.rest.send_text(&place, "done", None).await.unwrap();
+        next(&mut peer, "typing:stop").await;
+        assert!(started.elapsed() < Duration::from_secs(6), "it ended by itself");
+        assert_eq!(ben.rest.conversation(&place).await.unwrap()["isTyping"], false);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_is_answered_also_after_its_sender_was_removed() {
+    through_every_door(|scene| async move {
+        let (ann, ben, _) = scene.pair().await;
+        let group = scene.world.group(&ann, "Club", &[&ben]).await;
+        let phone = ben.connect(scene.door).await;
+        let command = json!({"conversationId": group, "content": "mine", "clientMessageId": "one"});
+        let sent = phone.call("message:sent", &command).await.unwrap();
+        let conversations = &scene.server.services.conversations;
+        let (founder, member) = (ann.id().parse().unwrap(), ben.id().parse().unwrap());
+        conversations.remove_member(founder, group.parse().unwrap(), member, Origin::default()).await.unwrap();
+        assert_eq!(phone.call("message:sent", &command).await.unwrap()["id"], sent["id"]);
+        assert_eq!(ben.rest.send_text(&group, "mine", Some("one")).await.unwrap()["id"], sent["id"]);
+        let by_id = json!({"conversationId": group, "content": "mine", "id": sent["id"]});
+        assert_eq!(phone.call("message:sent", &by_id).await.unwrap()["id"], sent["id"]);
+        let fresh = json!({"conversationId": group, "content": "mine", "clientMessageId": "two"});
+        assert_eq!(phone.call("message:sent", &fresh).await.unwrap_err().code(), "forbidden");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_while_somebody_was_away_does_not_turn_when_he_is_back() {
+    through_every_door(|scene| async move {
+        let (ann, ben, _) = scene.pair().await;
+        let cy = scene.world.person("Cy").await;
+        let group = scene.world.group(&ann, "Club", &[&ben, &cy]).await;
+        let mut phone = ann.connect(scene.door).await;
+        let conversations = &scene.server.services.conversations;
+        let (founder, member, place) = (ann.id().parse().unwrap(), ben.id().parse().unwrap(), group.parse().unwrap());
+        // His marks are known to the node.
+        ben.rest.read_conversation(&group).await.unwrap();
+        conversations.remove_member(founder, place, member, Origin::default()).await.unwrap();
+        let between = send(&phone, &group, "without him").await;
+        cy.rest.read_conversation(&group).await.unwrap();
+        about(&mut phone, "message:read", &id(&between)).await;
+        conversations.add_members(founder, place, &[member], Origin::default()).await.unwrap();
+        let after = send(&phone, &group, "with him").await;
+        ben.rest.put(&format!("/messages/{}/status", id(&after)), &json!({"status": "DELIVERED"})).await.unwrap();
+        cy.rest.read_conversation(&group).await.unwrap();
+        about(&mut phone, "message:delivered", &id(&after)).await;
+        ben.rest.read_conversation(&group).await.unwrap();
+        about(&mut phone, "message:read", &id(&after)).await;
+        let is_receipt = |event: &Event| matches!(event.name.as_str(), "message:delivered" | "message:read");
+        let again: Vec<_> = phone.drain().into_iter().filter(is_receipt).collect();
+        assert!(again.is_empty(), "{again:?}");
+        assert_eq!(ann.rest.message(&id(&between)).await.unwrap()["status"], "READ");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shows_nothing_is_offline_to_whoever_opens_the_conversation() {
+    through_every_door(|scene| async move {
+        let (ann, ben, place) = scene.pair().await;
+        let (mut phone, _peer) = (ann.connect(scene.door).await, ben.connect(scene.door).await);
+        let offline = json!({"userId": ben.id(), "lastSeen": null});
+        ben.rest.put("/settings/privacy", &json!({"show_online_status": false})).await.unwrap();
+        phone.call("join:conversation", &json!(place)).await.unwrap();
+        assert_eq!(next(&mut phone, "user:offline").await, offline);
+        ben.rest.put("/settings/privacy", &json!({"show_online_status": true})).await.unwrap();
+        phone.drain();
+        phone.call("join:conversation", &json!(place)).await.unwrap();
+        assert_eq!(next(&mut phone, "user:online").await, json!({"userId": ben.id()}));
+        ben.rest.block(ann.id()).await.unwrap();
+        phone.call("join:conversation", &json!(place)).await.unwrap();
+        assert_eq!(next(&mut phone, "user:offline").await, offline);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn coming_is_being_seen() {
+    through_every_door(|scene| async move {
+        let (ann, _, _) = scene.pair().await;
+        let (users, user) = (&scene.server.services.users, ann.id().parse().unwrap());
+        let before = users.find(user).await.unwrap().unwrap().last_seen;
+        let _phone = ann.connect(scene.door).await;
+        let seen = async {
+            while users.find(user).await.unwrap().unwrap().last_seen <= before {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, seen).await.expect("a node that dies now would know nothing of it");
+    })
+    .await;
+}
