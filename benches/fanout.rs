@@ -31,6 +31,7 @@ fn row(conversation_id: ConversationId, seq: i64, audience: &Arc<[UserId]>, send
         message: Some(MessageRef { message_id, sender_id }),
         origin: Origin::default(),
         posted: false,
+        again: false,
     })
 }
 

@@ -81,6 +81,7 @@ fn group() -> (Runtime, Node, Vec<Arc<Socket>>, Envelope) {
             message,
             origin: Origin::default(),
             posted: false,
+            again: false,
         };
         (sockets, Envelope::Row(row))
     });

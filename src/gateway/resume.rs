@@ -254,6 +254,7 @@ mod tests {
             muted: false,
             archived: false,
             favourite: false,
+            flags_at: Timestamp(0),
         }
     }
 

@@ -13,8 +13,8 @@ use urge::auth::{AuthStore, CodeRecord, CodeState, Purpose, Refreshed, Session, 
 use urge::clock::Timestamp;
 use urge::id::{ConversationId, MessageId, Seq, SessionId, UserId};
 use urge::log::{
-    Cleared, ConversationRecord, Flags, Head, Insert, Location, LogRow, LogStore, Member, Membership, OwnMark, Rewrite, Rewritten, Whole,
-    WholeAppend,
+    Cleared, ConversationRecord, Flags, Head, Insert, Location, LogRow, LogStore, Member, MemberMark, Membership, OwnMark, Rewrite,
+    Rewritten, Whole, WholeAppend,
 };
 use urge::messages::{MessageStore, Star, Term, TermMatch};
 use urge::phone::Phone;
@@ -218,7 +218,7 @@ wired!(LogStore {
     fn members(id: ConversationId, after: Option<UserId>, limit: usize) -> Vec<Member>;
     fn member(id: ConversationId, user: UserId) -> Option<Member>;
     fn put_members(id: ConversationId, record: &ConversationRecord, changes: &[Member], cleared: &Cleared) -> ();
-    fn mark_member(id: ConversationId, user: UserId, delivered: Seq, read: Option<Seq>, at: Timestamp) -> ();
+    fn mark_members(id: ConversationId, marks: &[MemberMark], at: Timestamp) -> ();
     fn memberships(user: UserId) -> Vec<Membership>;
     fn membership(user: UserId, id: ConversationId) -> Option<Membership>;
     fn mark_read(user: UserId, id: ConversationId, seq: Seq, n: i64) -> ();
