@@ -381,7 +381,7 @@ impl Watch {
         let at_ns = plan.origin.since_ns(now).saturating_sub(1_000_000_000);
         let mut window = Latencies::default();
         for shard in &field.shards {
-            if let Some(latencies) = shard.book.p99_around(at_ns) {
+            if let Some(latencies) = shard.book.window_around(at_ns) {
                 window.add(&latencies);
             }
         }
