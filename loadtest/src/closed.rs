@@ -19,12 +19,9 @@ use crate::{
     histogram::{Latencies, Percentiles},
     outcome::{Harness, counts, spread, usage},
     plan::{Cast, Pace, Plan},
-    run::Field,
+    run::{Field, PROBE_EVERY},
     sample::Usage,
 };
-
-/// How often the event loops are probed.
-const PROBE_EVERY: Duration = Duration::from_millis(5);
 
 /// How a loop is driven.
 #[derive(Clone, Copy, Debug)]
@@ -117,9 +114,7 @@ where
         if first.is_none() && Instant::now() >= start {
             first = Some(field.sampler.mark());
         }
-        for shard in &field.shards {
-            let _ = shard.probe.send(Instant::now());
-        }
+        field.probe();
         if field.progress.is_due() {
             let now = answered.load(Ordering::Relaxed);
             field.progress.show(&format!("{label}: {}/s, {:.0} s left", now - before, (end - Instant::now()).as_secs_f64()));

@@ -35,6 +35,8 @@ const LEAD: Duration = Duration::from_millis(200);
 const QUIET: Duration = Duration::from_secs(2);
 /// After all has come, doubles may still be on their way.
 const LINGER: Duration = Duration::from_millis(200);
+/// How often event loops are probed that no pacer probes.
+pub const PROBE_EVERY: Duration = Duration::from_millis(5);
 /// Files that the harness needs beside its sockets.
 const OTHER_FILES: u64 = 200;
 
@@ -128,7 +130,8 @@ impl Field {
         let (mut first, mut last) = (Duration::MAX, Duration::ZERO);
         for task in tasks {
             while !task.is_finished() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                self.probe();
+                tokio::time::sleep(PROBE_EVERY).await;
                 self.progress.show(&format!("connecting {} sockets: {:.0} s", self.tokens.len(), start.elapsed().as_secs_f64()));
             }
             for opened in task.await.trying("connecting")? {
@@ -158,6 +161,14 @@ impl Field {
     pub async fn abort_all(&mut self) {
         for socket in std::mem::take(&mut self.sockets).iter().flatten() {
             socket.abort().await;
+        }
+    }
+
+    /// Hands the time to each event loop, which notes how long it lay there.
+    pub fn probe(&self) {
+        for shard in &self.shards {
+            // The loop ends with its thread, and that with the run.
+            let _ = shard.probe.send(Instant::now());
         }
     }
 
@@ -370,7 +381,7 @@ impl Watch {
         let at_ns = plan.origin.since_ns(now).saturating_sub(1_000_000_000);
         let mut window = Latencies::default();
         for shard in &field.shards {
-            if let Some(latencies) = shard.book.p99_around(at_ns) {
+            if let Some(latencies) = shard.book.window_around(at_ns) {
                 window.add(&latencies);
             }
         }

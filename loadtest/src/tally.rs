@@ -206,8 +206,8 @@ impl Book {
         }
     }
 
-    /// The 99th percentile of the deliveries that were due around this time, if there are any.
-    pub fn p99_around(&self, at_ns: u64) -> Option<Latencies> {
+    /// The deliveries that were due around this time, if a phase goes on.
+    pub fn window_around(&self, at_ns: u64) -> Option<Latencies> {
         self.tally.lock().as_ref().and_then(|tally| tally.part.windows.around(at_ns).cloned())
     }
 }

@@ -13,13 +13,13 @@ use crate::{
     cli::{ReconnectFigures, Settings},
     failure::Result,
     histogram::{Latencies, Percentiles},
-    outcome::{Outcome, counts, ms, usage},
+    outcome::{Harness, Outcome, counts, ms, usage},
     people::{People, spread},
     plan::{Cast, Hearing, Pace, Plan, Stream},
     post::post,
     progress::Progress,
     report::Report,
-    run::{Connecting, Field},
+    run::{Connecting, Field, PROBE_EVERY},
     sample::Usage,
     schedule::Stretch,
     shard::Resumed,
@@ -53,6 +53,8 @@ struct Returned {
     not_recovered: u64,
     /// What the server's processes cost until the last was back.
     server: Vec<Usage>,
+    /// How the harness itself did: it was the limit when its event loops let things wait for a twentieth of the whole and more.
+    harness: Harness,
     /// What became of the messages.
     messages: Outcome,
 }
@@ -98,7 +100,8 @@ pub async fn run(settings: &Settings, figures: &ReconnectFigures) -> Result<()> 
     let commands = (0..figures.sockets).map(known).collect();
     let connecting = field.connect_with(0.0, figures.burst as usize, commands).await?;
     while field.resumed() < connecting.open && start.elapsed() < PATIENCE {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        field.probe();
+        tokio::time::sleep(PROBE_EVERY).await;
     }
     let last = field.sampler.mark();
     let resumed = field.take_resumed();
@@ -132,7 +135,7 @@ async fn write(field: &Field, plan: &Arc<Plan>, writers: &Arc<[Rest]>, messages:
 }
 
 fn judge(connecting: Connecting, resumed: &[Resumed], start: Instant, mut usage: Vec<Usage>, messages: Outcome) -> Returned {
-    usage.pop();
+    let own = usage.pop().unwrap_or_default();
     let after: Vec<Duration> = resumed.iter().map(|one| one.at.duration_since(start)).collect();
     let mut latencies = Latencies::default();
     for after in &after {
@@ -148,6 +151,12 @@ fn judge(connecting: Connecting, resumed: &[Resumed], start: Instant, mut usage:
         not_recovered: connecting.open - recovered,
         connecting,
         server: usage,
+        harness: Harness::new(
+            Percentiles::default(),
+            messages.harness.loop_lag,
+            own.cores,
+            after.iter().max().map_or(Duration::ZERO, |last| *last / 20),
+        ),
         messages,
     }
 }
@@ -165,5 +174,6 @@ fn line(settings: &Settings, figures: &ReconnectFigures, returned: &Returned) ->
     }
     parts.push(returned.messages.faults());
     parts.extend(usage(&returned.server));
+    parts.push(returned.harness.line());
     parts.join("; ")
 }
