@@ -42,7 +42,7 @@ pub struct Faults {
     pub stall_after: u64,
     /// for so long.
     pub stall: Duration,
-    /// Deliveries are held back while their receiver is away, and told to the `resume`.
+    /// A `resume` is told what its client lacks, by place; who comes back hears nothing before it.
     pub keeps: bool,
 }
 
@@ -84,8 +84,11 @@ struct Person {
     outbox: Option<mpsc::UnboundedSender<String>>,
     /// Waits for the next.
     held: Option<String>,
-    /// For the next `resume`.
-    missed: Vec<String>,
+    /// Everything that was for him, for his `resume`: conversation, place, frame.
+    kept: Vec<(String, u64, String)>,
+    /// He has come back, and has not said yet what he has.
+    is_resuming: bool,
+    was_here: bool,
 }
 
 struct Conversation {
@@ -192,9 +195,14 @@ impl Fake {
     fn deliver(&self, member: usize, frame: &str) {
         let mut world = self.world.lock();
         let person = &mut world.people[member];
-        if person.outbox.is_none() && self.faults.keeps {
-            person.missed.push(frame.to_owned());
-            return;
+        if self.faults.keeps {
+            // A socket that its client has dropped may be there still: whether a frame has arrived only the client knows.
+            let message: Value = serde_json::from_str(frame).unwrap();
+            let (conversation, seq) = (message["data"]["conversationId"].as_str().unwrap(), message["data"]["seq"].as_u64().unwrap());
+            person.kept.push((conversation.to_owned(), seq, frame.to_owned()));
+            if person.is_resuming {
+                return;
+            }
         }
         let number = next(&self.done.deliveries);
         if every(number, self.faults.drop_every) {
@@ -257,7 +265,13 @@ impl Fake {
         let (mut write, mut read) = socket.split();
         let (outbox, mut waiting) = mpsc::unbounded_channel::<String>();
         let _ = outbox.send(json!({"event": "authenticated", "data": {"userId": format!("u{person}")}}).to_string());
-        self.world.lock().people[person].outbox = Some(outbox.clone());
+        {
+            let mut world = self.world.lock();
+            let known = &mut world.people[person];
+            known.is_resuming = known.was_here && self.faults.keeps;
+            known.was_here = true;
+            known.outbox = Some(outbox.clone());
+        }
         let writer = tokio::spawn(async move {
             while let Some(text) = waiting.recv().await {
                 if write.send(Message::text(text)).await.is_err() {
@@ -268,11 +282,16 @@ impl Fake {
         while let Some(Ok(Message::Text(text))) = read.next().await {
             let frame: Value = serde_json::from_str(&text).unwrap();
             if frame["event"] == "resume" {
-                let missed = std::mem::take(&mut self.world.lock().people[person].missed);
-                let sent = missed.len();
-                for frame in missed {
-                    let _ = outbox.send(frame);
+                let mut world = self.world.lock();
+                let known = &frame["data"]["known"];
+                let mut sent = 0;
+                for (conversation, seq, frame) in &world.people[person].kept {
+                    if *seq > known[conversation].as_u64().unwrap_or(0) {
+                        sent += 1;
+                        let _ = outbox.send(frame.clone());
+                    }
                 }
+                world.people[person].is_resuming = false;
                 let answer = json!({"event": "ack", "id": frame["id"], "data": {"recovered": true, "sent": sent}});
                 let _ = outbox.send(answer.to_string());
             } else {
