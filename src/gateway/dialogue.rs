@@ -77,7 +77,7 @@ impl Dialogue {
             Err(Error::unavailable("this took too long: it may have been done, try again"))
         });
         match (asked, answer) {
-            (Asked::In, Ok(_)) | (Asked::Command(None), Ok(_)) => {}
+            (Asked::In | Asked::Command(None), Ok(_)) => {}
             (Asked::In, Err(error)) => {
                 note(&error, "a socket was not let in");
                 self.socket.close(CloseReason::Unavailable);

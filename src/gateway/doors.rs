@@ -9,11 +9,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use poem::http::{StatusCode, header};
 use poem::{Request, Response, Route};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::socket::MAX_WAITING;
 use super::socketio::{self, Sessions};
-use super::{Gateway, Visitor, command, websocket};
+use super::{Credentials, Gateway, Login, Visitor, command, websocket};
 use crate::error::{Error, ErrorCode};
 use crate::rate::network;
 use crate::rest::ClientAddress;
@@ -43,7 +44,7 @@ pub struct Settings {
     pub max_strangers: usize,
     /// The same of one network: an address, or the /64 of IPv6.
     pub max_strangers_per_network: usize,
-    /// How long it may take to let a login in or to carry out a command, `resume` apart.
+    /// How long it may take to check a login, to let it in, or to carry out a command, `resume` apart.
     pub command_timeout: Duration,
 }
 
@@ -101,6 +102,12 @@ impl Doors {
     pub async fn finished(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Who these credentials stand for; a store that does not answer is away.
+    pub(super) async fn authenticate(&self, credentials: Credentials, visitor: &Visitor) -> Result<Login, Error> {
+        let found = timeout(self.settings.command_timeout, self.gateway.authenticate(credentials, visitor)).await;
+        found.unwrap_or_else(|_| Err(unavailable("the login could not be checked in time: try again")))
     }
 
     /// Takes a stranger's place, until it is dropped.

@@ -151,7 +151,7 @@ async fn greet(doors: &Doors, wire: &mut Wire, credentials: Option<Credentials>,
             Err(_) => return Err(CloseReason::AuthenticationTimeout.into()),
         },
     };
-    match doors.gateway.authenticate(credentials, visitor).await {
+    match doors.authenticate(credentials, visitor).await {
         Ok(login) => Ok(Guest { login, ack }),
         Err(error) => {
             dialogue::note(&error, "a socket was refused");

@@ -18,7 +18,7 @@ pub(super) struct Loading(Mutex<Turns>);
 pub(super) struct Turn<'a> {
     loading: &'a Loading,
     id: ConversationId,
-    turn: Option<OwnedMutexGuard<()>>,
+    held: Option<OwnedMutexGuard<()>>,
 }
 
 impl Loading {
@@ -26,15 +26,15 @@ impl Loading {
     pub async fn turn(&self, id: ConversationId) -> Turn<'_> {
         let turn = Arc::clone(self.0.lock().entry(id).or_default());
         // Also of those who do not live to have their turn, the last one tidies up.
-        let mut waiting = Turn { loading: self, id, turn: None };
-        waiting.turn = Some(turn.lock_owned().await);
+        let mut waiting = Turn { loading: self, id, held: None };
+        waiting.held = Some(turn.lock_owned().await);
         waiting
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.turn = None;
+        self.held = None;
         let mut turns = self.loading.0.lock();
         if turns.get(&self.id).is_some_and(|turn| Arc::strong_count(turn) == 1) {
             turns.remove(&self.id);

@@ -111,9 +111,9 @@ impl Client {
             State::Strange { strange, .. } => match Packet::parse(text) {
                 Ok(Packet::Connect { namespace: "/", auth }) => {
                     let credentials = token(auth.map(serde_json::value::RawValue::get));
-                    let (gateway, visitor) =
-                        (self.doors.gateway.clone(), self.visitor.as_ref().map(|(visitor, _)| visitor.clone()).unwrap_or_default());
-                    self.state = State::Authenticating(Box::pin(async move { gateway.authenticate(credentials?, &visitor).await }));
+                    let visitor = self.visitor.as_ref().map(|(visitor, _)| visitor.clone()).unwrap_or_default();
+                    let doors = self.doors.clone();
+                    self.state = State::Authenticating(Box::pin(async move { doors.authenticate(credentials?, &visitor).await }));
                     Next::Go
                 }
                 Ok(Packet::Disconnect) => Next::Bye,

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use urge::gateway::{CloseReason, Settings};
 use urge::id::{ConversationId, UserId};
 
-use super::fake::{House, Raw, message};
+use super::fake::{Came, House, Raw, message};
 use super::polling::Poller;
 
 /// More than an outbox and the kernel's buffers hold.
@@ -141,6 +141,13 @@ async fn who_is_not_let_in_in_time_is_sent_away() {
     let mut raw = house.enter(UserId::fresh()).await;
     assert_eq!(raw.code().await, 4503);
     assert_eq!(house.closed().await, Some(CloseReason::Unavailable));
+    // The check of this token waits for a permit that never comes.
+    let mut raw = house.dial("/ws", &[("authorization", "Bearer late".into())]).await;
+    assert_eq!(raw.code().await, 4503);
+    let mut raw = house.dial("/socket.io/?EIO=4&transport=websocket", &[]).await;
+    raw.text().await;
+    raw.send(r#"40{"token":"late"}"#).await;
+    assert_eq!(raw.end().await, (0, Came::Lost));
 }
 
 #[tokio::test]

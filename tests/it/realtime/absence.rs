@@ -29,7 +29,8 @@ async fn receipts_that_were_missed_come_as_the_door_tells_them() {
         let (mut direct, mut known) = (Vec::new(), json!({}));
         for content in ["one", "two", "three"] {
             let sent = ann.rest.send_text(&place, content, None).await.unwrap();
-            (known[&place], _) = (sent["seq"].clone(), direct.push(id(&sent)));
+            known[&place] = sent["seq"].clone();
+            direct.push(id(&sent));
         }
         let in_group = ann.rest.send_text(&group, "to all", None).await.unwrap();
         known[&group] = in_group["seq"].clone();
