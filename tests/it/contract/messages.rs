@@ -60,8 +60,7 @@ fn row(seq: i64, version: i64, words: &[&str]) -> RowWords {
 
 async fn words_are_found_whole_or_by_their_beginning(store: Arc<dyn MessageStore>) {
     let conversation = ConversationId::fresh();
-    let rows =
-        [row(2, 0, &["fox"]), row(3, 0, &["foxes"]), row(7, 0, &["fox", "foxes", "dog"]), row(8, 0, &["été"]), row(9, 0, &["fox1"])];
+    let rows = [row(2, 0, &["fox"]), row(3, 0, &["foxes"]), row(7, 0, &["fox", "foxes", "dog"]), row(8, 0, &["été"]), row(9, 0, &["fox1"])];
     for _ in 0..2 {
         store.put_words(conversation, 0, &rows).await.unwrap();
     }
