@@ -24,7 +24,7 @@ impl Auth {
     /// `Invalid`: a field. `BadRequest`: the number is taken, or the code or registration token is wrong.
     pub async fn register(&self, command: Register, caller: Option<&Identity>, client: &Client) -> Result<Login> {
         let phone = self.phone(&command.phone_number)?;
-        let password = command.password.filter(|password| !password.is_empty());
+        let password = command.password;
         password.iter().try_for_each(|given| password::validate("password", given))?;
         let mut new = NewUser {
             phone: phone.clone(),

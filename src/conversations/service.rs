@@ -25,9 +25,6 @@ use crate::users::Users;
 const LOOK_BACK_ROWS: usize = 1_024;
 /// Lists and syncs that may be under way on a node: as many as the readers work off within a request's deadline.
 const LISTS: usize = 512;
-/// Removed messages after the last read one that are looked at to find out whether they count; few people remove more
-/// than a few of what they have not read.
-const MAX_HIDDEN_READ: usize = 256;
 /// Rows read at a time on the way back.
 const STEP_ROWS: usize = 64;
 
@@ -148,14 +145,8 @@ impl Conversations {
             return Ok(0);
         }
         let (id, first) = (membership.conversation_id, membership.read_seq.max(membership.cleared_seq) + 1);
-        let mut hidden = self.parts.hidden.hidden_in(caller, id, first, membership.head.seq).await?;
-        hidden.truncate(MAX_HIDDEN_READ);
-        let mut counted = 0;
-        for chunk in hidden.chunks(STEP_ROWS) {
-            let rows = try_join_all(chunk.iter().map(|seq| self.reader.row(id, *seq))).await?;
-            counted += rows.iter().flatten().filter(|row| row.body.is_counted()).count() as i64;
-        }
-        Ok((unread - counted).max(0))
+        let hidden = self.parts.hidden.hidden_unread(caller, id, first, membership.head.seq).await?;
+        Ok((unread - hidden).max(0))
     }
 
     /// What the caller removed from his view between these rows, both included.

@@ -15,7 +15,7 @@ use super::{Conversation, Conversations, LISTED_PARTICIPANTS};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, Seq, UserId};
-use crate::log::{Body, ConversationState, LARGE_ABOVE, LogRow, MemberState, Membership, bucket_of};
+use crate::log::{Body, ConversationState, LogRow, MemberState, Membership, bucket_of};
 use crate::messages::Message;
 use crate::page::{Cursor, DEFAULT_LIMIT, Page, saturating};
 
@@ -274,8 +274,8 @@ impl Conversations {
         if state.is_large() || membership.state != MemberState::Active {
             return Ok((0, 0));
         }
-        let members = self.parts.log.members(state.id, None, LARGE_ABOVE * 4).await?;
-        let others = || members.iter().filter(|member| member.user_id != caller && member.state == MemberState::Active);
+        let members = self.reader.active_members(state.id).await?;
+        let others = || members.iter().filter(|member| member.user_id != caller);
         let read = others().map(|member| member.read_seq).min().unwrap_or(0);
         let delivered = others().map(|member| member.delivered_seq.max(member.read_seq)).min().unwrap_or(0);
         Ok((read, delivered))

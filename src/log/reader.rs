@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
-use super::{BUCKET_ROWS, LogRow, LogStore};
+use super::{BUCKET_ROWS, LogRow, LogStore, Member, MemberState};
 use crate::id::{ConversationId, MessageId, Seq};
 use crate::store::StoreResult;
+
+/// Members that are read at a time.
+const MEMBERS_AT_ONCE: usize = 256;
 
 /// Reads logs.
 #[derive(Clone)]
@@ -41,6 +44,21 @@ impl LogReader {
         let mut rows = self.after(conversation, after, wanted).await?;
         rows.retain(|row| row.seq <= upto);
         Ok(rows)
+    }
+
+    /// The members of now with their marks; those who have gone are read over.
+    pub async fn active_members(&self, conversation: ConversationId) -> StoreResult<Vec<Member>> {
+        let mut active = Vec::new();
+        let mut after = None;
+        loop {
+            let members = self.store.members(conversation, after, MEMBERS_AT_ONCE).await?;
+            let is_last = members.len() < MEMBERS_AT_ONCE;
+            after = members.last().map(|member| member.user_id);
+            active.extend(members.into_iter().filter(|member| member.state == MemberState::Active));
+            if is_last {
+                return Ok(active);
+            }
+        }
     }
 
     /// Rows before `before`, descending, at most `limit`; fewer only at the beginning of the log.

@@ -22,7 +22,8 @@ impl Messages {
         let has_media = matches!(&visible.row.body, Body::Message(content) if content.media_url.is_some());
         let text = text.ok_or_else(|| Error::invalid("content", "content is required"))?;
         let words = content(Some(&text), has_media)?;
-        self.may_write(caller, visible.row.conversation_id).await?;
+        // What he may no longer write he has written; a block ends all that reaches the other.
+        self.must_not_be_blocked(caller, &visible.state).await?;
         let revise: Revise = Arc::new(move |state, row| {
             state.member(caller)?;
             if row.deleted_at.is_some() {

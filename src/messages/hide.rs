@@ -48,7 +48,7 @@ impl Messages {
                 "you have deleted {MAX_HIDDEN} messages of this conversation from your view, as many as one can: clear it instead"
             )));
         }
-        self.store.put_hidden(caller, conversation, seq).await?;
+        self.store.put_hidden(caller, conversation, seq, row.body.is_counted()).await?;
         self.store.remove_star(caller, conversation, seq).await?;
         self.refresh(caller, conversation, origin).await;
         Ok(())

@@ -37,7 +37,7 @@ pub use send::Sent;
 use serde::Deserialize;
 pub use service::Messages;
 pub use star::{MAX_STARS, Starred};
-pub use store::{MessageStore, SEARCH_BLOCK_ROWS, Star, Term, TermMatch, search_block_of};
+pub use store::{MessageStore, RowWords, SEARCH_BLOCK_ROWS, Star, TermMatch, search_block_of};
 pub use turned::Turned;
 pub use view::{Message, MessageStatus, ReplyView};
 pub use words::{Query, terms};

@@ -17,7 +17,7 @@ use crate::clock::{SharedClock, Timestamp};
 use crate::error::{Error, Result};
 use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin};
 use crate::id::{ConversationId, IdMap, MessageId, Seq, UserId};
-use crate::log::{Appender, ConversationState, LARGE_ABOVE, LogReader, LogRow, LogStore, Member, MemberMark, MemberState, Membership};
+use crate::log::{Appender, ConversationState, LogReader, LogRow, LogStore, Member, MemberMark, MemberState, Membership};
 use crate::settings::Settings;
 use crate::task::Tasks;
 
@@ -237,7 +237,7 @@ impl Receipts {
             }
             _ => self.turns(user, id, from, upto).await?,
         };
-        let others = if peer.is_some() { Vec::new() } else { self.log.members(id, None, LARGE_ABOVE * 4).await? };
+        let others = if peer.is_some() { Vec::new() } else { self.reader.active_members(id).await? };
         let read = self.tell(user, id, &state, (old, new), &others, turns).await;
         self.marks.insert((user, id), new);
         Ok(read)
@@ -358,7 +358,7 @@ impl Receipts {
             };
             return Ok(rows.iter().map(status).collect());
         }
-        let members = self.log.members(state.id, None, LARGE_ABOVE * 4).await?;
+        let members = self.reader.active_members(state.id).await?;
         let status = |row: &LogRow| {
             let others = members.iter().filter(|member| concerns(member, row.sender_id, row.seq));
             others.map(|member| status_of(member.delivered_seq, member.read_seq, row.seq)).min().unwrap_or(MessageStatus::Sent)

@@ -79,12 +79,16 @@ impl Messages {
     pub(super) async fn may_write(&self, caller: UserId, conversation_id: ConversationId) -> Result<Arc<ConversationState>> {
         let state = self.appender.state(conversation_id).await?;
         may_post(caller)(&state)?;
-        if let Some(peer) = state.peer(caller)
-            && self.settings.is_blocked_either(caller, peer).await?
-        {
-            return Err(Error::forbidden("you cannot write to this person"));
-        }
+        self.must_not_be_blocked(caller, &state).await?;
         Ok(state)
+    }
+
+    /// Refuses who has a block between himself and the other person of a DIRECT conversation.
+    pub(super) async fn must_not_be_blocked(&self, caller: UserId, state: &ConversationState) -> Result<()> {
+        match state.peer(caller) {
+            Some(peer) if self.settings.is_blocked_either(caller, peer).await? => Err(Error::forbidden("you cannot write to this person")),
+            _ => Ok(()),
+        }
     }
 
     /// The message that the socket's `id` names, if the caller has sent it here before.

@@ -1,11 +1,9 @@
 //! The statements of [`MessageStore`] on SQLite, and nothing else.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
-use rusqlite::params;
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::store::{MessageStore, SEARCH_BLOCK_ROWS, Star, Term, TermMatch};
+use super::store::{MessageStore, RowWords, SEARCH_BLOCK_ROWS, Star, TermMatch};
 use crate::clock::Timestamp;
 use crate::id::{ConversationId, Seq, UserId};
 use crate::store::{Sqlite, StoreResult};
@@ -61,11 +59,13 @@ impl MessageStore for Sqlite {
         .await
     }
 
-    async fn put_hidden(&self, user: UserId, conversation: ConversationId, seq: Seq) -> StoreResult<()> {
+    async fn put_hidden(&self, user: UserId, conversation: ConversationId, seq: Seq, counted: bool) -> StoreResult<()> {
         self.write(move |connection| {
             connection
-                .prepare_cached("INSERT INTO hidden (user_id, conversation_id, seq) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
-                .execute(params![user.0, conversation.0, seq])?;
+                .prepare_cached(
+                    "INSERT INTO hidden (user_id, conversation_id, seq, counted) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![user.0, conversation.0, seq, counted])?;
             Ok(())
         })
         .await
@@ -92,15 +92,22 @@ impl MessageStore for Sqlite {
         .await
     }
 
-    async fn put_terms(&self, conversation: ConversationId, block: i64, terms: &[Term]) -> StoreResult<()> {
-        let documents = documents(conversation, block, terms);
+    async fn hidden_unread(&self, user: UserId, conversation: ConversationId, from: Seq, to: Seq) -> StoreResult<i64> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT count(*) FROM hidden WHERE user_id = ?1 AND conversation_id = ?2 AND seq BETWEEN ?3 AND ?4 AND counted",
+                )?
+                .query_row(params![user.0, conversation.0, from, to], |row| row.get(0))
+        })
+        .await
+    }
+
+    async fn put_words(&self, conversation: ConversationId, block: i64, rows: &[RowWords]) -> StoreResult<()> {
+        let rows = rows.to_vec();
         self.write(move |connection| {
             let n: i64 = connection.prepare_cached("UPDATE search_documents SET n = n + 1 RETURNING n")?.query_row([], |row| row.get(0))?;
-            let mut statement = connection.prepare_cached("INSERT INTO search_terms (rowid, terms) VALUES (?1, ?2)")?;
-            for (place, tokens) in &documents {
-                statement.execute(params![n * SEARCH_BLOCK_ROWS + place, tokens])?;
-            }
-            Ok(())
+            rows.iter().try_for_each(|row| put_document(connection, conversation, block, row, n))
         })
         .await
     }
@@ -140,17 +147,41 @@ fn partition(conversation: ConversationId, block: i64) -> String {
     format!("{}{block:x}z", conversation.0.simple())
 }
 
-/// The rows' places in their block, ascending, each with its tokens.
-fn documents(conversation: ConversationId, block: i64, terms: &[Term]) -> Vec<(i64, String)> {
-    let partition = partition(conversation, block);
-    let mut documents: BTreeMap<i64, String> = BTreeMap::new();
-    for term in terms {
-        let tokens = documents.entry(term.seq % SEARCH_BLOCK_ROWS).or_default();
-        tokens.push_str(&partition);
-        tokens.push_str(&term.word);
-        tokens.push(' ');
+/// The token that all documents of a row have, and no others.
+fn row_token(conversation: ConversationId, block: i64, seq: Seq) -> String {
+    format!("{}{block:x}y{seq:x}", conversation.0.simple())
+}
+
+/// Puts the `n`th document of this row in the place of those before, unless they say what it says later.
+fn put_document(connection: &Connection, conversation: ConversationId, block: i64, row: &RowWords, n: i64) -> rusqlite::Result<()> {
+    let indexed: Option<i64> = connection
+        .prepare_cached("SELECT version FROM search_changes WHERE conversation_id = ?1 AND block = ?2 AND seq = ?3")?
+        .query_row(params![conversation.0, block, row.seq], |row| row.get(0))
+        .optional()?;
+    if indexed.is_some_and(|version| version > row.version) {
+        return Ok(());
     }
-    documents.into_iter().collect()
+    let token = row_token(conversation, block, row.seq);
+    // A row that never changed may have the same document twice, and is found once.
+    if row.version > 0 {
+        let rowids: Vec<i64> = connection
+            .prepare_cached("SELECT rowid FROM search_terms WHERE search_terms MATCH ?1")?
+            .query_map([format!("\"{token}\"")], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut remove = connection.prepare_cached("DELETE FROM search_terms WHERE rowid = ?1")?;
+        rowids.iter().try_for_each(|rowid| remove.execute([rowid]).map(drop))?;
+        connection
+            .prepare_cached("INSERT OR REPLACE INTO search_changes (conversation_id, block, seq, version) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![conversation.0, block, row.seq, row.version])?;
+    }
+    if !row.words.is_empty() {
+        let partition = partition(conversation, block);
+        let tokens = row.words.iter().fold(token, |tokens, word| tokens + " " + &partition + word);
+        connection
+            .prepare_cached("INSERT INTO search_terms (rowid, terms) VALUES (?1, ?2)")?
+            .execute(params![n * SEARCH_BLOCK_ROWS + row.seq % SEARCH_BLOCK_ROWS, tokens])?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -187,23 +218,24 @@ mod tests {
         let (store, _folder) = store();
         let (user, conversation) = (UserId::fresh(), ConversationId::fresh());
         for seq in [4, 2, 8, 4] {
-            store.put_hidden(user, conversation, seq).await.unwrap();
+            store.put_hidden(user, conversation, seq, seq != 2).await.unwrap();
         }
         assert_eq!(store.hidden_in(user, conversation, 2, 7).await.unwrap(), [2, 4]);
         assert_eq!(store.hidden_count(user, conversation, 0).await.unwrap(), 3);
         assert_eq!(store.hidden_count(user, conversation, 2).await.unwrap(), 2);
         assert_eq!(store.hidden_count(UserId::fresh(), conversation, 0).await.unwrap(), 0);
+        assert_eq!(store.hidden_unread(user, conversation, 1, 4).await.unwrap(), 1);
     }
 
     #[tokio::test]
     async fn words_are_found_whole_or_by_their_beginning() {
         let (store, _folder) = store();
         let conversation = ConversationId::fresh();
-        let term = |word: &str, seq| Term { word: word.to_owned(), seq };
-        let terms = [term("fox", 2), term("foxes", 3), term("fox", 7), term("foxes", 7), term("dog", 7), term("été", 8)];
-        store.put_terms(conversation, 0, &terms).await.unwrap();
-        store.put_terms(conversation, 0, &terms).await.unwrap();
-        store.put_terms(conversation, 1, &[term("fox", 16_384)]).await.unwrap();
+        let row = |seq, words: &[&str]| RowWords { seq, version: 0, words: words.iter().map(|word| (*word).to_owned()).collect() };
+        let rows = [row(2, &["fox"]), row(3, &["foxes"]), row(7, &["fox", "foxes", "dog"]), row(8, &["été"])];
+        store.put_words(conversation, 0, &rows).await.unwrap();
+        store.put_words(conversation, 0, &rows).await.unwrap();
+        store.put_words(conversation, 1, &[row(16_384, &["fox"])]).await.unwrap();
         let find = async |wanted, before, limit| store.term_rows(conversation, 0, &wanted, before, limit).await.unwrap();
         let (word, prefix) = (|text: &str| TermMatch::Word(text.to_owned()), |text: &str| TermMatch::Prefix(text.to_owned()));
         assert_eq!(find(word("fox"), 100, 10).await, Some(vec![7, 2]));

@@ -26,13 +26,15 @@ pub struct Star {
     pub starred_at: Timestamp,
 }
 
-/// A word and a row that holds it, or once did.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Term {
-    /// The folded word: letters and digits.
-    pub word: String,
+/// The words by which a row is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowWords {
     /// The row.
     pub seq: Seq,
+    /// Its version: what was read of it before it changed never takes the place of what was read after.
+    pub version: i64,
+    /// The folded words, letters and digits, each once; none when it is not to be found any more.
+    pub words: Vec<String>,
 }
 
 /// The words whose rows are looked for.
@@ -61,8 +63,8 @@ pub trait MessageStore: Send + Sync + 'static {
     /// Rows of the conversation from `from` to `to`, both included, that the person starred, ascending.
     async fn stars_in(&self, user: UserId, conversation: ConversationId, from: Seq, to: Seq) -> StoreResult<Vec<Seq>>;
 
-    /// Hides a row from a person, for ever.
-    async fn put_hidden(&self, user: UserId, conversation: ConversationId, seq: Seq) -> StoreResult<()>;
+    /// Hides a row from a person, for ever; `counted`: it is a message of a person, of those that count as unread.
+    async fn put_hidden(&self, user: UserId, conversation: ConversationId, seq: Seq, counted: bool) -> StoreResult<()>;
 
     /// Rows of the conversation from `from` to `to`, both included, that are hidden from the person, ascending.
     async fn hidden_in(&self, user: UserId, conversation: ConversationId, from: Seq, to: Seq) -> StoreResult<Vec<Seq>>;
@@ -70,10 +72,13 @@ pub trait MessageStore: Send + Sync + 'static {
     /// How many rows after `after` are hidden from the person.
     async fn hidden_count(&self, user: UserId, conversation: ConversationId, after: Seq) -> StoreResult<i64>;
 
-    /// Adds words of rows, all of them in this [`search_block_of`].
-    async fn put_terms(&self, conversation: ConversationId, block: i64, terms: &[Term]) -> StoreResult<()>;
+    /// How many rows from `from` to `to`, both included, are hidden from the person and counted.
+    async fn hidden_unread(&self, user: UserId, conversation: ConversationId, from: Seq, to: Seq) -> StoreResult<i64>;
 
-    /// Rows before `before` in this block that hold such a word or once did, descending, without repeats;
+    /// Finds these rows, all of them in this [`search_block_of`], by these words, and by no other of an earlier version.
+    async fn put_words(&self, conversation: ConversationId, block: i64, rows: &[RowWords]) -> StoreResult<()>;
+
+    /// Rows before `before` in this block that hold such a word or perhaps once did, descending, without repeats;
     /// `None` when the index holds more than `limit` entries of the kind.
     async fn term_rows(
         &self,

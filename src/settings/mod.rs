@@ -119,6 +119,22 @@ pub struct Relations {
     pub blocked_by: BTreeMap<UserId, Timestamp>,
 }
 
+/// Who of two people has blocked the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Relation {
+    /// The one has blocked the other.
+    pub blocked: bool,
+    /// The other has blocked the one.
+    pub blocked_by: bool,
+}
+
+impl Relation {
+    /// Whether a block stands between them, whoever set it.
+    pub fn is_blocked_either(self) -> bool {
+        self.blocked || self.blocked_by
+    }
+}
+
 impl Relations {
     /// Whether a block stands between this person and `other`, whoever set it.
     pub fn is_blocked_either(&self, other: UserId) -> bool {

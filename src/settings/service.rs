@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ChangeNotifications, ChangePrivacy, MAX_BLOCKS, NotificationSettings, Privacy, Relations, SettingsStore};
+use super::{ChangeNotifications, ChangePrivacy, MAX_BLOCKS, NotificationSettings, Privacy, Relation, Relations, SettingsStore};
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};
 use crate::id::UserId;
@@ -23,12 +23,14 @@ pub struct Settings {
     clock: SharedClock,
     privacies: Cached<UserId, Privacy>,
     relations: Cached<UserId, Arc<Relations>>,
+    pairs: Cached<(UserId, UserId), Relation>,
 }
 
 impl Settings {
     /// The service on this store.
     pub fn new(store: Arc<dyn SettingsStore>, clock: SharedClock) -> Self {
-        Self { store, clock, privacies: Cached::new(KEPT, KEPT_FOR), relations: Cached::new(KEPT, KEPT_FOR) }
+        let (privacies, relations, pairs) = (Cached::new(KEPT, KEPT_FOR), Cached::new(KEPT, KEPT_FOR), Cached::new(KEPT, KEPT_FOR));
+        Self { store, clock, privacies, relations, pairs }
     }
 
     /// What the person lets others see.
@@ -87,12 +89,17 @@ impl Settings {
 
     /// Whether a block stands between the two, whoever set it.
     pub async fn is_blocked_either(&self, a: UserId, b: UserId) -> Result<bool> {
-        Ok(self.relations(a).await?.is_blocked_either(b))
+        Ok(self.relation(a, b).await?.is_blocked_either())
     }
 
     /// Whether `user` has blocked `other`.
     pub async fn has_blocked(&self, user: UserId, other: UserId) -> Result<bool> {
-        Ok(self.relations(user).await?.blocked.contains_key(&other))
+        Ok(self.relation(user, other).await?.blocked)
+    }
+
+    /// How the two stand: asked with every message, so it must not cost more for who is blocked by many.
+    async fn relation(&self, user: UserId, other: UserId) -> Result<Relation> {
+        Ok(self.pairs.get_or_read((user, other), || self.store.relation(user, other)).await?)
     }
 
     /// Blocks; again is the same. That `other` exists is for the caller to know.
@@ -135,8 +142,10 @@ impl Settings {
     }
 
     fn relations_changed(&self, user: UserId, other: UserId) {
-        self.relations.changed(&user);
-        self.relations.changed(&other);
+        for (one, another) in [(user, other), (other, user)] {
+            self.relations.changed(&one);
+            self.pairs.changed(&(one, another));
+        }
     }
 }
 

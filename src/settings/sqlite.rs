@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 use super::store::SettingsStore;
-use super::{ChangeNotifications, ChangePrivacy, NotificationSettings, Privacy};
+use super::{ChangeNotifications, ChangePrivacy, NotificationSettings, Privacy, Relation};
 use crate::clock::Timestamp;
 use crate::id::UserId;
 use crate::store::{Sqlite, StoreResult};
@@ -100,6 +100,17 @@ impl SettingsStore for Sqlite {
     async fn blocks(&self, user: UserId, limit: usize) -> StoreResult<BTreeMap<UserId, Timestamp>> {
         self.read(move |c| {
             pairs(c, "SELECT blocked_id, blocked_at FROM blocks WHERE user_id = ?1 ORDER BY blocked_id LIMIT ?2", user, limit as i64)
+        })
+        .await
+    }
+
+    async fn relation(&self, user: UserId, other: UserId) -> StoreResult<Relation> {
+        self.read(move |c| {
+            c.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM blocks WHERE user_id = ?1 AND blocked_id = ?2),
+                        EXISTS (SELECT 1 FROM blocked_by WHERE user_id = ?1 AND blocker_id = ?2)",
+            )?
+            .query_row(params![key(user), key(other)], |row| Ok(Relation { blocked: row.get(0)?, blocked_by: row.get(1)? }))
         })
         .await
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use super::{ChangeNotifications, ChangePrivacy, NotificationSettings, Privacy};
+use super::{ChangeNotifications, ChangePrivacy, NotificationSettings, Privacy, Relation};
 use crate::clock::Timestamp;
 use crate::id::UserId;
 use crate::store::StoreResult;
@@ -30,6 +30,9 @@ pub trait SettingsStore: Send + Sync + 'static {
 
     /// Whom the person has blocked; at most `limit`.
     async fn blocks(&self, user: UserId, limit: usize) -> StoreResult<BTreeMap<UserId, Timestamp>>;
+
+    /// How the person stands to one other: two point reads in his partitions.
+    async fn relation(&self, user: UserId, other: UserId) -> StoreResult<Relation>;
 
     /// Who has blocked the person.
     async fn blocked_by(&self, user: UserId) -> StoreResult<BTreeMap<UserId, Timestamp>>;

@@ -35,6 +35,7 @@ migrations! {
     5 "005_logins.sql",
     6 "006_flags.sql",
     7 "007_search_index.sql",
+    8 "008_messages.sql",
 }
 
 /// Checks the schema of an opened file and, if allowed, brings it up to date.

@@ -2,7 +2,7 @@
 //! It is told of touched conversations, gathers them for a moment and works each off from its `indexed_seq`;
 //! at the start it asks the store what was left behind, so a crash loses nothing and at worst repeats something.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::id::{ConversationId, Seq};
 use crate::log::{Body, LogReader, LogRow, LogStore};
-use crate::messages::{IndexQueue, MessageStore, Term, search_block_of, terms};
+use crate::messages::{IndexQueue, MessageStore, RowWords, search_block_of, terms};
 use crate::store::{StoreError, StoreResult};
 
 /// Pause between two rounds: what arrives in it is written together. A message is found within 2 s.
@@ -21,8 +21,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Rows of one conversation that are read at a time.
 const BATCH_ROWS: usize = 256;
-/// Words that one write carries at most, so that no send waits long behind it.
-const BATCH_TERMS: usize = 2_048;
+/// Words after which a write ends, so that no send waits long behind it.
+const BATCH_WORDS: usize = 2_048;
 /// Conversations that are worked on side by side.
 const CONCURRENT: usize = 8;
 /// Conversations that are asked for at a time when looking for what was left behind.
@@ -126,40 +126,43 @@ impl Indexer {
         }
     }
 
-    /// Adds what these rows say, and what the rows that they changed say now.
+    /// Adds what these rows say, and what the rows that they changed say now, which may be nothing any more.
     async fn put(&self, id: ConversationId, rows: Vec<LogRow>) -> StoreResult<()> {
-        let mut blocks: BTreeMap<i64, Vec<Term>> = BTreeMap::new();
-        let mut again: HashSet<Seq> = HashSet::new();
-        let mut count = 0_u64;
-        let mut add = |row: &LogRow| {
-            if let Some(content) = searchable(row) {
-                count += 1;
-                let words = terms(content).into_iter().map(|word| Term { word, seq: row.seq });
-                blocks.entry(search_block_of(row.seq)).or_default().extend(words);
-            }
-        };
+        // By place, so that the writes go to few places.
+        let mut found: BTreeMap<Seq, RowWords> = BTreeMap::new();
+        let mut again: BTreeSet<Seq> = BTreeSet::new();
         for row in &rows {
             match (&row.body, row.target_seq) {
-                (Body::Edited, Some(target)) => drop(again.insert(target)),
-                _ => add(row),
+                (Body::Edited | Body::Deleted, Some(target)) => drop(again.insert(target)),
+                _ if searchable(row).is_some() => drop(found.insert(row.seq, words_of(row))),
+                _ => {}
             }
         }
-        // Also those of this batch: they may have been read before their edit, and the edit after it.
+        // Also those of this batch: they may have been read before their change, and the change after it.
         for target in again {
             if let Some(row) = self.reader.row(id, target).await? {
-                add(&row);
+                found.insert(row.seq, words_of(&row));
             }
         }
-        for (block, mut terms) in blocks {
-            // In the order of the table, so that the writes go to few places.
-            terms.sort_unstable();
-            for part in terms.chunks(BATCH_TERMS) {
-                self.messages.put_terms(id, block, part).await?;
+        let count = found.values().filter(|row| !row.words.is_empty()).count();
+        let mut part: Vec<RowWords> = Vec::new();
+        let mut found = found.into_values().peekable();
+        while let Some(row) = found.next() {
+            let block = search_block_of(row.seq);
+            part.push(row);
+            let words: usize = part.iter().map(|row| row.words.len()).sum();
+            if words >= BATCH_WORDS || found.peek().is_none_or(|next| search_block_of(next.seq) != block) {
+                self.messages.put_words(id, block, &std::mem::take(&mut part)).await?;
             }
         }
-        metrics::counter!("urge_search_indexed_messages_total").increment(count);
+        metrics::counter!("urge_search_indexed_messages_total").increment(count as u64);
         Ok(())
     }
+}
+
+/// What a row is found by now.
+fn words_of(row: &LogRow) -> RowWords {
+    RowWords { seq: row.seq, version: row.version, words: searchable(row).map(terms).unwrap_or_default() }
 }
 
 /// What may be searched of a row: the words of a person, unless they are deleted or a cipher text.

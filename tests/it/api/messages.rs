@@ -2,7 +2,9 @@
 
 mod change;
 mod forward;
+mod groups;
 mod mark;
+mod marks_kept;
 mod search;
 mod send;
 mod star;

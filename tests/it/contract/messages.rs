@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use urge::clock::Timestamp;
 use urge::id::{ConversationId, UserId};
-use urge::messages::{MessageStore, Star, Term, TermMatch};
+use urge::messages::{MessageStore, RowWords, Star, TermMatch};
 
-use super::racing;
+use super::{ORDERS, racing};
 
 promises!(
     stars_are_their_owners_and_keep_their_time,
     hidden_rows_are_read_by_range_and_counted,
     words_are_found_whole_or_by_their_beginning,
+    a_row_is_found_by_its_words_of_now,
     words_of_racing_writers_are_all_there,
 );
 
@@ -37,30 +38,34 @@ async fn stars_are_their_owners_and_keep_their_time(store: Arc<dyn MessageStore>
 async fn hidden_rows_are_read_by_range_and_counted(store: Arc<dyn MessageStore>) {
     let (user, conversation) = (UserId::fresh(), ConversationId::fresh());
     for seq in [4, 2, 8, 4] {
-        store.put_hidden(user, conversation, seq).await.unwrap();
+        store.put_hidden(user, conversation, seq, seq != 2).await.unwrap();
     }
     assert_eq!(store.hidden_in(user, conversation, 2, 8).await.unwrap(), [2, 4, 8]);
     assert_eq!(store.hidden_in(user, conversation, 3, 7).await.unwrap(), [4]);
     assert_eq!(store.hidden_count(user, conversation, 0).await.unwrap(), 3);
     assert_eq!(store.hidden_count(user, conversation, 4).await.unwrap(), 1);
+    for (from, to, counted) in [(0, 99, 2), (2, 4, 1), (2, 3, 0), (4, 4, 1), (5, 7, 0), (8, 2, 0)] {
+        assert_eq!(store.hidden_unread(user, conversation, from, to).await.unwrap(), counted, "{from} to {to}");
+    }
     for (who, what) in [(UserId::fresh(), conversation), (user, ConversationId::fresh())] {
         assert!(store.hidden_in(who, what, 0, 99).await.unwrap().is_empty());
         assert_eq!(store.hidden_count(who, what, 0).await.unwrap(), 0);
+        assert_eq!(store.hidden_unread(who, what, 0, 99).await.unwrap(), 0);
     }
 }
 
-fn term(word: &str, seq: i64) -> Term {
-    Term { word: word.to_owned(), seq }
+fn row(seq: i64, version: i64, words: &[&str]) -> RowWords {
+    RowWords { seq, version, words: words.iter().map(|word| (*word).to_owned()).collect() }
 }
 
 async fn words_are_found_whole_or_by_their_beginning(store: Arc<dyn MessageStore>) {
     let conversation = ConversationId::fresh();
-    let terms = [term("fox", 2), term("foxes", 3), term("fox", 7), term("foxes", 7), term("dog", 7), term("été", 8), term("fox1", 9)];
+    let rows = [row(2, 0, &["fox"]), row(3, 0, &["foxes"]), row(7, 0, &["fox", "foxes", "dog"]), row(8, 0, &["été"]), row(9, 0, &["fox1"])];
     for _ in 0..2 {
-        store.put_terms(conversation, 0, &terms).await.unwrap();
+        store.put_words(conversation, 0, &rows).await.unwrap();
     }
-    store.put_terms(conversation, 1, &[term("fox", 16_384)]).await.unwrap();
-    store.put_terms(ConversationId::fresh(), 0, &[term("fox", 5)]).await.unwrap();
+    store.put_words(conversation, 1, &[row(16_384, 0, &["fox"])]).await.unwrap();
+    store.put_words(ConversationId::fresh(), 0, &[row(5, 0, &["fox"])]).await.unwrap();
     let find = async |wanted, before, limit| store.term_rows(conversation, 0, &wanted, before, limit).await.unwrap();
     let (word, prefix) = (|text: &str| TermMatch::Word(text.to_owned()), |text: &str| TermMatch::Prefix(text.to_owned()));
     assert_eq!(find(word("fox"), 100, 10).await, Some(vec![7, 2]));
@@ -76,13 +81,33 @@ async fn words_are_found_whole_or_by_their_beginning(store: Arc<dyn MessageStore
     assert_eq!(store.term_rows(conversation, 1, &word("fox"), 99_999, 10).await.unwrap(), Some(vec![16_384]));
 }
 
+async fn a_row_is_found_by_its_words_of_now(store: Arc<dyn MessageStore>) {
+    for order in ORDERS {
+        let conversation = ConversationId::fresh();
+        store.put_words(conversation, 0, &[row(3, 0, &["fox", "quick"]), row(4, 0, &["fox"])]).await.unwrap();
+        let find = async |word: &str| store.term_rows(conversation, 0, &TermMatch::Word(word.to_owned()), 100, 10).await.unwrap().unwrap();
+        let mut latest = 0;
+        for at in order {
+            // Edited twice, then deleted; what was read earlier may come later.
+            let (version, words): (_, &[&str]) = [(1, &["quick", "dog"][..]), (2, &["slow", "dog"]), (3, &[])][at];
+            latest = latest.max(version);
+            store.put_words(conversation, 0, &[row(3, version, words)]).await.unwrap();
+            let stands: &[&str] = [&["quick", "dog"][..], &["slow", "dog"], &[]][latest as usize - 1];
+            for word in ["quick", "slow", "dog"] {
+                assert_eq!(find(word).await == [3], stands.contains(&word), "{word} after version {latest}");
+            }
+            assert_eq!(find("fox").await, [4], "other rows keep their words");
+        }
+    }
+}
+
 async fn words_of_racing_writers_are_all_there(store: Arc<dyn MessageStore>) {
     let conversation = ConversationId::fresh();
     racing(32, |number| {
         let store = Arc::clone(&store);
         // Each row comes from two writers.
-        let terms = [term("same", 1 + number as i64 / 2), term("other", 1 + number as i64 / 2)];
-        async move { store.put_terms(conversation, 0, &terms).await.unwrap() }
+        let rows = [row(1 + number as i64 / 2, 0, &["same", "other"])];
+        async move { store.put_words(conversation, 0, &rows).await.unwrap() }
     })
     .await;
     let found = store.term_rows(conversation, 0, &TermMatch::Word("same".into()), 100, 100).await.unwrap();

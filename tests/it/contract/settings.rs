@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use urge::clock::Timestamp;
 use urge::id::UserId;
-use urge::settings::{ChangeNotifications, ChangePrivacy, NotificationSettings, Privacy, SettingsStore};
+use urge::settings::{ChangeNotifications, ChangePrivacy, NotificationSettings, Privacy, Relation, SettingsStore};
 
 use super::racing;
 
@@ -98,6 +98,13 @@ async fn blocks_and_their_mirrors_are_apart(store: Arc<dyn SettingsStore>) {
     assert_eq!(store.blocks(user, 10).await.unwrap().len(), 5);
     assert_eq!(store.blocks(user, 3).await.unwrap().len(), 3);
     store.remove_block(user, others[2]).await.unwrap();
+    store.put_blocked_by(user, others[1], Timestamp(2)).await.unwrap();
+    store.put_blocked_by(user, others[2], Timestamp(2)).await.unwrap();
+    for (other, blocked, blocked_by) in [(others[0], true, false), (others[1], true, true), (others[2], false, true)] {
+        assert_eq!(store.relation(user, other).await.unwrap(), Relation { blocked, blocked_by });
+        assert_eq!(store.relation(other, user).await.unwrap(), Relation::default(), "the other's partition says nothing of it");
+    }
+    assert_eq!(store.relation(user, user).await.unwrap(), Relation::default());
     let left = store.blocks(user, 10).await.unwrap();
     assert_eq!(left.len(), 4);
     assert!(!left.contains_key(&others[2]));

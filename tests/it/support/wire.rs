@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use urge::app::Backends;
 use urge::auth::{AuthStore, CodeRecord, CodeState, Purpose, Refreshed, Session, Spent, Try};
 use urge::clock::Timestamp;
@@ -16,7 +16,7 @@ use urge::log::{
     Cleared, ConversationRecord, Flags, Head, Insert, Location, LogRow, LogStore, Member, MemberMark, Membership, OwnMark, Rewrite,
     Rewritten, Whole, WholeAppend,
 };
-use urge::messages::{MessageStore, Star, Term, TermMatch};
+use urge::messages::{MessageStore, RowWords, Star, TermMatch};
 use urge::phone::Phone;
 use urge::store::{StoreError, StoreResult};
 use urge::users::{Claim, Inserted, Replaced, UserRecord, UserStore};
@@ -27,6 +27,7 @@ use super::PATIENCE;
 #[derive(Default)]
 pub struct Wire {
     orders: Mutex<HashMap<&'static str, Vec<Order>>>,
+    carried_out: Notify,
     /// Every call fails.
     cut: std::sync::atomic::AtomicBool,
 }
@@ -93,6 +94,20 @@ impl Wire {
         self.cut.store(cut, std::sync::atomic::Ordering::SeqCst);
     }
 
+    /// Waits until all that was ordered has been carried out.
+    pub async fn done(&self) {
+        let done = async {
+            loop {
+                let carried_out = self.carried_out.notified();
+                if self.is_done() {
+                    return;
+                }
+                carried_out.await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, done).await.expect("not all that was ordered came to pass");
+    }
+
     /// Whether all that was ordered has been carried out.
     pub fn is_done(&self) -> bool {
         self.orders.lock().values().all(Vec::is_empty)
@@ -104,6 +119,7 @@ impl Wire {
 
     async fn at(&self, method: &'static str) -> StoreResult<()> {
         let order = self.orders.lock().get_mut(method).filter(|orders| !orders.is_empty()).map(|orders| orders.remove(0));
+        self.carried_out.notify_waiters();
         match order {
             Some(Order::Fail) => return Err(lost()),
             Some(Order::Full) => return Err(StoreError::Full),
@@ -234,9 +250,10 @@ wired!(MessageStore {
     fn remove_star(user: UserId, conversation: ConversationId, seq: Seq) -> ();
     fn stars(user: UserId, limit: usize) -> Vec<Star>;
     fn stars_in(user: UserId, conversation: ConversationId, from: Seq, to: Seq) -> Vec<Seq>;
-    fn put_hidden(user: UserId, conversation: ConversationId, seq: Seq) -> ();
+    fn put_hidden(user: UserId, conversation: ConversationId, seq: Seq, counted: bool) -> ();
     fn hidden_in(user: UserId, conversation: ConversationId, from: Seq, to: Seq) -> Vec<Seq>;
     fn hidden_count(user: UserId, conversation: ConversationId, after: Seq) -> i64;
-    fn put_terms(conversation: ConversationId, block: i64, terms: &[Term]) -> ();
+    fn hidden_unread(user: UserId, conversation: ConversationId, from: Seq, to: Seq) -> i64;
+    fn put_words(conversation: ConversationId, block: i64, rows: &[RowWords]) -> ();
     fn term_rows(conversation: ConversationId, block: i64, wanted: &TermMatch, before: Seq, limit: usize) -> Option<Vec<Seq>>;
 });

@@ -184,6 +184,8 @@ async fn bad_fields_are_named() {
         ("phone_number", json!("nobody")),
         ("phone_number", json!("+1202555010\u{0}1")),
         ("phone_number", json!("9".repeat(1_000))),
+        // Said and empty is not unsaid: somebody meant to have one.
+        ("password", json!("")),
         ("password", json!("short")),
         ("password", json!("x".repeat(101))),
         ("password", json!(["x"])),

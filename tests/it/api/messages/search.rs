@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::super::auth::Person;
 use super::{Chat, UNKNOWN, contents, text};
-use crate::support::TestServer;
+use crate::support::{PATIENCE, TestServer};
 
 /// How soon a message must be found.
 const SOON: Duration = Duration::from_secs(2);
@@ -148,6 +149,32 @@ async fn what_was_not_indexed_when_a_node_stopped_is_found_by_the_next() {
     let server = TestServer::on(folder, |_| {}, |backends| backends).await;
     let chat = Chat { server, ada, bob, eve, id };
     found(&chat, &chat.bob, "pear", 20).await;
+    chat.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_is_indexed_by_the_words_that_it_has_now() {
+    let chat = Chat::start().await;
+    let edited = text(&chat.send(&chat.ada, "a yellow submarine").await["id"]);
+    let deleted = text(&chat.send(&chat.ada, "a yellow submarine").await["id"]);
+    found(&chat, &chat.ada, "submarine", 2).await;
+    chat.tell(&chat.ada, &format!("PUT /messages/{edited}"), &json!({"content": "a yellow octopus"})).await;
+    chat.ask(&chat.ada, &format!("DELETE /messages/{deleted}")).await;
+    found(&chat, &chat.ada, "yellow", 1).await;
+    found(&chat, &chat.ada, "octopus", 1).await;
+    let store = Connection::open(chat.server.folder.path().join("urge.db")).unwrap();
+    // How many documents of the conversation have this word, whatever a search makes of them.
+    let indexed = |word: &str| {
+        let token = format!("\"{}0z{word}\"", chat.id.replace('-', ""));
+        let count = "SELECT count(*) FROM search_terms WHERE search_terms MATCH ?1";
+        store.query_row(count, [token], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let begin = Instant::now();
+    while (indexed("submarine"), indexed("yellow"), indexed("octopus")) != (0, 1, 1) {
+        assert!(begin.elapsed() < PATIENCE, "words of before are left over");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(store);
     chat.server.stop().await;
 }
 
