@@ -314,11 +314,19 @@ impl Config {
             read.refuse("users.directory", "production must choose open or contacts");
         }
 
+        let provider = sms::sms_provider(&read, production, &mut warnings);
+        // Messages that cost money are limited, wherever they come from.
+        let pays = production || matches!(provider, SmsProvider::Twilio { .. });
         let sms = SmsSettings {
-            provider: sms::sms_provider(&read, production),
+            provider,
             countries: read.need("sms.countries", countries, Vec::new()),
-            daily_budget: Some(read.need("sms.daily_budget", value::count, 1) as u32).filter(|_| production),
+            daily_budget: Some(read.need("sms.daily_budget", value::count, 1) as u32).filter(|_| pays),
         };
+        if pays && sms.countries.is_empty() {
+            warnings.push(
+                "sms.countries is *: codes go to numbers of every country, at every country's price; name those of your users".to_owned(),
+            );
+        }
         let auth = AuthSettings {
             access_token_ttl: read.need("auth.access_token_ttl", value::duration, Duration::ZERO),
             refresh_token_ttl: read.need("auth.refresh_token_ttl", value::duration, Duration::ZERO),

@@ -90,7 +90,12 @@ pub const SETTINGS: &[Setting] = &[
         "contacts",
         "Whom GET /users lists: open (every verified user; development's default) or contacts. Production must choose.",
     ),
-    setting("sms.provider", "", "twilio", "Who sends one-time codes: twilio, or log (development). twilio when its account is set."),
+    setting(
+        "sms.provider",
+        "",
+        "twilio",
+        "Who sends one-time codes: twilio, or log (development's default). In production twilio when its account is set.",
+    ),
     setting("sms.twilio_account_sid", "", "AC0123456789abcdef0123456789abcdef", "The Twilio account.").once("TWILIO_ACCOUNT_SID"),
     setting("sms.twilio_auth_token", "", "the token from Twilio's console", "The Twilio account's token.")
         .once("TWILIO_AUTH_TOKEN")
@@ -98,7 +103,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("sms.twilio_from", "", "+12025550123", "The number that codes come from.").once("TWILIO_PHONE_NUMBER"),
     setting("sms.twilio_url", "https://api.twilio.com", "http://127.0.0.1:9000", "Twilio's API; another address for tests."),
     setting("sms.countries", "*", "US, CA, DE", "Countries whose numbers get codes: two letters each, * for all."),
-    setting("sms.daily_budget", "10000", "500", "One-time codes sent a day, all numbers together; not in development."),
+    setting("sms.daily_budget", "10000", "500", "One-time codes sent a day, all numbers together; not when they go to the log."),
     setting("media_s3.bucket", "", "urge-media", "The bucket for media; not used by this version.").once("S3_BUCKET_NAME"),
     setting("media_s3.access_key_id", "", "AKIAIOSFODNN7EXAMPLE", "The key of the bucket's account; not used by this version.")
         .once("AWS_ACCESS_KEY_ID"),

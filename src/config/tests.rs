@@ -47,6 +47,28 @@ fn production_with_the_old_names_starts() {
 }
 
 #[test]
+fn development_sends_real_messages_only_when_told_to() {
+    let account = &PRODUCTION[3..];
+    let config = load(account).unwrap();
+    assert!(matches!(config.sms.provider, SmsProvider::Log), "the old names alone cost nothing");
+    assert_eq!(config.sms.daily_budget, None);
+    assert!(config.warnings.iter().any(|warning| warning.contains("URGE_SMS_PROVIDER=twilio")), "{:?}", config.warnings);
+    let told: Vec<_> = account.iter().copied().chain([("URGE_SMS_PROVIDER", "twilio"), ("URGE_SMS_DAILY_BUDGET", "7")]).collect();
+    let config = load(&told).unwrap();
+    assert!(matches!(config.sms.provider, SmsProvider::Twilio { .. }));
+    assert_eq!(config.sms.daily_budget, Some(7), "what costs money is limited");
+    assert!(load(&[]).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn codes_to_every_country_are_warned_about() {
+    let warned = |config: &Config| config.warnings.iter().any(|warning| warning.contains("sms.countries"));
+    assert!(warned(&load(&PRODUCTION).unwrap()));
+    let named: Vec<_> = PRODUCTION.iter().copied().chain([("URGE_SMS_COUNTRIES", "US, DE")]).collect();
+    assert!(!warned(&load(&named).unwrap()));
+}
+
+#[test]
 fn production_refuses_what_is_unsafe() {
     let without = |name: &str| refusal(&PRODUCTION.iter().filter(|pair| pair.0 != name).copied().collect::<Vec<_>>());
     let with = |name: &'static str, value: &'static str| refusal(&PRODUCTION.iter().copied().chain([(name, value)]).collect::<Vec<_>>());
