@@ -103,6 +103,8 @@ pub struct CodeRecord {
     pub tries: u32,
     /// How far it is used up.
     pub state: CodeState,
+    /// Which use has it, while one does.
+    pub claim: Option<Bytes32>,
 }
 
 /// So many, in this time.
@@ -194,10 +196,12 @@ impl Codes {
         budgets
     }
 
-    /// Makes a code, stores it and sends it; it takes the place of the one before. What does not go out is not counted.
+    /// Makes a code, stores it and sends it; it takes the place of the one before, which stays when it does not go out.
+    /// What does not go out is not counted, unless the number is to blame: asking for numbers that get no SMS is a probe.
+    /// To be called in a task of its own: a request that goes away must not leave it half done.
     pub async fn send(&self, phone: &Phone, purpose: Purpose, claimed: Claimed) -> Result<()> {
         let sent = self.make_and_send(phone, purpose).await;
-        if sent.is_err() {
+        if sent.as_ref().is_err_and(|error| error.code != ErrorCode::Invalid) {
             self.give_back(claimed).await;
         }
         sent
@@ -208,9 +212,15 @@ impl Codes {
         let now = self.clock.now();
         let id = Uuid::now_v7();
         let hash = hash(&self.ring.current.codes, phone, purpose, id, &code);
-        let record = CodeRecord { id, hash, sent_at: now, expires_at: now.plus(CODE_TTL), tries: 0, state: CodeState::Fresh };
-        self.store.put_code(phone, purpose, &record).await?;
-        self.sms.send_code(phone, &code).await.map_err(|error| match error {
+        let record = CodeRecord { id, hash, sent_at: now, expires_at: now.plus(CODE_TTL), tries: 0, state: CodeState::Fresh, claim: None };
+        let before = self.store.put_code(phone, purpose, &record).await?;
+        let sent = self.sms.send_code(phone, &code).await;
+        if sent.is_err()
+            && let Err(error) = self.store.take_code_back(phone, purpose, id, before.as_ref()).await
+        {
+            tracing::warn!(%error, "a code that was not sent stays in the place of the one before");
+        }
+        sent.map_err(|error| match error {
             SmsError::Refused(_) => Error::invalid("phone_number", "this number cannot receive SMS").with_source(error),
             SmsError::Unavailable(_) => Error {
                 retry_after: Some(Duration::from_secs(10)),

@@ -1,10 +1,14 @@
 //! A new password for who forgot the old one: a code by SMS, perhaps a look whether it is right, then the change,
 //! which ends every session. The second factor stays on.
 
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
 use super::code::{Purpose, Use};
 use super::register::wrong_code;
 use super::{Auth, CheckResetCode, Client, ResetPassword, SendCode, password};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 impl Auth {
     /// Sends a code to reset the password with, if the number has an account. The answer comes before the sending, so
@@ -12,11 +16,16 @@ impl Auth {
     ///
     /// # Errors
     /// `Invalid`, `RateLimited`: the same for numbers with and without an account.
-    pub async fn forgot_password(self: &std::sync::Arc<Self>, command: &SendCode, client: &Client) -> Result<()> {
+    pub async fn forgot_password(self: &Arc<Self>, command: &SendCode, client: &Client) -> Result<()> {
         let phone = self.phone(&command.phone_number)?;
-        let claimed = self.codes.claim(&phone, client.address).await?;
-        let auth = std::sync::Arc::clone(self);
+        let (auth, address) = (Arc::clone(self), client.address);
+        let (answer, answered) = oneshot::channel();
         self.tasks.spawn(async move {
+            let claimed = match auth.codes.claim(&phone, address).await {
+                Ok(claimed) => claimed,
+                Err(error) => return drop(answer.send(Err(error))),
+            };
+            let _ = answer.send(Ok(()));
             let sent = match auth.users.by_phone(&phone).await {
                 Ok(Some(_)) => auth.codes.send(&phone, Purpose::Reset, claimed).await,
                 Ok(None) => Ok(()),
@@ -26,7 +35,7 @@ impl Auth {
                 tracing::warn!(code = error.code.name(), source = error.source.map(tracing::field::display), "a reset code was not sent");
             }
         });
-        Ok(())
+        answered.await.map_err(Error::internal)?
     }
 
     /// Whether the code is right; it stays good. A wrong one counts as any other.

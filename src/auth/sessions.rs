@@ -104,8 +104,8 @@ impl Auth {
     /// A ticket that opens one socket for this login.
     pub async fn issue_ticket(&self, caller: &Identity) -> Result<String> {
         let ticket = URL_SAFE_NO_PAD.encode(random_bytes()?);
-        let expires_at = self.clock.now().plus(TICKET_TTL);
-        self.store.put_socket_ticket(keys::digest(ticket.as_bytes()), caller.user_id, caller.session_id, expires_at).await?;
+        let (hash, now) = (keys::digest(ticket.as_bytes()), self.clock.now());
+        self.store.put_socket_ticket(hash, caller.user_id, caller.session_id, now.plus(TICKET_TTL), now).await?;
         Ok(ticket)
     }
 

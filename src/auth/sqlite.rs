@@ -96,23 +96,26 @@ impl AuthStore for Sqlite {
         .await
     }
 
-    async fn put_code(&self, phone: &Phone, purpose: Purpose, code: &CodeRecord) -> StoreResult<()> {
+    async fn put_code(&self, phone: &Phone, purpose: Purpose, code: &CodeRecord) -> StoreResult<Option<CodeRecord>> {
         let (phone, code) = (phone.as_str().to_owned(), code.clone());
         self.write(move |c| {
             c.prepare_cached("DELETE FROM one_time_codes WHERE expires_at < ?1")?.execute([code.sent_at.0])?;
-            let insert = "INSERT OR REPLACE INTO one_time_codes (phone, purpose, code_id, code_hash, sent_at, expires_at, tries, state)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-            c.prepare_cached(insert)?.execute(params![
-                phone,
-                purpose as i64,
-                key(code.id),
-                &code.hash[..],
-                code.sent_at.0,
-                code.expires_at.0,
-                code.tries,
-                code.state as i64
-            ])?;
-            Ok(())
+            let before = code_of(c, &phone, purpose)?;
+            put_code(c, &phone, purpose, &code)?;
+            Ok(before)
+        })
+        .await
+    }
+
+    async fn take_code_back(&self, phone: &Phone, purpose: Purpose, code_id: Uuid, before: Option<&CodeRecord>) -> StoreResult<()> {
+        let (phone, before) = (phone.as_str().to_owned(), before.cloned());
+        self.write(move |c| {
+            let delete = "DELETE FROM one_time_codes WHERE phone = ?1 AND purpose = ?2 AND code_id = ?3";
+            let was_there = c.prepare_cached(delete)?.execute(params![phone, purpose as i64, key(code_id)])? == 1;
+            match &before {
+                Some(before) if was_there => put_code(c, &phone, purpose, before),
+                _ => Ok(()),
+            }
         })
         .await
     }
@@ -120,12 +123,8 @@ impl AuthStore for Sqlite {
     async fn claim_try(&self, phone: &Phone, purpose: Purpose, limit: u32, now: Timestamp) -> StoreResult<Try> {
         let phone = phone.as_str().to_owned();
         self.write(move |c| {
-            let select = "SELECT code_id, code_hash, sent_at, expires_at, tries, state FROM one_time_codes
-                WHERE phone = ?1 AND purpose = ?2 AND expires_at > ?3 AND state <> ?4";
-            let known = c
-                .prepare_cached(select)?
-                .query_row(params![phone, purpose as i64, now.0, CodeState::Spent as i64], read_code)
-                .optional()?;
+            let living = |code: &CodeRecord| code.expires_at > now && code.state != CodeState::Spent;
+            let known = code_of(c, &phone, purpose)?.filter(living);
             let Some(code) = known else { return Ok(Try::Absent) };
             if code.tries >= limit {
                 return Ok(Try::Exhausted(code));
@@ -200,13 +199,20 @@ impl AuthStore for Sqlite {
         let budget = budget.to_owned();
         self.write(move |c| {
             c.prepare_cached("DELETE FROM budgets WHERE ends_at <= ?1")?.execute([now.0])?;
-            let upsert = "INSERT INTO budgets (name, spent, ends_at) VALUES (?1, 1, ?2)
-                ON CONFLICT DO UPDATE SET spent = spent + 1 WHERE spent < ?3";
-            if c.prepare_cached(upsert)?.execute(params![budget, now.plus(window).0, limit])? == 1 {
-                return Ok(Spent::Granted);
+            let mut spent_at = spent_at(c, &budget)?;
+            spent_at.retain(|at| at.plus(window) > now);
+            if let Some(oldest) = spent_at.len().checked_sub(limit as usize).and_then(|more| spent_at.get(more)) {
+                return Ok(Spent::Refused(oldest.plus(window)));
             }
-            let ends_at = c.prepare_cached("SELECT ends_at FROM budgets WHERE name = ?1")?.query_row([&budget], |row| row.get(0))?;
-            Ok(Spent::Refused(Timestamp(ends_at)))
+            // In order also when the clock was put back.
+            let last = spent_at.last().copied().unwrap_or(now).max(now);
+            spent_at.push(last);
+            c.prepare_cached("INSERT OR REPLACE INTO budgets (name, spent_at, ends_at) VALUES (?1, ?2, ?3)")?.execute(params![
+                budget,
+                to_bytes(&spent_at),
+                last.plus(window).0
+            ])?;
+            Ok(Spent::Granted)
         })
         .await
     }
@@ -214,8 +220,14 @@ impl AuthStore for Sqlite {
     async fn return_unit(&self, budget: &str, now: Timestamp) -> StoreResult<()> {
         let budget = budget.to_owned();
         self.write(move |c| {
-            c.prepare_cached("UPDATE budgets SET spent = spent - 1 WHERE name = ?1 AND spent > 0 AND ends_at > ?2")?
-                .execute(params![budget, now.0])?;
+            let mut spent_at = spent_at(c, &budget)?;
+            if spent_at.pop().is_some() {
+                c.prepare_cached("UPDATE budgets SET spent_at = ?2 WHERE name = ?1 AND ends_at > ?3")?.execute(params![
+                    budget,
+                    to_bytes(&spent_at),
+                    now.0
+                ])?;
+            }
             Ok(())
         })
         .await
@@ -246,8 +258,16 @@ impl AuthStore for Sqlite {
         .await
     }
 
-    async fn put_socket_ticket(&self, hash: Bytes32, user: UserId, session: SessionId, expires_at: Timestamp) -> StoreResult<()> {
+    async fn put_socket_ticket(
+        &self,
+        hash: Bytes32,
+        user: UserId,
+        session: SessionId,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> StoreResult<()> {
         self.write(move |c| {
+            c.prepare_cached("DELETE FROM socket_tickets WHERE expires_at <= ?1")?.execute([now.0])?;
             let insert = "INSERT INTO socket_tickets (ticket_hash, user_id, session_id, expires_at) VALUES (?1, ?2, ?3, ?4)
                 ON CONFLICT DO NOTHING";
             c.prepare_cached(insert)?.execute(params![&hash[..], key(user.0), key(session.0), expires_at.0])?;
@@ -290,6 +310,41 @@ fn read_session(row: &Row<'_>) -> rusqlite::Result<Session> {
     })
 }
 
+fn code_of(c: &Connection, phone: &str, purpose: Purpose) -> rusqlite::Result<Option<CodeRecord>> {
+    let select =
+        "SELECT code_id, code_hash, sent_at, expires_at, tries, state, claim FROM one_time_codes WHERE phone = ?1 AND purpose = ?2";
+    c.prepare_cached(select)?.query_row(params![phone, purpose as i64], read_code).optional()
+}
+
+fn put_code(c: &Connection, phone: &str, purpose: Purpose, code: &CodeRecord) -> rusqlite::Result<()> {
+    let insert = "INSERT OR REPLACE INTO one_time_codes (phone, purpose, code_id, code_hash, sent_at, expires_at, tries, state, claim)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    c.prepare_cached(insert)?.execute(params![
+        phone,
+        purpose as i64,
+        key(code.id),
+        &code.hash[..],
+        code.sent_at.0,
+        code.expires_at.0,
+        code.tries,
+        code.state as i64,
+        code.claim.as_ref().map(|claim| &claim[..])
+    ])?;
+    Ok(())
+}
+
+/// When the units of a budget were spent, the oldest first.
+fn spent_at(c: &Connection, budget: &str) -> rusqlite::Result<Vec<Timestamp>> {
+    let bytes: Option<Vec<u8>> =
+        c.prepare_cached("SELECT spent_at FROM budgets WHERE name = ?1")?.query_row([budget], |row| row.get(0)).optional()?;
+    let (times, _) = bytes.as_deref().unwrap_or_default().as_chunks::<8>();
+    Ok(times.iter().map(|time| Timestamp(i64::from_le_bytes(*time))).collect())
+}
+
+fn to_bytes(times: &[Timestamp]) -> Vec<u8> {
+    times.iter().flat_map(|time| time.0.to_le_bytes()).collect()
+}
+
 fn read_code(row: &Row<'_>) -> rusqlite::Result<CodeRecord> {
     let state = match row.get::<_, i64>(5)? {
         0 => CodeState::Fresh,
@@ -306,6 +361,7 @@ fn read_code(row: &Row<'_>) -> rusqlite::Result<CodeRecord> {
         expires_at: Timestamp(row.get(3)?),
         tries: row.get(4)?,
         state,
+        claim: row.get(6)?,
     })
 }
 

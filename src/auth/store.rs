@@ -77,8 +77,11 @@ pub trait AuthStore: Send + Sync + 'static {
     /// Removes a session for ever; whether it was there.
     async fn end_session(&self, user: UserId, id: SessionId) -> StoreResult<bool>;
 
-    /// Puts a code in the place of the one before it.
-    async fn put_code(&self, phone: &Phone, purpose: Purpose, code: &CodeRecord) -> StoreResult<()>;
+    /// Puts a code in the place of the one before it, which is given back.
+    async fn put_code(&self, phone: &Phone, purpose: Purpose, code: &CodeRecord) -> StoreResult<Option<CodeRecord>>;
+
+    /// Takes this very code away again and puts the one before it back, as it was.
+    async fn take_code_back(&self, phone: &Phone, purpose: Purpose, code_id: Uuid, before: Option<&CodeRecord>) -> StoreResult<()>;
 
     /// Takes one of `limit` tries from the living code, if there is one.
     async fn claim_try(&self, phone: &Phone, purpose: Purpose, limit: u32, now: Timestamp) -> StoreResult<Try>;
@@ -109,10 +112,10 @@ pub trait AuthStore: Send + Sync + 'static {
         expires_at: Timestamp,
     ) -> StoreResult<bool>;
 
-    /// Takes a unit from a budget of `limit` units a `window`; the window begins with the first unit.
+    /// Takes a unit from a budget of which no stretch of time as long as `window` sees more than `limit` units.
     async fn spend(&self, budget: &str, limit: u32, window: Duration, now: Timestamp) -> StoreResult<Spent>;
 
-    /// Gives a unit back, if its window is still open.
+    /// Gives the unit back that was taken last, if there is one that still counts.
     async fn return_unit(&self, budget: &str, now: Timestamp) -> StoreResult<()>;
 
     /// Opens the person's login ticket until `expires_at`, with all its tries.
@@ -124,8 +127,15 @@ pub trait AuthStore: Send + Sync + 'static {
     /// Closes the person's login ticket.
     async fn close_login_ticket(&self, user: UserId) -> StoreResult<()>;
 
-    /// Writes a socket ticket.
-    async fn put_socket_ticket(&self, hash: Bytes32, user: UserId, session: SessionId, expires_at: Timestamp) -> StoreResult<()>;
+    /// Writes a socket ticket. Those that are over by `now` go.
+    async fn put_socket_ticket(
+        &self,
+        hash: Bytes32,
+        user: UserId,
+        session: SessionId,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> StoreResult<()>;
 
     /// Takes a socket ticket away: whom it was for, if it was there and not over. One caller gets it.
     async fn take_socket_ticket(&self, hash: Bytes32, now: Timestamp) -> StoreResult<Option<(UserId, SessionId)>>;

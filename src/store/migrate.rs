@@ -36,6 +36,7 @@ migrations! {
     6 "006_flags.sql",
     7 "007_search_index.sql",
     8 "008_messages.sql",
+    9 "009_budgets.sql",
 }
 
 /// Checks the schema of an opened file and, if allowed, brings it up to date.

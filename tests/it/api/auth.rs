@@ -3,6 +3,7 @@
 mod login;
 mod register;
 mod repeat;
+mod send;
 mod sessions;
 mod takeover;
 mod twilio;

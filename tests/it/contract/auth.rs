@@ -21,11 +21,12 @@ promises!(
     tries_are_claimed_up_to_their_limit,
     a_try_is_given_back_to_its_code,
     a_code_takes_the_place_of_the_one_before,
+    a_code_that_was_not_sent_gives_its_place_back,
     a_code_is_used_up_once,
     a_code_is_claimed_for_one_use,
     a_code_ends,
     a_budget_is_spent_up_to_its_limit,
-    a_budget_begins_again_after_its_window,
+    no_window_sees_more_than_its_budget,
     a_login_ticket_has_so_many_tries,
     a_login_ticket_ends,
     a_socket_ticket_is_taken_once,
@@ -50,7 +51,7 @@ fn session(user_id: UserId) -> Session {
 
 fn code() -> CodeRecord {
     let (sent_at, expires_at) = (Timestamp(1_000), Timestamp(601_000));
-    CodeRecord { id: Uuid::new_v4(), hash: [3; 32], sent_at, expires_at, tries: 0, state: CodeState::Fresh }
+    CodeRecord { id: Uuid::new_v4(), hash: [3; 32], sent_at, expires_at, tries: 0, state: CodeState::Fresh, claim: None }
 }
 
 fn phone() -> Phone {
@@ -213,6 +214,28 @@ async fn a_code_takes_the_place_of_the_one_before(store: Arc<dyn AuthStore>) {
     assert!(advance(new.id, CodeState::Spent).await);
 }
 
+async fn a_code_that_was_not_sent_gives_its_place_back(store: Arc<dyn AuthStore>) {
+    let (phone, old, new) = (phone(), code(), code());
+    let tried = async || store.claim_try(&phone, Purpose::Phone, 5, Timestamp(2_000)).await.unwrap();
+    assert_eq!(store.put_code(&phone, Purpose::Phone, &old).await.unwrap(), None);
+    // As it was: tried once, and in use.
+    assert!(matches!(tried().await, Try::Granted(_)));
+    assert!(store.claim_code(&phone, Purpose::Phone, old.id, &[CodeState::Fresh], CodeState::Claimed, [4; 32]).await.unwrap());
+    let before = store.put_code(&phone, Purpose::Phone, &new).await.unwrap().unwrap();
+    assert_eq!(before, CodeRecord { tries: 1, state: CodeState::Claimed, claim: Some([4; 32]), ..old.clone() });
+    store.take_code_back(&phone, Purpose::Phone, new.id, Some(&before)).await.unwrap();
+    assert_eq!(tried().await, Try::Granted(before.clone()));
+    // Once it is not there any more it gives nothing back.
+    store.take_code_back(&phone, Purpose::Phone, new.id, None).await.unwrap();
+    assert!(matches!(tried().await, Try::Granted(found) if found.id == old.id));
+    store.put_code(&phone, Purpose::Phone, &new).await.unwrap();
+    store.take_code_back(&phone, Purpose::Phone, new.id, None).await.unwrap();
+    assert_eq!(tried().await, Try::Absent);
+    store.put_code(&phone, Purpose::Reset, &new).await.unwrap();
+    store.take_code_back(&phone, Purpose::Phone, new.id, Some(&before)).await.unwrap();
+    assert_eq!(tried().await, Try::Absent, "the other purpose's");
+}
+
 async fn a_code_is_used_up_once(store: Arc<dyn AuthStore>) {
     let (phone, code) = (phone(), code());
     let until = Timestamp(701_000);
@@ -297,18 +320,28 @@ async fn a_budget_is_spent_up_to_its_limit(store: Arc<dyn AuthStore>) {
     assert!(matches!(store.spend(&fresh, 1, window, now).await.unwrap(), Spent::Refused(_)));
 }
 
-async fn a_budget_begins_again_after_its_window(store: Arc<dyn AuthStore>) {
+async fn no_window_sees_more_than_its_budget(store: Arc<dyn AuthStore>) {
     let (budget, window, begin) = (new_phone(), Duration::from_mins(1), Timestamp(1_000_000));
-    assert_eq!(store.spend(&budget, 2, window, begin).await.unwrap(), Spent::Granted);
-    let later = begin.plus(Duration::from_secs(59));
-    assert_eq!(store.spend(&budget, 2, window, later).await.unwrap(), Spent::Granted);
-    assert_eq!(store.spend(&budget, 2, window, later).await.unwrap(), Spent::Refused(begin.plus(window)), "the first unit began it");
-    let after = begin.plus(window);
-    store.return_unit(&budget, after).await.unwrap();
+    let at = |seconds| begin.plus(Duration::from_secs(seconds));
+    let spend = async |seconds| store.spend(&budget, 2, window, at(seconds)).await.unwrap();
+    assert_eq!(spend(0).await, Spent::Granted);
+    assert_eq!(spend(59).await, Spent::Granted);
+    assert_eq!(spend(59).await, Spent::Refused(at(60)));
+    assert_eq!(spend(60).await, Spent::Granted, "the first one counts no more");
+    assert_eq!(spend(61).await, Spent::Refused(at(119)), "the second one still does");
+    store.return_unit(&budget, at(61)).await.unwrap();
+    assert_eq!(spend(62).await, Spent::Granted, "what was given back is the last one");
+    assert_eq!(spend(118).await, Spent::Refused(at(119)));
+    assert_eq!(spend(119).await, Spent::Granted);
+    assert_eq!(spend(120).await, Spent::Refused(at(122)));
+    // A clock that was put back makes no room.
+    assert_eq!(spend(10).await, Spent::Refused(at(122)));
+    // A budget that nothing counts in any more is as good as new.
+    store.return_unit(&budget, at(1_000)).await.unwrap();
     for _ in 0..2 {
-        assert_eq!(store.spend(&budget, 2, window, after).await.unwrap(), Spent::Granted);
+        assert_eq!(spend(1_000).await, Spent::Granted);
     }
-    assert_eq!(store.spend(&budget, 2, window, after).await.unwrap(), Spent::Refused(after.plus(window)));
+    assert_eq!(spend(1_000).await, Spent::Refused(at(1_060)));
 }
 
 async fn a_login_ticket_has_so_many_tries(store: Arc<dyn AuthStore>) {
@@ -347,7 +380,7 @@ fn ticket() -> [u8; 32] {
 
 async fn a_socket_ticket_is_taken_once(store: Arc<dyn AuthStore>) {
     let (hash, user, session) = (ticket(), UserId::fresh(), SessionId::fresh());
-    store.put_socket_ticket(hash, user, session, Timestamp(9_000)).await.unwrap();
+    store.put_socket_ticket(hash, user, session, Timestamp(9_000), Timestamp(1_000)).await.unwrap();
     let taken = racing(64, |_| {
         let store = Arc::clone(&store);
         async move { store.take_socket_ticket(hash, Timestamp(2_000)).await.unwrap() }
@@ -359,7 +392,7 @@ async fn a_socket_ticket_is_taken_once(store: Arc<dyn AuthStore>) {
 
 async fn a_socket_ticket_ends(store: Arc<dyn AuthStore>) {
     let (hash, user, session) = (ticket(), UserId::fresh(), SessionId::fresh());
-    store.put_socket_ticket(hash, user, session, Timestamp(9_000)).await.unwrap();
+    store.put_socket_ticket(hash, user, session, Timestamp(9_000), Timestamp(1_000)).await.unwrap();
     assert_eq!(store.take_socket_ticket(hash, Timestamp(9_000)).await.unwrap(), None);
     assert_eq!(store.take_socket_ticket(hash, Timestamp(1_000)).await.unwrap(), None, "a ticket that was shown late is spent too");
     assert_eq!(store.take_socket_ticket(ticket(), Timestamp(1_000)).await.unwrap(), None);

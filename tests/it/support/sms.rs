@@ -1,9 +1,11 @@
 //! The SMS provider of the tests: it keeps what it is told to send, and fails when told to.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use urge::auth::sms::{Sms, SmsError};
 use urge::phone::Phone;
 
@@ -14,6 +16,9 @@ use super::PATIENCE;
 pub struct Outbox {
     sent: Mutex<Vec<(String, String)>>,
     down: AtomicBool,
+    refusing: AtomicBool,
+    held: Mutex<Option<Arc<Semaphore>>>,
+    reached: tokio::sync::Notify,
     changed: tokio::sync::Notify,
 }
 
@@ -21,6 +26,28 @@ impl Outbox {
     /// Whether the provider is away from now on.
     pub fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Whether the provider sends to no number from now on.
+    pub fn set_refusing(&self, refusing: bool) {
+        self.refusing.store(refusing, Ordering::SeqCst);
+    }
+
+    /// From now on messages wait until [`Outbox::fail_held`].
+    pub fn hold(&self) {
+        *self.held.lock() = Some(Arc::new(Semaphore::new(0)));
+    }
+
+    /// Waits until a message waits.
+    pub async fn reached(&self) {
+        tokio::time::timeout(PATIENCE, self.reached.notified()).await.expect("no message came");
+    }
+
+    /// Lets the one that waits fail, and those to come pass.
+    pub fn fail_held(&self) {
+        if let Some(held) = self.held.lock().take() {
+            held.close();
+        }
     }
 
     /// The last code that went to this number (E.164).
@@ -51,6 +78,16 @@ impl Outbox {
 #[async_trait]
 impl Sms for Outbox {
     async fn send_code(&self, to: &Phone, code: &str) -> Result<(), SmsError> {
+        let held = self.held.lock().clone();
+        if let Some(held) = held {
+            self.reached.notify_one();
+            if held.acquire().await.is_err() {
+                return Err(SmsError::Unavailable("the test let it fail".into()));
+            }
+        }
+        if self.refusing.load(Ordering::SeqCst) {
+            return Err(SmsError::Refused("the test knows no such number".into()));
+        }
         if self.down.load(Ordering::SeqCst) {
             return Err(SmsError::Unavailable("the test has switched it off".into()));
         }

@@ -186,7 +186,8 @@ wired!(AuthStore {
     fn use_generation(user: UserId, id: SessionId, secret: [u8; 32], generation: u32, since: Timestamp, now: Timestamp) -> Refreshed;
     fn touch_session(user: UserId, id: SessionId, now: Timestamp) -> ();
     fn end_session(user: UserId, id: SessionId) -> bool;
-    fn put_code(phone: &Phone, purpose: Purpose, code: &CodeRecord) -> ();
+    fn put_code(phone: &Phone, purpose: Purpose, code: &CodeRecord) -> Option<CodeRecord>;
+    fn take_code_back(phone: &Phone, purpose: Purpose, code: uuid::Uuid, before: Option<&CodeRecord>) -> ();
     fn claim_try(phone: &Phone, purpose: Purpose, limit: u32, now: Timestamp) -> Try;
     fn return_try(phone: &Phone, purpose: Purpose, code: uuid::Uuid) -> ();
     fn claim_code(phone: &Phone, purpose: Purpose, code: uuid::Uuid, from: &[CodeState], to: CodeState, claim: [u8; 32]) -> bool;
@@ -196,7 +197,7 @@ wired!(AuthStore {
     fn open_login_ticket(user: UserId, until: Timestamp) -> ();
     fn claim_login_ticket(user: UserId, limit: u32, now: Timestamp) -> bool;
     fn close_login_ticket(user: UserId) -> ();
-    fn put_socket_ticket(hash: [u8; 32], user: UserId, session: SessionId, until: Timestamp) -> ();
+    fn put_socket_ticket(hash: [u8; 32], user: UserId, session: SessionId, until: Timestamp, now: Timestamp) -> ();
     fn take_socket_ticket(hash: [u8; 32], now: Timestamp) -> Option<(UserId, SessionId)>;
 });
 
