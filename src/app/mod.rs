@@ -105,6 +105,7 @@ impl App {
         let by_address: Limiter<IpAddr> = per_minute(*rate_limit, server.requests_per_minute, server.request_burst);
         let by_user = UserLimit(per_minute(*rate_limit, server.user_requests_per_minute, server.user_request_burst));
         let pages = Pages::of(&service).routes();
+        let doors = Arc::clone(&self.services.doors);
         let routes = self.services.doors.mount(pages).nest("/", service.data(Arc::clone(&self.services.auth)).data(by_user));
         Front {
             inner: Arc::new(routes.map_to_response().boxed()),
@@ -113,6 +114,7 @@ impl App {
             cors: Cors::new(self.config.cors_origins.clone()),
             proxies: Proxies::new(self.config.trusted_proxies.clone()),
             limiter: by_address,
+            polls: Arc::new(move |query| doors.has_session(query)),
             deadline: server.request_timeout,
         }
     }

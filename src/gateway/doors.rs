@@ -98,6 +98,11 @@ impl Doors {
         routes.at("/socket.io", socketio()).at("/socket.io/", socketio())
     }
 
+    /// Whether the query of a request to `/socket.io/` names a session that is open.
+    pub fn has_session(&self, query: &str) -> bool {
+        socketio::names_session(&self.sessions, query)
+    }
+
     /// Waits until the last socket's task has ended: for shutdown, after the hub has closed them all.
     pub async fn finished(&self) {
         self.tasks.close();

@@ -40,6 +40,8 @@ pub struct Front {
     pub proxies: Proxies,
     /// The limit by address.
     pub limiter: Limiter<IpAddr>,
+    /// Whether a request with this query belongs to a session of Socket.IO, which has limits of its own.
+    pub polls: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// The deadline of a request.
     pub deadline: Duration,
 }
@@ -85,7 +87,7 @@ impl Front {
         if has_nul(request.uri()) {
             return refuse(Error::invalid_at("path", "", "the path and query must not contain NUL characters"));
         }
-        if !is_unlimited(&request)
+        if !self.is_unlimited(request.uri())
             && let Err(error) = self.limiter.check(rate::network(address))
         {
             return refuse(error);
@@ -106,6 +108,16 @@ impl Front {
             Ok(Ok(Err(error))) => self.failed(error),
             Ok(Err(_)) => refuse(Error::internal("a handler panicked")),
             Err(_) => refuse(Error::unavailable("this took too long, try again in a moment").with_source("the request's deadline passed")),
+        }
+    }
+
+    /// Probes; the app's first question after its start, which must not log anybody out; and polls of a session
+    /// that has its own limits. Polls of none are counted like anything else.
+    fn is_unlimited(&self, uri: &Uri) -> bool {
+        match uri.path() {
+            "/health" | "/ready" | "/metrics" | "/auth/me" => true,
+            "/socket.io" | "/socket.io/" => uri.query().is_some_and(|query| (self.polls)(query)),
+            _ => false,
         }
     }
 
@@ -156,15 +168,7 @@ fn is_lasting(path: &str) -> bool {
 
 /// The doors of sockets, whose parameters are their protocols' own.
 fn is_socket(path: &str) -> bool {
-    path == "/ws" || path.starts_with("/socket.io")
-}
-
-/// Probes; the app's first question after its start, which must not log anybody out; and polls of a session
-/// that has its own limits.
-fn is_unlimited(request: &Request) -> bool {
-    let uri = request.uri();
-    matches!(uri.path(), "/health" | "/ready" | "/metrics" | "/auth/me")
-        || (uri.path().starts_with("/socket.io") && uri.query().is_some_and(|query| query.contains("sid=")))
+    matches!(path, "/ws" | "/ws/" | "/socket.io" | "/socket.io/")
 }
 
 fn record(method: &Method, route: String, status: StatusCode, took: Duration) {
@@ -197,6 +201,7 @@ mod tests {
             cors: Cors::default(),
             proxies: Proxies::default(),
             limiter: Limiter::new(false, 1, Duration::from_secs(1), 1),
+            polls: Arc::new(|_| false),
             deadline: Duration::from_millis(50),
         }
     }

@@ -19,6 +19,12 @@ use self::engine::{Handshake, Transport, TransportError};
 pub(super) use self::session::Sessions;
 use super::doors::{Doors, refused, visitor};
 
+/// Whether this query is of a session that is open.
+pub(super) fn names_session(sessions: &Sessions, query: &str) -> bool {
+    let sid = Handshake::parse(query).ok().and_then(|handshake| handshake.sid);
+    sid.is_some_and(|sid| sessions.find(&sid).is_some())
+}
+
 /// The route's endpoint.
 pub struct Endpoint(Arc<Doors>);
 

@@ -57,6 +57,30 @@ async fn without_one_the_header_is_ignored() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn polls_of_no_session_are_counted_and_those_of_one_are_not() {
+    let server = TestServer::with(|config| {
+        config.rate_limit = true;
+        (config.server.requests_per_minute, config.server.request_burst) = (1, 4);
+    })
+    .await;
+    let poll = |query: &str| format!("/socket.io/?EIO=4&transport=polling{query}");
+    let opened = server.get(&poll("")).await.text().await.unwrap();
+    let opened: Value = serde_json::from_str(opened.strip_prefix('0').unwrap()).unwrap();
+    let own = poll(&format!("&sid={}", opened["sid"].as_str().unwrap()));
+    for unknown in [poll("&sid=0123456789abcdef0123456789abcdef"), "/socket.iox?sid=1".to_owned(), "/socket.io/x?sid=1".to_owned()] {
+        assert!(server.get(&unknown).await.status().is_client_error());
+    }
+    for unknown in [poll("&sid=0123456789abcdef0123456789abcdef"), "/socket.iox?sid=1".to_owned()] {
+        failure(server.get(&unknown).await, 429, "rate_limited").await;
+    }
+    for _ in 0..5 {
+        let taken = server.request(Method::POST, &own).body("6").send().await.unwrap();
+        assert_eq!(taken.status(), 200, "a session's own polls go on");
+    }
+    server.stop().await;
+}
+
 /// Checks that the answer says when to come back.
 fn waits(response: &reqwest::Response) {
     let wait: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
