@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt, TryStreamExt};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{LOOKUP_NUMBERS_A_DAY, MAX_BATCH_IDS, MAX_LOOKUP_NUMBERS, SHARDS, User, UserRecord, Users};
@@ -49,13 +50,30 @@ pub enum Listing {
     Directory(Option<UserId>),
 }
 
+/// How many come before a page.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Before {
+    /// So many are to be skipped, if there are as many.
+    Skipped(usize),
+    /// So many were found by the pages before.
+    Found(usize),
+}
+
+/// Where the page begins: the place that its cursor names, and how many come before it.
+pub(super) fn begin<P: DeserializeOwned>(page: &Page, kind: &str) -> Result<(Option<P>, Before)> {
+    Ok(match page.after::<(P, usize)>(kind)? {
+        Some((place, found)) => (Some(place), Before::Found(found)),
+        None => (None, Before::Skipped(page.offset)),
+    })
+}
+
 impl Users {
     /// People to write to: those who share a conversation by name, then, in an open directory, every verified person.
     ///
     /// # Errors
     /// `Invalid`: the cursor is none of this list.
     pub async fn list(&self, caller: UserId, page: &Page) -> Result<Found> {
-        let place: Option<Listing> = page.after(CURSOR)?;
+        let (place, before) = begin::<Listing>(page, CURSOR)?;
         let mut skip = if place.is_some() { 0 } else { page.offset };
         let contacts = self.contacts(caller).await?;
         let mut found = Vec::new();
@@ -69,8 +87,8 @@ impl Users {
                     } else if found.len() < page.limit {
                         found.push((name, record));
                     } else {
-                        let next = found.last().map(|(name, record)| Cursor::new(CURSOR, &Listing::Contacts(name.clone(), record.id)));
-                        return self.found(caller, found.into_iter().map(|(_, record)| record).collect(), page, next).await;
+                        let next = found.last().map(|(name, record)| (CURSOR, Listing::Contacts(name.clone(), record.id)));
+                        return self.found(caller, found.into_iter().map(|(_, record)| record).collect(), before, next).await;
                     }
                 }
                 None
@@ -82,9 +100,9 @@ impl Users {
             let limit = page.limit - records.len();
             let (strangers, last) = self.strangers(caller, &contacts, after, skip, limit).await?;
             records.extend(strangers);
-            next = last.map(|place| Cursor::new(CURSOR, &Listing::Directory(place)));
+            next = last.map(|place| (CURSOR, Listing::Directory(place)));
         }
-        self.found(caller, records, page, next).await
+        self.found(caller, records, before, next).await
     }
 
     /// Contacts in the order of the list, after `from`; who has blocked the caller is not among them.
@@ -147,10 +165,20 @@ impl Users {
         }
     }
 
-    pub(super) async fn found(&self, caller: UserId, records: Vec<UserRecord>, page: &Page, next: Option<Cursor>) -> Result<Found> {
+    /// A page after `before` others; `next`: where the list of this kind goes on.
+    pub(super) async fn found<P: Serialize>(
+        &self,
+        caller: UserId,
+        records: Vec<UserRecord>,
+        before: Before,
+        next: Option<(&str, P)>,
+    ) -> Result<Found> {
         let users = self.views(caller, records).await?;
-        let before = if page.cursor.is_some() { 0 } else { page.offset };
-        let total = if users.is_empty() { 0 } else { before + users.len() + usize::from(next.is_some()) };
+        let total = match before {
+            Before::Skipped(_) if users.is_empty() => 0,
+            Before::Skipped(count) | Before::Found(count) => count + users.len(),
+        };
+        let next = next.map(|(kind, place)| Cursor::new(kind, &(place, total)));
         Ok(Found { users, total, next })
     }
 

@@ -3,10 +3,11 @@
 
 use futures_util::future::try_join_all;
 
+use super::directory::begin;
 use super::{Found, MAX_QUERY_CHARS, SHARDS, UserRecord, Users};
 use crate::error::{Error, Result};
 use crate::id::UserId;
-use crate::page::{Cursor, Page};
+use crate::page::Page;
 use crate::phone::Phone;
 use crate::text;
 
@@ -64,21 +65,21 @@ impl Users {
         if query.chars().count() > MAX_QUERY_CHARS {
             return Err(Error::invalid_at("query", "q", format!("q can be {MAX_QUERY_CHARS} characters long")));
         }
-        let after: Option<UserId> = page.after(CURSOR)?;
+        let (after, before) = begin::<UserId>(page, CURSOR)?;
         if let Some(phone) = Phone::read(query, self.policy.default_country) {
             let found = self.by_phone(&phone).await?;
             let records = self.findable(caller, found.into_iter().collect()).await?;
             let records = records.into_iter().skip(page.offset).collect();
-            return self.found(caller, records, page, None).await;
+            return self.found::<UserId>(caller, records, before, None).await;
         }
         let words = usable_words(query);
         // The longest word proposes the fewest.
         let Some(rarest) = words.iter().max_by_key(|word| word.chars().count()) else {
-            return self.found(caller, Vec::new(), page, None).await;
+            return self.found::<UserId>(caller, Vec::new(), before, None).await;
         };
         let skip = if after.is_some() { 0 } else { page.offset };
         let (records, next) = self.matching(caller, &beginning(rarest), &words, after, skip, page.limit).await?;
-        self.found(caller, records, page, next.map(|place| Cursor::new(CURSOR, &place))).await
+        self.found(caller, records, before, next.map(|place| (CURSOR, place))).await
     }
 
     /// People who match, by id; `skip` of them left out, at most `limit`; and where to go on, if there may be more.

@@ -216,6 +216,7 @@ async fn search_pages_by_cursor_and_by_offset() {
         let page = world.users.search(me, "clone", &Page::new(Some(4), None, cursor)).await.unwrap();
         assert!(page.users.len() <= 4);
         found.extend(page.users.into_iter().map(|user| user.id));
+        assert_eq!(page.total, found.len(), "found so far, with the pages before");
         match page.next {
             Some(next) => cursor = Some(next.into_text()),
             None => break,
