@@ -5,7 +5,7 @@ use super::{MessageStatus, Messages};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::id::{MessageId, UserId};
-use crate::log::{LARGE_ABOVE, MemberState, Membership};
+use crate::log::{MemberState, Membership};
 
 /// Rows that are looked through for a person's own messages, from the last that anybody has.
 const LOOK_BACK_ROWS: usize = 50;
@@ -32,8 +32,8 @@ impl Messages {
             return Ok(Vec::new());
         }
         let id = membership.conversation_id;
-        let mut others = self.log.members(id, None, LARGE_ABOVE * 4).await?;
-        others.retain(|member| member.user_id != caller && member.state == MemberState::Active);
+        let mut others = self.reader.active_members(id).await?;
+        others.retain(|member| member.user_id != caller);
         let Some(last) = others.iter().max_by_key(|member| member.delivered_at.max(member.read_at)) else { return Ok(Vec::new()) };
         if last.delivered_at.max(last.read_at) <= since {
             return Ok(Vec::new());
