@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use futures_util::future::try_join_all;
 use poem_openapi::Object;
 use poem_openapi::types::Example;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::list::is_listed;
 use super::view::Entry;
@@ -39,7 +39,9 @@ const CURSOR: &str = "sync";
 #[oai(example)]
 pub struct Sync {
     /// The highest row of each conversation's log that the client has: the `changeSeq` of its last live event, or the
-    /// last `upTo`. Up to 10,000; conversations that are missing here come with their newest page.
+    /// last `upTo`. Up to 10,000; conversations that are missing here come with their newest page. Entries that cannot be
+    /// read count as missing.
+    #[serde(deserialize_with = "known")]
     pub known: HashMap<ConversationId, Seq>,
     /// Conversations in one answer: 50 unless said, at most 100.
     #[serde(deserialize_with = "saturating")]
@@ -52,6 +54,12 @@ impl Example for Sync {
     fn example() -> Self {
         Self { known: HashMap::from([(Conversation::example().id, 41)]), limit: None, cursor: None }
     }
+}
+
+/// Places as clients keep them: one that is null or nonsense is one that the client does not have.
+fn known<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<HashMap<ConversationId, Seq>, D::Error> {
+    let entries = serde_json::Map::deserialize(deserializer)?;
+    Ok(entries.into_iter().filter_map(|(id, seq)| Some((id.parse().ok()?, seq.as_i64()?))).collect())
 }
 
 /// What is new in one conversation.

@@ -101,7 +101,7 @@ impl<T: Type + Serialize + Send> ApiResponse for Json<T> {
     }
 }
 
-/// The body as a JSON object; an empty one is the empty object, whatever type it claims.
+/// The body as a JSON object; an empty one is the empty object, whatever type it claims, and so is a bare `null`.
 async fn receive(request: &Request, body: &mut RequestBody) -> Result<Value> {
     let too_large = || Error::new(ErrorCode::TooLarge, "the body is over 1 MiB");
     if announced_length(request).is_some_and(|length| length > BODY_LIMIT_BYTES as u64) {
@@ -119,7 +119,10 @@ async fn receive(request: &Request, body: &mut RequestBody) -> Result<Value> {
     if request.content_type().is_some_and(|content_type| !is_json(content_type)) {
         return Err(Error::new(ErrorCode::UnsupportedMediaType, "send the body as application/json"));
     }
-    serde_json::from_slice(&bytes).map_err(|error| Error::bad_request(format!("the body is not valid JSON: {error}")))
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Null) => Ok(Value::Object(Map::new())),
+        read => read.map_err(|error| Error::bad_request(format!("the body is not valid JSON: {error}"))),
+    }
 }
 
 fn announced_length(request: &Request) -> Option<u64> {
@@ -378,6 +381,8 @@ mod tests {
         assert_eq!(received(b"{\"a\": \"\xff\"}"[..].into(), "application/json").await.unwrap_err().code, ErrorCode::BadRequest);
         assert_eq!(received("a=b".into(), "text/plain").await.unwrap_err().code, ErrorCode::UnsupportedMediaType);
         assert_eq!(received("".into(), "text/plain").await.unwrap(), json!({}));
+        // What clients send that serialise nothing.
+        assert_eq!(received(" null ".into(), "application/json").await.unwrap(), json!({}));
     }
 
     #[test]

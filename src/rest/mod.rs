@@ -10,7 +10,7 @@ mod param;
 pub use client::{ClientAddress, RequestId};
 pub use failure::{ApiError, Failure};
 pub use json::{BODY_LIMIT_BYTES, Json, JsonWithNulls, read_object, snake_case};
-pub use param::{Choice, Whole, page};
+pub use param::{Choice, Flag, Whole, page};
 use poem_openapi::Object;
 use poem_openapi::types::Example;
 use serde::{Deserialize, Serialize};

@@ -54,6 +54,42 @@ impl Type for Whole {
     }
 }
 
+/// Yes or no as clients spell it: `true`, `false`, `1` or `0`, in whatever case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flag(pub bool);
+
+impl ParseFromParameter for Flag {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        match value.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" => Ok(Self(true)),
+            "false" | "0" => Ok(Self(false)),
+            _ => Err(ParseError::custom("must be true or false")),
+        }
+    }
+}
+
+impl Type for Flag {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = bool;
+    type RawElementValueType = bool;
+
+    fn name() -> Cow<'static, str> {
+        bool::name()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        bool::schema_ref()
+    }
+
+    fn as_raw_value(&self) -> Option<&bool> {
+        Some(&self.0)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a bool> + 'a> {
+        Box::new(std::iter::once(&self.0))
+    }
+}
+
 /// One of the values of an enum, in whatever case it is spelt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice<T>(pub T);
@@ -129,6 +165,18 @@ mod tests {
         assert_eq!(read("99999999999999999999"), Some(i64::MAX));
         assert_eq!(read("-99999999999999999999"), Some(i64::MIN));
         assert_eq!((read("ten"), read("1.5"), read("")), (None, None, None));
+    }
+
+    #[test]
+    fn yes_and_no_are_taken_as_clients_spell_them() {
+        let read = |text: &str| Flag::parse_from_parameter(text).ok().map(|flag| flag.0);
+        for (text, flag) in [("true", true), ("True", true), ("TRUE", true), ("1", true), ("false", false), ("False", false), ("0", false)]
+        {
+            assert_eq!(read(text), Some(flag), "{text}");
+        }
+        for bad in ["yes", "2", "", "maybe"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
     }
 
     #[test]

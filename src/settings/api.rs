@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{BlockCheck, Blocks, ChangeNotifications, ChangePrivacy, NotificationSettings, Person, Privacy, Settings};
 use crate::auth::Caller;
 use crate::id::UserId;
-use crate::rest::{ApiResult, Json, Success, read_object};
+use crate::rest::{ApiResult, Flag, Json, Success, read_object};
 
 #[derive(Tags)]
 enum Tag {
@@ -175,20 +175,20 @@ impl SettingsApi {
         &self,
         caller: Caller,
         /// Others see whether one is online.
-        show_online_status: Query<Option<bool>>,
+        show_online_status: Query<Option<Flag>>,
         /// Others see when one was last online.
-        show_last_seen: Query<Option<bool>>,
+        show_last_seen: Query<Option<Flag>>,
         /// Others see one's picture.
-        show_profile_photo: Query<Option<bool>>,
+        show_profile_photo: Query<Option<Flag>>,
         /// Others are told what one has read.
-        show_read_receipts: Query<Option<bool>>,
+        show_read_receipts: Query<Option<Flag>>,
         body: Json<ChangePrivacy>,
     ) -> ApiResult<Privacy> {
         let change = ChangePrivacy {
-            show_online_status: body.0.show_online_status.or(show_online_status.0),
-            show_last_seen: body.0.show_last_seen.or(show_last_seen.0),
-            show_profile_photo: body.0.show_profile_photo.or(show_profile_photo.0),
-            show_read_receipts: body.0.show_read_receipts.or(show_read_receipts.0),
+            show_online_status: body.0.show_online_status.or(show_online_status.0.map(|flag| flag.0)),
+            show_last_seen: body.0.show_last_seen.or(show_last_seen.0.map(|flag| flag.0)),
+            show_profile_photo: body.0.show_profile_photo.or(show_profile_photo.0.map(|flag| flag.0)),
+            show_read_receipts: body.0.show_read_receipts.or(show_read_receipts.0.map(|flag| flag.0)),
         };
         Ok(Json(self.settings.change_privacy(caller.user_id, change).await?))
     }

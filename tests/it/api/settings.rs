@@ -63,6 +63,10 @@ async fn privacy_is_changed_by_body_or_query_and_hides_from_others() {
     for bad in [json!({"show_last_seen": "no"}), json!({"show_last_seen": 0}), json!([])] {
         refused(&server, &ada, "PUT /settings/privacy", &bad, 422, "validation_error").await;
     }
+    for (text, shown) in [("False", false), ("TRUE", true), ("0", false), ("1", true)] {
+        let privacy = tell(&server, &ada, &format!("PUT /settings/privacy?show_last_seen={text}"), &Value::Null).await;
+        assert_eq!(privacy["show_last_seen"], shown, "{text}");
+    }
     assert!(call(&server, "PUT /settings/privacy?show_last_seen=maybe", Some(&ada.token), &Value::Null).await.status().is_client_error());
     server.stop().await;
 }
