@@ -79,7 +79,7 @@ fn either_spelling<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 }
 
 impl PutNotifications {
-    fn change(self, stored: &NotificationSettings) -> ChangeNotifications {
+    fn change(self, stored: NotificationSettings) -> ChangeNotifications {
         let inner = self.settings.unwrap_or_default();
         ChangeNotifications {
             enabled: changed(stored.enabled, self.enabled, inner.enabled),
@@ -281,6 +281,6 @@ impl SettingsApi {
 impl SettingsApi {
     async fn put_notifications(&self, caller: &Caller, put: PutNotifications) -> crate::error::Result<NotificationSettings> {
         let stored = self.settings.notifications(caller.user_id).await?;
-        self.settings.change_notifications(caller.user_id, put.change(&stored)).await
+        self.settings.change_notifications(caller.user_id, put.change(stored)).await
     }
 }
