@@ -1,7 +1,10 @@
 //! Every endpoint: its happy path, its errors, who may call it.
 
+mod answers;
 mod auth;
 mod conversations;
+mod good;
+mod input;
 mod messages;
 mod parameters;
 mod settings;
