@@ -1,5 +1,6 @@
 //! Every endpoint: its happy path, its errors, who may call it.
 
+mod access;
 mod answers;
 mod auth;
 mod conversations;
