@@ -3,6 +3,7 @@
 mod access;
 mod answers;
 mod auth;
+mod away;
 mod conversations;
 mod good;
 mod input;

@@ -1,12 +1,13 @@
 //! A store that can be taken away and given back while a node runs on it. Away, every call of every feature's store is
-//! refused as unavailable and nothing is done; what was there before is there again afterwards.
+//! refused as unavailable and nothing is done, or it waits for the store to be there again; what was there before is there
+//! again afterwards.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 use urge::app::{Backends, Stores};
 use urge::auth::{AuthStore, CodeRecord, CodeState, Purpose, Refreshed, Session, Spent, Try};
 use urge::clock::Timestamp;
@@ -22,19 +23,44 @@ use urge::store::{Probe, StoreError, StoreResult};
 use urge::users::{Claim, Inserted, Replaced, UserRecord, UserStore};
 use uuid::Uuid;
 
+/// Where the store is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    There,
+    Away,
+    Stalled,
+}
+
 /// Whether the store is there; clones are the same switch.
-#[derive(Clone, Default)]
-pub struct Switch(Arc<AtomicBool>);
+#[derive(Clone)]
+pub struct Switch(Arc<watch::Sender<Place>>);
+
+impl Default for Switch {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Place::There)))
+    }
+}
 
 impl Switch {
     /// From now on the store is away.
     pub fn take_away(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.0.send_replace(Place::Away);
+    }
+
+    /// From now on it does not answer.
+    pub fn stall(&self) {
+        self.0.send_replace(Place::Stalled);
     }
 
     /// From now on it is there.
     pub fn give_back(&self) {
-        self.0.store(false, Ordering::SeqCst);
+        self.0.send_replace(Place::There);
+    }
+
+    /// These backends with the log alone behind the switch.
+    pub fn wrap_log(&self, mut backends: Backends) -> Backends {
+        backends.stores.log = Arc::new(self.before(backends.stores.log));
+        backends
     }
 
     /// These backends with stores behind the switch: what [`super::TestServer::on`] takes.
@@ -63,11 +89,12 @@ struct Away<S: ?Sized> {
 }
 
 impl<S: ?Sized> Away<S> {
-    fn ask(&self) -> StoreResult<&S> {
-        if self.switch.0.load(Ordering::SeqCst) {
-            return Err(StoreError::Unavailable("the test has taken it away".into()));
+    async fn ask(&self) -> StoreResult<&S> {
+        let mut places = self.switch.0.subscribe();
+        match places.wait_for(|place| *place != Place::Stalled).await.as_deref() {
+            Ok(Place::There) => Ok(&self.store),
+            _ => Err(StoreError::Unavailable("the test has taken it away".into())),
         }
-        Ok(&self.store)
     }
 }
 
@@ -77,7 +104,7 @@ macro_rules! away {
         #[async_trait]
         impl $trait for Away<dyn $trait> {
             $(async fn $method(&self, $($argument: $type),*) -> StoreResult<$answer> {
-                self.ask()?.$method($($argument),*).await
+                self.ask().await?.$method($($argument),*).await
             })+
         }
     };
