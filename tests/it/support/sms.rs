@@ -14,6 +14,7 @@ use super::PATIENCE;
 pub struct Outbox {
     sent: Mutex<Vec<(String, String)>>,
     down: AtomicBool,
+    refusing: AtomicBool,
     changed: tokio::sync::Notify,
 }
 
@@ -21,6 +22,16 @@ impl Outbox {
     /// Whether the provider is away from now on.
     pub fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Whether the provider takes no number from now on.
+    pub fn set_refusing(&self, refusing: bool) {
+        self.refusing.store(refusing, Ordering::SeqCst);
+    }
+
+    /// How many codes went out in all.
+    pub fn len(&self) -> usize {
+        self.sent.lock().len()
     }
 
     /// The last code that went to this number (E.164).
@@ -53,6 +64,9 @@ impl Sms for Outbox {
     async fn send_code(&self, to: &Phone, code: &str) -> Result<(), SmsError> {
         if self.down.load(Ordering::SeqCst) {
             return Err(SmsError::Unavailable("the test has switched it off".into()));
+        }
+        if self.refusing.load(Ordering::SeqCst) {
+            return Err(SmsError::Refused("the test has blocked it".into()));
         }
         self.sent.lock().push((to.as_str().to_owned(), code.to_owned()));
         self.changed.notify_waiters();
