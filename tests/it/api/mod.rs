@@ -9,6 +9,7 @@ mod good;
 mod input;
 mod messages;
 mod parameters;
+mod seen;
 mod settings;
 mod sync;
 mod users;

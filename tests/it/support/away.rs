@@ -77,6 +77,12 @@ impl Switch {
         Backends { stores, ..backends }
     }
 
+    /// The same with the stars, hidden messages and search terms alone.
+    pub fn wrap_messages(&self, mut backends: Backends) -> Backends {
+        backends.stores.messages = Arc::new(self.before(backends.stores.messages));
+        backends
+    }
+
     fn before<S: ?Sized>(&self, store: Arc<S>) -> Away<S> {
         Away { store, switch: self.clone() }
     }
