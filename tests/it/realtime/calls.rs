@@ -125,3 +125,28 @@ async fn what_is_forwarded_arrives_like_anything_that_is_said() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_conversation_comes_back_with_a_message_and_not_with_an_edit() {
+    through_every_door(|scene| async move {
+        let (ann, ben, place) = scene.pair().await;
+        let old = ben.rest.send_text(&place, "odl", None).await.unwrap();
+        ann.rest.delete(&format!("/conversations/{place}")).await.unwrap();
+        let edited = ben.rest.edit(&id(&old), "old").await.unwrap();
+        // Neither for a device that has nothing nor for one that has the log up to the edit.
+        for known in [json!({}), json!({&place: edited["seq"]})] {
+            let mut phone = ann.connect(scene.door).await;
+            let ack = phone.resume(&known).await.unwrap();
+            assert_eq!(ack, json!({"recovered": true, "sent": 0}), "{known}");
+            let came: Vec<_> = phone.drain().into_iter().map(|event| (event.name.clone(), event.json())).collect();
+            assert!(!came.iter().any(|(_, data)| data["id"] == json!(place) || data["conversationId"] == json!(place)), "{came:?}");
+            phone.close().await.unwrap();
+        }
+        let new = ben.rest.send_text(&place, "new", None).await.unwrap();
+        let mut phone = ann.connect(scene.door).await;
+        phone.resume(&json!({})).await.unwrap();
+        about(&mut phone, "conversation:created", &place).await;
+        about(&mut phone, "message:received", &id(&new)).await;
+    })
+    .await;
+}
