@@ -48,6 +48,8 @@ async fn a_full_disk_is_503_until_there_is_room_and_nothing_acknowledged_is_lost
     assert_eq!((refused.status.as_u16(), refused.code.as_str()), (503, "unavailable"));
     assert!(refused.retry_after_s.is_some(), "it says when to come back");
     assert!(node.has_logged("the store cannot be written to"));
+    // Not even the little that the probe writes.
+    limit_files(&node, "1");
     let ready = world.rest.with_prefix("").get("/ready").await.unwrap_err();
     assert_eq!(ready.status(), 503);
     world.rest.with_prefix("").get("/health").await.unwrap();
