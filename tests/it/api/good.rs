@@ -55,14 +55,14 @@ impl Stage {
         };
         let usual = Good { route: call.with_id(id), token, body: self.body(&call.id).await };
         match call.id.as_str() {
-            "logout_user" => Good { token: Some(self.new_login().await.token), ..usual },
+            // Of somebody else: Ada's login goes on, and a block would end her and Bob's talking.
+            "logout_user" | "end_other_sessions" | "block_user" => Good { token: Some(self.new_login().await.token), ..usual },
             "end_session" => {
                 let login = self.new_login().await;
                 let listed = self.people.send("GET /auth/sessions", Some(&login.token), &Value::Null).await;
                 let session = ok(listed).await["sessions"][0]["id"].as_str().unwrap().to_owned();
                 Good { route: call.with_id(&session), token: Some(login.token), ..usual }
             }
-            "end_other_sessions" => Good { token: Some(self.new_login().await.token), ..usual },
             "unblock_user" => {
                 let (one, other) = (self.new_login().await, self.new_login().await);
                 let other = other.user["id"].as_str().unwrap().to_owned();
@@ -70,8 +70,6 @@ impl Stage {
                 ok(self.people.send(&block, Some(&one.token), &Value::Null).await).await;
                 Good { route: call.with_id(&other), token: Some(one.token), ..usual }
             }
-            // Elsewhere a block would end their talking.
-            "block_user" => Good { token: Some(self.new_login().await.token), ..usual },
             // What is taken away by them is needed elsewhere.
             "delete_message" => {
                 let message = self.people.say(&self.ada, self.conversation.parse().unwrap(), "gone soon").await.id;

@@ -61,7 +61,8 @@ fn as_stored(code: &str) -> String {
     };
     let root = tag(b"urge", &[NODES_SECRET.as_bytes()]);
     let key = tag(&root, &[b"one-time code", &[1]]);
-    tag(&key, &[b"backup", code.as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect()
+    let hash = tag(&key, &[b"backup", code.as_bytes()]);
+    hash.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
 /// What an authenticator app shows now.

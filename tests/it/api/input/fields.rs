@@ -74,8 +74,11 @@ use Takes::{
     Places, SomeIds, Switches, Url, Word,
 };
 
-const PHONE: (&str, Need, Takes) = ("phone_number", Must, Phone);
-const SWITCHES: &[(&str, Need, Takes)] = &[
+/// A field: its name, whether it must be there, what it takes.
+type Field = (&'static str, Need, Takes);
+
+const PHONE: Field = ("phone_number", Must, Phone);
+const SWITCHES: &[Field] = &[
     ("enabled", May, Flag),
     ("show_preview", May, Flag),
     ("sound", May, Flag),
@@ -86,7 +89,7 @@ const SWITCHES: &[(&str, Need, Takes)] = &[
 ];
 
 /// Every field of every body.
-const TABLE: &[(&str, &[(&str, Need, Takes)])] = &[
+const TABLE: &[(&str, &[Field])] = &[
     (
         "POST /auth/register",
         &[
@@ -224,6 +227,7 @@ enum Fate {
 }
 
 /// What this value must come to in this field.
+#[allow(clippy::match_same_arms, reason = "one rule a line; the first that fits holds")]
 fn fate(need: Need, takes: Takes, spoilt: Spoilt) -> Fate {
     use Fate::{Named, Taken, Unreadable};
     use Spoilt::{Invisible, List, Missing, Nul, Null, Object, Override, Seven, TooLong};
@@ -293,7 +297,7 @@ impl Stage {
     }
 
     /// Spoils this field in every way; returns what came to something else than it should.
-    async fn spoil(&self, call: &Operation, (field, need, takes): (&str, Need, Takes)) -> Vec<String> {
+    async fn spoil(&self, call: &Operation, (field, need, takes): Field) -> Vec<String> {
         let (mut faults, route) = (Vec::new(), call.route());
         for spoilt in Spoilt::ALL {
             let good = self.good(call).await;
@@ -331,7 +335,7 @@ fn every_field_of_every_body_has_a_row() {
         names
     };
     let documented: BTreeMap<_, _> = operations().into_iter().filter_map(|one| Some((one.route(), fields(one.fields.clone()?)))).collect();
-    let named = |rows: &[(&str, Need, Takes)]| fields(rows.iter().map(|(name, _, _)| (*name).to_owned()).collect());
+    let named = |rows: &[Field]| fields(rows.iter().map(|(name, _, _)| (*name).to_owned()).collect());
     let rows: BTreeMap<_, _> = TABLE.iter().map(|(route, rows)| ((*route).to_owned(), named(rows))).collect();
     assert_eq!(rows, documented);
 }
@@ -340,7 +344,7 @@ fn every_field_of_every_body_has_a_row() {
 async fn what_is_spoilt_is_named_or_taken_and_never_a_fault_of_ours() {
     let stage = Stage::set().await;
     let calls = operations();
-    let of_call = async |(route, rows): &(&str, &[(&str, Need, Takes)])| {
+    let of_call = async |(route, rows): &(&str, &[Field])| {
         let call = calls.iter().find(|call| call.route() == *route).unwrap();
         join_all(rows.iter().map(|row| stage.spoil(call, *row))).await.concat()
     };
