@@ -106,9 +106,13 @@ fn any_id<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Res
     Ok(serde_json::Value::deserialize(deserializer)?.as_str().map(str::to_owned))
 }
 
-/// The type that a client names; SYSTEM is the server's own.
-fn message_type(name: Option<&str>, has_media: bool) -> Result<MessageType> {
-    let Some(name) = name else { return Ok(if has_media { MessageType::Document } else { MessageType::Text }) };
+/// The type that a client names, in either field; SYSTEM is the server's own.
+fn message_type(message_type: Option<&str>, kind: Option<&str>, has_media: bool) -> Result<MessageType> {
+    let (field, name) = match (message_type, kind) {
+        (Some(name), _) => ("message_type", name),
+        (None, Some(name)) => ("type", name),
+        (None, None) => return Ok(if has_media { MessageType::Document } else { MessageType::Text }),
+    };
     Ok(match name.to_ascii_uppercase().as_str() {
         "TEXT" => MessageType::Text,
         "IMAGE" => MessageType::Image,
@@ -120,7 +124,7 @@ fn message_type(name: Option<&str>, has_media: bool) -> Result<MessageType> {
         "VOICE" => MessageType::Voice,
         _ => {
             let allowed = "TEXT, IMAGE, VIDEO, AUDIO, DOCUMENT, LOCATION, CONTACT or VOICE";
-            return Err(Error::invalid("message_type", format!("message_type must be {allowed}")));
+            return Err(Error::invalid(field, format!("{field} must be {allowed}")));
         }
     })
 }

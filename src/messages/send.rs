@@ -122,7 +122,7 @@ impl Messages {
     async fn content(&self, caller: UserId, conversation_id: ConversationId, command: SendMessage) -> Result<Content> {
         let media_url = super::url("media_url", command.media_url)?;
         let thumbnail_url = super::url("thumbnail_url", command.thumbnail_url)?;
-        let message_type = super::message_type(command.message_type.or(command.kind).as_deref(), media_url.is_some())?;
+        let message_type = super::message_type(command.message_type.as_deref(), command.kind.as_deref(), media_url.is_some())?;
         let content = super::content(command.content.as_deref(), media_url.is_some())?;
         if command.audio_duration.is_some_and(|seconds| !(0.0..=86_400.0).contains(&seconds)) {
             return Err(Error::invalid("audio_duration", "audio_duration is in seconds, from 0 to 86400"));

@@ -2,7 +2,12 @@
 //! Reading takes care of what the contract says of all bodies: the size limit (chunked ones too), both spellings of
 //! field names, `null` as absent, no NUL characters, and 422 answers that say which field. Sockets read with it too.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body;
 use poem::http::{StatusCode, header};
 use poem::{IntoResponse, Request, RequestBody, Response};
 use poem_openapi::payload::{ParsePayload, Payload};
@@ -19,6 +24,10 @@ use crate::error::{Error, ErrorCode, FieldError, Result};
 
 /// The largest JSON body.
 pub const BODY_LIMIT_BYTES: usize = 1024 * 1024;
+/// How much more is read of a body that is too large …
+const DRAINED_BYTES: usize = 8 * BODY_LIMIT_BYTES;
+/// … and for how long.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A JSON body, of a request (`null` is like absent) or of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,13 +113,20 @@ impl<T: Type + Serialize + Send> ApiResponse for Json<T> {
 /// The body as a JSON object; an empty one is the empty object, whatever type it claims, and so is a bare `null`.
 async fn receive(request: &Request, body: &mut RequestBody) -> Result<Value> {
     let too_large = || Error::new(ErrorCode::TooLarge, "the body is over 1 MiB");
+    let mut body: BoxBody<_, _> = body.take().map_err(Error::internal)?.into();
     if announced_length(request).is_some_and(|length| length > BODY_LIMIT_BYTES as u64) {
+        // Who asks before he sends will not send.
+        if !request.headers().contains_key(header::EXPECT) {
+            drain(&mut body).await;
+        }
         return Err(too_large());
     }
-    let body: http_body_util::combinators::BoxBody<_, _> = body.take().map_err(Error::internal)?.into();
-    let bytes = match Limited::new(body, BODY_LIMIT_BYTES).collect().await {
+    let bytes = match Limited::new(&mut body, BODY_LIMIT_BYTES).collect().await {
         Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            drain(&mut body).await;
+            return Err(too_large());
+        }
         Err(_) => return Err(Error::bad_request("the body broke off")),
     };
     if bytes.is_empty() {
@@ -119,14 +135,39 @@ async fn receive(request: &Request, body: &mut RequestBody) -> Result<Value> {
     if request.content_type().is_some_and(|content_type| !is_json(content_type)) {
         return Err(Error::new(ErrorCode::UnsupportedMediaType, "send the body as application/json"));
     }
+    if is_packed(request) {
+        return Err(Error::new(ErrorCode::UnsupportedMediaType, "send the body as it is, without Content-Encoding"));
+    }
     match serde_json::from_slice(&bytes) {
         Ok(Value::Null) => Ok(Value::Object(Map::new())),
         read => read.map_err(|error| Error::bad_request(format!("the body is not valid JSON: {error}"))),
     }
 }
 
+/// Reads on for a little and keeps nothing: a client that writes all before it reads anything would find the connection
+/// reset, and not the answer.
+async fn drain<B: Body<Data = Bytes> + Unpin>(body: &mut B) {
+    let reading = async {
+        let mut left = DRAINED_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Who sends nothing has read the answer, or never will.
+    let _ = tokio::time::timeout(DRAIN_PATIENCE, reading).await;
+}
+
 fn announced_length(request: &Request) -> Option<u64> {
     request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether the body is said to be compressed. It is not unpacked: a small body could become a large one.
+fn is_packed(request: &Request) -> bool {
+    let codings = request.headers().get_all(header::CONTENT_ENCODING).iter();
+    codings.into_iter().any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
 /// `application/json` and `application/<anything>+json`, with or without parameters.

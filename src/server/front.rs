@@ -64,7 +64,9 @@ impl Endpoint for Front {
             response.headers_mut().insert(REQUEST_ID.clone(), id);
         }
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        let route = response.data::<PathPattern>().map_or_else(|| NO_ROUTE.to_owned(), |pattern| self.routes.name(&pattern.0));
+        // What is below `/` and no route has an empty pattern.
+        let pattern = response.data::<PathPattern>().filter(|pattern| !pattern.0.is_empty());
+        let route = pattern.map_or_else(|| NO_ROUTE.to_owned(), |pattern| self.routes.name(&pattern.0));
         span.in_scope(|| record(&method, route, response.status(), started.elapsed()));
         Ok(response)
     }

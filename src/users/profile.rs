@@ -127,11 +127,11 @@ fn check_links(links: BTreeMap<String, Option<String>>) -> Result<BTreeMap<Strin
         if !fits {
             return Err(Error::invalid("social_links", format!("a platform is a plain word of up to {MAX_PLATFORM_BYTES} bytes")));
         }
-        let url = url.map(|url| url.trim().to_owned()).filter(|url| !url.is_empty());
+        let url = url.and_then(|url| text::clean_line(&url));
         if let Some(url) = &url {
             // A handle like @ada is as good as an address; what a browser would run is neither.
             let is_address = url.contains("://") || url.split_once(':').is_some_and(|(scheme, _)| !scheme.contains(['.', '/', '@']));
-            if url.len() > MAX_URL_BYTES || url.contains(char::is_control) || (is_address && !is_web_address(url)) {
+            if url.len() > MAX_URL_BYTES || (is_address && !is_web_address(url)) {
                 let at = format!("social_links.{platform}");
                 return Err(Error::invalid(&at, format!("{at} must be an http(s) address or a name there, up to {MAX_URL_BYTES} bytes")));
             }

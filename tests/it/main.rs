@@ -11,6 +11,7 @@ mod log;
 mod model;
 mod api;
 mod ops;
+mod readme;
 mod realtime;
 mod server;
 mod support;

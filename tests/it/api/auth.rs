@@ -1,8 +1,11 @@
 //! `/auth`: one file a group of calls, and what they share.
 
+mod limits;
 mod login;
 mod register;
 mod repeat;
+mod second_factor;
+mod secret;
 mod send;
 mod sessions;
 mod takeover;

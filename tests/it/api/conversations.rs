@@ -94,17 +94,3 @@ async fn who_left_or_was_removed_is_out() {
     assert_eq!(listed(&world, &bob).await, [group.to_string()]);
     world.server.stop().await;
 }
-
-#[tokio::test]
-async fn ids_that_are_none_and_methods_that_are_none_are_said() {
-    let world = People::start().await;
-    let ada = world.person("Ada").await;
-    for route in ONE {
-        let response = world.send(&route.replace("ID", "not-an-id"), Some(&ada.token), &Value::Null).await;
-        assert!(matches!(response.status().as_u16(), 404 | 422), "{route}: {}", response.status());
-        let body = crate::support::json(response).await;
-        assert_eq!(body["success"], false, "{route}");
-    }
-    world.refused(&ada, &format!("POST /conversations/{UNKNOWN}/read"), &json!({}), 405, "method_not_allowed").await;
-    world.server.stop().await;
-}

@@ -3,6 +3,7 @@
 mod change;
 mod forward;
 mod groups;
+mod history;
 mod mark;
 mod marks_kept;
 mod search;

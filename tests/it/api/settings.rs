@@ -63,6 +63,13 @@ async fn privacy_is_changed_by_body_or_query_and_hides_from_others() {
     for bad in [json!({"show_last_seen": "no"}), json!({"show_last_seen": 0}), json!([])] {
         refused(&server, &ada, "PUT /settings/privacy", &bad, 422, "validation_error").await;
     }
+    let odd = call(&server, "PUT /settings/privacy?show_last_seen=maybe", Some(&ada.token), &Value::Null).await;
+    let odd = failed(odd, 422, "validation_error").await;
+    assert_eq!(odd["detail"][0]["loc"], json!(["query", "show_last_seen"]));
+    // Nothing of what was refused was taken, and of both places the body wins.
+    assert_eq!(tell(&server, &ada, "GET /settings/privacy", &Value::Null).await["show_last_seen"], false);
+    let both = tell(&server, &ada, "PUT /settings/privacy?show_last_seen=false", &json!({"show_last_seen": true})).await;
+    assert_eq!(both, all);
     for (text, shown) in [("False", false), ("TRUE", true), ("0", false), ("1", true)] {
         let privacy = tell(&server, &ada, &format!("PUT /settings/privacy?show_last_seen={text}"), &Value::Null).await;
         assert_eq!(privacy["show_last_seen"], shown, "{text}");
@@ -109,7 +116,8 @@ async fn what_cannot_be_blocked_is_said() {
     refused(&server, &ada, &format!("DELETE /settings/privacy/unblock/{UNKNOWN}"), &Value::Null, 404, "not_found").await;
     refused(&server, &ada, &format!("GET /settings/privacy/blocked/check/{UNKNOWN}"), &Value::Null, 404, "not_found").await;
     let odd = call(&server, "POST /settings/privacy/block/not-an-id", Some(&ada.token), &Value::Null).await;
-    assert!(odd.status().is_client_error());
+    assert_eq!(failed(odd, 422, "validation_error").await["detail"][0]["loc"], json!(["path", "user_id"]));
+    assert_eq!(tell(&server, &ada, "GET /settings/privacy/blocked", &Value::Null).await, json!({"blocked_users": []}));
     server.stop().await;
 }
 

@@ -2,10 +2,10 @@
 //! What a language needs is installed when it is missing. Without its tools the test is skipped, loudly; under `CI` that is a failure.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -23,13 +23,14 @@ fn root() -> PathBuf {
 }
 
 /// Whether all these programs are there.
-fn have(tools: &[&str]) -> bool {
+pub fn have(tools: &[&str]) -> bool {
     let missing: Vec<&&str> = tools.iter().filter(|tool| Command::new(tool).arg("--version").output().is_err()).collect();
     if missing.is_empty() {
         return true;
     }
     assert!(std::env::var_os("CI").is_none(), "{missing:?} must be installed");
-    eprintln!("SKIPPED, NOTHING WAS TESTED: {missing:?} not found");
+    // Past the capture of a test's output, which is shown of failures alone.
+    let _ = writeln!(std::io::stderr(), "SKIPPED, NOTHING WAS TESTED: {missing:?} not found");
     false
 }
 
@@ -105,15 +106,24 @@ fn run(command: &mut Command, transport: &str, node: &mut Process) {
     assert!(status.success() && passed >= FEWEST_CHECKS, "over {transport}: {status}, {passed} passed");
 }
 
+/// The folder in which the official JavaScript client is installed; none where there is no JavaScript.
+pub fn javascript() -> Option<&'static Path> {
+    static FOLDER: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+        let folder = root().join("tests/client/js");
+        if !have(&["node", "npm"]) {
+            return None;
+        }
+        if !is_fresh(&folder.join("node_modules/.package-lock.json"), &[folder.join("package-lock.json")]) {
+            must_run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&folder));
+        }
+        Some(folder)
+    });
+    FOLDER.as_deref()
+}
+
 #[test]
 fn javascript_client() {
-    if !have(&["node", "npm"]) {
-        return;
-    }
-    let folder = root().join("tests/client/js");
-    if !is_fresh(&folder.join("node_modules/.package-lock.json"), &[folder.join("package-lock.json")]) {
-        must_run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&folder));
-    }
+    let Some(folder) = javascript() else { return };
     judge(&["websocket", "polling", "upgrade"], || {
         let mut command = Command::new("node");
         command.arg(folder.join("scenario.mjs"));

@@ -3,4 +3,5 @@
 mod connections;
 mod draining;
 mod outage;
+mod production;
 mod start;

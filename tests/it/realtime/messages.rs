@@ -94,34 +94,6 @@ async fn a_conversation_is_told_of_before_its_first_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn own_changes_to_a_conversation_reach_the_own_other_devices() {
-    through_every_door(|scene| async move {
-        let ann = scene.world.person_with_password("Ann").await;
-        let ben = scene.world.person("Ben").await;
-        let place = scene.world.direct(&ann, &ben).await;
-        let tablet = ann.another_device().await;
-        let (mut phone, mut other, mut peer) =
-            (ann.connect(scene.door).await, tablet.connect(scene.door).await, ben.connect(scene.door).await);
-        send(&peer, &place, "hello").await;
-        for (call, field, value) in [
-            ("mute", "isMuted", json!(true)),
-            ("archive", "isArchived", json!(true)),
-            ("favorite", "isFavourite", json!(true)),
-            ("read", "unreadCount", json!(0)),
-        ] {
-            ann.rest.put_empty(&format!("/conversations/{place}/{call}")).await.unwrap();
-            let updated = next(&mut other, "conversation:updated").await;
-            assert_eq!((&updated["id"], &updated[field]), (&json!(place), &value), "{call}");
-        }
-        for (socket, from) in [(&mut phone, &ben), (&mut peer, &ann)] {
-            let before = before_marker(socket, from, &place).await;
-            assert!(!names(&before).contains(&"conversation:updated"), "{before:?}");
-        }
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn who_is_no_participant_is_refused_and_told_nothing() {
     through_every_door(|scene| async move {
         let (ann, ben, place) = scene.pair().await;

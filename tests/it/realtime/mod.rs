@@ -2,6 +2,7 @@
 //! That something does not come is shown by an event that was sent after it and has come: no test waits for silence.
 
 mod absence;
+mod calls;
 mod closing;
 mod messages;
 mod people;

@@ -53,8 +53,22 @@ fn config_shows_where_values_come_from_and_no_secrets() {
 fn the_template_is_a_good_settings_file() {
     let folder = tempfile::tempdir().unwrap();
     let template = urge(folder.path(), &["config", "--template"], &[]).stdout;
-    std::fs::write(folder.path().join("urge.toml"), template).unwrap();
-    assert!(urge(folder.path(), &["config"], &[]).status.success());
+    let defaults = urge(folder.path(), &["config"], &[]);
+    // As it is it changes nothing; with every line uncommented it says what holds anyway.
+    std::fs::write(folder.path().join("urge.toml"), &template).unwrap();
+    assert_eq!(text(&urge(folder.path(), &["config"], &[]).stdout), text(&defaults.stdout));
+    let is_setting = |line: &&str| line.strip_prefix('#').is_some_and(|line| !line.starts_with(' ') && line.contains(" = "));
+    let lines = text(&template).lines();
+    let uncommented: Vec<_> = lines.map(|line| if is_setting(&line) { &line[1..] } else { line }).collect();
+    std::fs::write(folder.path().join("urge.toml"), uncommented.join("\n")).unwrap();
+    let shown = urge(folder.path(), &["config"], &[]);
+    assert!(shown.status.success(), "{}", text(&shown.stderr));
+    let values = |output: &Output| -> Vec<String> {
+        text(&output.stdout).lines().map(|line| line.rsplit_once(" # ").unwrap().0.trim_end().to_owned()).collect()
+    };
+    assert_eq!(values(&shown), values(&defaults));
+    let of_the_file = text(&shown.stdout).lines().filter(|line| line.contains(" # ") && !line.ends_with("# default")).count();
+    assert_eq!(of_the_file, uncommented.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count());
 }
 
 #[test]

@@ -80,10 +80,11 @@ impl TestServer {
         self.request(Method::GET, path).send().await.unwrap()
     }
 
-    /// Stops it and waits until it has.
+    /// Stops it and waits until it has. What the tests have seen so far must be in the document.
     pub async fn stop(self) {
         self.stop.cancel();
         tokio::time::timeout(PATIENCE, self.running).await.expect("the node did not stop").unwrap();
+        super::document::holds_what_was_seen(&urge::telemetry::recorder().render());
     }
 }
 

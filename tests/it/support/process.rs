@@ -53,6 +53,11 @@ impl Process {
         self.log.lock().unwrap().iter().any(|line| line.contains(words))
     }
 
+    /// The lines of its log so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -60,8 +65,19 @@ impl Process {
 
     /// Asks it to stop (SIGTERM) and waits until it has.
     pub fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.ended()
+    }
+
+    /// Sends it this signal, `INT` for example.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success(), "the node is not there any more");
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn ended(&mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success(), "the node is not there any more");
         // A node that does not stop would hold the test for ever.
         let (stopped, waiting) = mpsc::channel::<()>();
         let watch = thread::spawn(move || {

@@ -50,6 +50,11 @@ impl Outbox {
         }
     }
 
+    /// How many codes went out in all.
+    pub fn len(&self) -> usize {
+        self.sent.lock().len()
+    }
+
     /// The last code that went to this number (E.164).
     pub fn last(&self, phone: &str) -> Option<String> {
         self.sent.lock().iter().rev().find(|(to, _)| to == phone).map(|(_, code)| code.clone())
@@ -90,6 +95,9 @@ impl Sms for Outbox {
         }
         if self.down.load(Ordering::SeqCst) {
             return Err(SmsError::Unavailable("the test has switched it off".into()));
+        }
+        if self.refusing.load(Ordering::SeqCst) {
+            return Err(SmsError::Refused("the test has blocked it".into()));
         }
         self.sent.lock().push((to.as_str().to_owned(), code.to_owned()));
         self.changed.notify_waiters();

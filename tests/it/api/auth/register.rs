@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Person, call, failed, ok, sign_up};
-use crate::support::TestServer;
+use crate::support::{Process, TestServer, World};
 
 const ADA: &str = "+12025550101";
 
@@ -202,4 +202,25 @@ async fn bad_fields_are_named() {
     let Person { user, .. } = sign_up(&server, &json!({"phone_number": ADA, "display_name": "  Ада 🦊 Ω  ", "unknown": true})).await;
     assert_eq!(user["display_name"], "Ада 🦊 Ω");
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_in_national_form_are_read_in_the_nodes_country() {
+    let node = Process::with(&[("URGE_DEFAULT_COUNTRY", "US")]);
+    let rest = World::at(&node.url()).rest;
+    let ada = rest.register_with_password("(202) 555-0101", "Ada", "correct horse").await.unwrap();
+    assert_eq!(ada.answer["user"]["phone_number"], ADA);
+    for spelling in ["2025550101", "202-555-0101", "1 202 555 0101", "12025550101", ADA, "+1 (202) 555-0101"] {
+        assert_eq!(rest.login(spelling, "correct horse").await.unwrap().user_id, ada.user_id, "{spelling}");
+    }
+    // What is international stays so, and what is neither is none.
+    let bob = rest.register("+49 151 20000001", "Bob").await.unwrap();
+    assert_eq!(bob.answer["user"]["phone_number"], "+4915120000001");
+    let rest = rest.as_account(&rest.register("+49 151 20000002", "Eve").await.unwrap());
+    let numbers = json!({"phone_numbers": ["(202) 555-0101", "0151 20000001", "+4915120000001"]});
+    let found = rest.post("/users/lookup", &numbers).await.unwrap();
+    let found: Vec<_> = found["users"].as_array().unwrap().iter().map(|one| one["phone_number"].as_str().unwrap()).collect();
+    assert_eq!(found, ["(202) 555-0101", "+4915120000001"]);
+    assert_eq!(rest.get("/users/search?q=(202)%20555-0101").await.unwrap()["users"][0]["id"], ada.user_id.as_str());
+    assert_eq!(rest.register("555-0101", "Nobody").await.unwrap_err().status(), 422);
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use loadtest::{Auth, Door, Options};
 use serde_json::{Value, json};
+use urge::clock::Clock;
 
 use super::{Person, call, code_for, failed, ok, sign_up};
 use crate::support::TestServer;
@@ -93,6 +95,80 @@ async fn sessions_are_listed_and_ended() {
 }
 
 #[tokio::test]
+async fn a_session_says_what_made_it_and_when_it_was_last_used() {
+    let server = TestServer::start().await;
+    let begin = now(&server);
+    let phone =
+        server.request(reqwest::Method::POST, "/auth/register").header("user-agent", format!("URGE/1.0 (Pixel 9) {}", "x".repeat(300)));
+    let command = json!({"phone_number": ADA, "password": "correct horse"}).to_string();
+    let login = phone.header("content-type", "application/json").body(command).send().await.unwrap();
+    let ada = Person::of(&ok(login).await);
+    let sessions = async |token: &str| ok(call(&server, "GET /auth/sessions", Some(token), &Value::Null).await).await["sessions"].clone();
+    let first = sessions(&ada.token).await[0].clone();
+    let device = first["device"].as_str().unwrap();
+    assert!(device.starts_with("URGE/1.0 (Pixel 9) xxx") && device.len() == 200, "{device}");
+    assert_eq!((&first["address"], &first["current"]), (&json!("127.0.0.1"), &json!(true)));
+    assert!(first["created_at"].as_str().unwrap() >= begin.as_str());
+    assert_eq!(first["created_at"], first["last_used_at"]);
+
+    // Noted to the hour, behind the answer: asked until it shows.
+    server.clock.advance(Duration::from_hours(2));
+    let later = now(&server);
+    let second = log_in(&server, "correct horse").await;
+    let noted = async {
+        // A change of the account makes the node look at its logins anew, which it does every few seconds otherwise.
+        ok(call(&server, "PUT /auth/profile", Some(&ada.token), &json!({"bio": "x"})).await).await;
+        ok(call(&server, "GET /users/me", Some(&ada.token), &Value::Null).await).await;
+        loop {
+            let listed = sessions(&second.token).await;
+            let of_first = listed.as_array().unwrap().iter().find(|one| one["id"] == first["id"]).unwrap().clone();
+            if of_first["last_used_at"].as_str().unwrap() >= later.as_str() {
+                break of_first;
+            }
+        }
+    };
+    let noted = tokio::time::timeout(crate::support::PATIENCE, noted).await.expect("its use was not noted");
+    assert_eq!((&noted["created_at"], &noted["current"]), (&first["created_at"], &json!(false)));
+    // A refresh is a use, too.
+    server.clock.advance(Duration::from_hours(2));
+    let latest = now(&server);
+    ok(refresh(&server, &ada.refresh).await).await;
+    let listed = sessions(&second.token).await;
+    let of_first = listed.as_array().unwrap().iter().find(|one| one["id"] == first["id"]).unwrap();
+    assert!(of_first["last_used_at"].as_str().unwrap() >= latest.as_str(), "{of_first}");
+    server.stop().await;
+}
+
+/// The node's time as it is written in answers.
+fn now(server: &TestServer) -> String {
+    server.clock.now().to_string()
+}
+
+#[tokio::test]
+async fn logging_out_takes_ones_own_other_login_along_and_nobody_elses() {
+    let server = TestServer::start().await;
+    let (phone, bob) = (ada(&server).await, sign_up(&server, &json!({"phone_number": "+12025550102"})).await);
+    let (tablet, desk) = (log_in(&server, "correct horse").await, log_in(&server, "correct horse").await);
+    let out = async |who: &Person, refresh_token: &str| {
+        ok(call(&server, "POST /auth/logout", Some(&who.token), &json!({"refresh_token": refresh_token})).await).await
+    };
+    let me = async |who: &Person| call(&server, "GET /auth/me", Some(&who.token), &Value::Null).await;
+    out(&phone, &tablet.refresh).await;
+    for gone in [&phone, &tablet] {
+        failed(me(gone).await, 401, "unauthenticated").await;
+        failed(refresh(&server, &gone.refresh).await, 401, "unauthenticated").await;
+    }
+    // Somebody else's token, or nonsense, ends nothing but the caller's own login.
+    out(&desk, &bob.refresh).await;
+    failed(me(&desk).await, 401, "unauthenticated").await;
+    ok(me(&bob).await).await;
+    ok(refresh(&server, &bob.refresh).await).await;
+    out(&bob, "nonsense").await;
+    failed(me(&bob).await, 401, "unauthenticated").await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_fifty_first_session_ends_the_least_used() {
     let server = TestServer::start().await;
     let code = code_for(&server, ADA).await;
@@ -156,12 +232,25 @@ async fn a_profile_is_changed_and_shown_whole_and_field_by_field() {
     server.stop().await;
 }
 
-#[tokio::test]
-async fn a_socket_ticket_is_given_for_thirty_seconds() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_ticket_opens_one_socket_within_thirty_seconds() {
     let server = TestServer::start().await;
     let ada = ada(&server).await;
-    let ticket = ok(call(&server, "POST /auth/socket-ticket", Some(&ada.token), &Value::Null).await).await;
-    assert_eq!(ticket["expires_in"], 30);
-    assert!(ticket["ticket"].as_str().is_some_and(|ticket| ticket.len() >= 22));
+    let ticket = async || {
+        let answer = ok(call(&server, "POST /auth/socket-ticket", Some(&ada.token), &Value::Null).await).await;
+        assert_eq!(answer["expires_in"], 30);
+        answer["ticket"].as_str().unwrap().to_owned()
+    };
+    let open = async |ticket: &str| Options::new(&server.url(""), Door::WebSocket, Auth::Ticket(ticket.to_owned())).connect().await;
+    let (first, second, late) = (ticket().await, ticket().await, ticket().await);
+    assert_ne!(first, second);
+    let socket = open(&first).await.unwrap();
+    assert_eq!(socket.user_id(), ada.user["id"].as_str().unwrap());
+    assert!(open(&first).await.is_err(), "it is used up");
+    assert!(open(&first[1..]).await.is_err() && open("").await.is_err());
+    server.clock.advance(Duration::from_secs(29));
+    open(&second).await.unwrap();
+    server.clock.advance(Duration::from_secs(1));
+    assert!(open(&late).await.is_err(), "its time is up");
     server.stop().await;
 }

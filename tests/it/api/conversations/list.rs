@@ -116,6 +116,34 @@ async fn pages_by_offset_and_by_cursor_hold_everything_once() {
 }
 
 #[tokio::test]
+async fn archived_ones_are_paged_by_cursor_like_the_list() {
+    let world = People::start().await;
+    let ada = world.person("Ada").await;
+    for n in 0..9 {
+        let id = world.group(&ada, &[], &format!("Group {n}")).await;
+        if n % 3 > 0 {
+            world.get(&ada, &format!("PUT /conversations/{id}/archive")).await;
+        }
+    }
+    let all = world.get(&ada, "GET /conversations/archived").await;
+    assert_eq!((&all["total"], ids(&all).len(), &all["next_cursor"]), (&json!(6), 6, &Value::Null));
+    let (mut paged, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = world.get(&ada, &format!("GET /conversations/archived?limit=4{cursor}")).await;
+        assert_eq!((&page["total"], &page["limit"]), (&json!(6), &json!(4)));
+        paged.push(ids(&page));
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!((paged.iter().map(Vec::len).collect::<Vec<_>>(), paged.concat()), (vec![4, 2], ids(&all)));
+    // The two lists share nothing, and their cursors are not each other's.
+    assert!(!listed(&world, &ada).await.iter().any(|id| paged.concat().contains(id)));
+    let foreign = format!("GET /conversations?limit=4{cursor}");
+    world.refused(&ada, &foreign, &Value::Null, 422, "validation_error").await;
+    world.server.stop().await;
+}
+
+#[tokio::test]
 async fn people_show_what_they_want_to_show() {
     let world = People::start().await;
     let (ada, bob) = (world.person("Ada").await, world.person("Bob").await);

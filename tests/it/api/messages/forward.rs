@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use urge::config::Config;
+use urge::event::Origin;
 
 use super::{Chat, UNKNOWN, call, contents, failed, text};
 use crate::support::TestServer;
@@ -173,5 +174,30 @@ async fn each_copy_counts_as_a_message_sent() {
     let wait = call(&chat.server, "POST /messages", Some(&chat.bob.token), &send).await;
     assert!(wait.headers().contains_key("retry-after"));
     failed(wait, 429, "rate_limited").await;
+    chat.server.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_system_says_is_nobodys_to_forward_or_to_change() {
+    let chat = Chat::start().await;
+    let group = chat.group(&[&chat.bob]).await;
+    let (ada, eve) = (chat.ada.id().parse().unwrap(), chat.eve.id().parse().unwrap());
+    let conversations = &chat.server.services.conversations;
+    conversations.add_members(ada, group.parse().unwrap(), &[eve], Origin::default()).await.unwrap();
+    let history = chat.ask(&chat.ada, &format!("GET /conversations/{group}/messages")).await;
+    let said = &history["messages"][0];
+    assert_eq!((&said["messageType"], &said["content"]), (&json!("SYSTEM"), &json!("Ada added Eve")));
+    let (id, fine) = (text(&said["id"]), text(&chat.send(&chat.ada, "fine").await["id"]));
+    let forward = json!({"message_ids": [fine, id], "conversation_id": chat.id});
+    chat.refuse(&chat.ada, "POST /messages/forward", &forward, 400, "bad_request").await;
+    assert_eq!(chat.history(&chat.ada).await["total"], 1, "nothing was forwarded");
+    chat.refuse(&chat.ada, &format!("PUT /messages/{id}"), &json!({"content": "x"}), 403, "forbidden").await;
+    chat.refuse(&chat.ada, &format!("DELETE /messages/{id}?scope=everyone"), &Value::Null, 403, "forbidden").await;
+    chat.refuse(&chat.bob, "POST /messages", &json!({"conversation_id": group, "content": "x", "type": "SYSTEM"}), 422, "validation_error")
+        .await;
+    // From one's own view it goes like any other.
+    chat.ask(&chat.ada, &format!("DELETE /messages/{id}")).await;
+    assert_eq!(chat.ask(&chat.ada, &format!("GET /conversations/{group}/messages")).await["total"], 0);
+    assert_eq!(chat.ask(&chat.bob, &format!("GET /conversations/{group}/messages")).await["total"], 1);
     chat.server.stop().await;
 }

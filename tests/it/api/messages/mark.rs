@@ -1,8 +1,11 @@
 //! PUT /messages/{id}/status, POST /messages/read, GET /messages/{id}/receipts.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::{Chat, UNKNOWN, text};
+use crate::support::{PATIENCE, People};
 
 #[tokio::test]
 async fn reading_goes_up_to_the_newest_message_named() {
@@ -81,4 +84,38 @@ async fn receipts_say_who_has_read_unless_he_hides_it() {
     let cursor = text(&first["next_cursor"]);
     chat.refuse(&chat.ada, &format!("{route}?kind=read&cursor={cursor}"), &Value::Null, 422, "validation_error").await;
     chat.server.stop().await;
+}
+
+/// Marks in such a group are written every five seconds, not with each call: asked for until they show.
+#[tokio::test]
+async fn in_a_large_group_receipts_show_who_has_read() {
+    let people = People::start().await;
+    let (ada, bob, eve) = (people.person("Ada").await, people.person("Bob").await, people.person("Eve").await);
+    let mut others = Vec::new();
+    for n in 0..64 {
+        others.push(people.person(&format!("Member {n}")).await);
+    }
+    let all: Vec<_> = [&bob, &eve].into_iter().chain(&others).collect();
+    let group = people.group(&ada, &all, "Crowd").await;
+    let first = people.say(&ada, group, "first").await.id;
+    let second = people.say(&ada, group, "second").await.id;
+    people.get(&eve, &format!("GET /conversations/{group}/messages")).await;
+    let read = people.call(&bob, "POST /messages/read", &json!({"message_ids": [first]})).await;
+    assert_eq!(read["updated"], 0, "no message turns in such a group");
+    let receipts = async |id, kind: &str| people.get(&ada, &format!("GET /messages/{id}/receipts?kind={kind}")).await;
+    let begin = Instant::now();
+    let shown = loop {
+        let shown = receipts(first, "read").await;
+        if shown["read_count"] == 1 && shown["delivered_count"] == 2 {
+            break shown;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{shown}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!((&shown["receipts"][0]["user_id"], &shown["next_cursor"]), (&json!(bob.id), &Value::Null));
+    let delivered = receipts(second, "delivered").await;
+    assert_eq!((&delivered["read_count"], &delivered["delivered_count"]), (&json!(0), &json!(1)));
+    assert_eq!(delivered["receipts"][0]["user_id"], json!(eve.id));
+    assert_eq!(people.get(&ada, &format!("GET /messages/{first}")).await["status"], "SENT");
+    people.server.stop().await;
 }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::super::auth::Person;
 use super::{Chat, UNKNOWN, contents, text};
-use crate::support::{PATIENCE, TestServer};
+use crate::support::{PATIENCE, Switch, TestServer};
 
 /// How soon a message must be found.
 const SOON: Duration = Duration::from_secs(2);
@@ -22,15 +22,27 @@ async fn search(chat: &Chat, caller: &Person, query: &str) -> Value {
 
 /// Searches until so many are found. Nothing tells when the index has caught up, so it is asked again and again.
 async fn found(chat: &Chat, caller: &Person, query: &str, count: usize) -> Value {
+    found_within(PATIENCE, chat, caller, query, count).await
+}
+
+async fn found_within(limit: Duration, chat: &Chat, caller: &Person, query: &str, count: usize) -> Value {
     let begin = Instant::now();
     loop {
         let answer = search(chat, caller, query).await;
         if answer["total"] == count {
             return answer;
         }
-        assert!(begin.elapsed() < SOON, "{count} were to be found by {query}: {answer}");
+        assert!(begin.elapsed() < limit, "{count} were to be found by {query}: {}", answer["total"]);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn a_message_is_found_within_two_seconds() {
+    let chat = Chat::start().await;
+    chat.send(&chat.ada, "eureka").await;
+    found_within(SOON, &chat, &chat.bob, "eureka", 1).await;
+    chat.server.stop().await;
 }
 
 #[tokio::test]
@@ -117,6 +129,44 @@ async fn pages_go_on_newest_first_without_repeats() {
     chat.server.stop().await;
 }
 
+/// One page looks through 200 conversations; those with the latest activity come first.
+#[tokio::test]
+async fn more_conversations_than_one_search_looks_through_are_found_page_by_page() {
+    const CONVERSATIONS: usize = 205;
+    let chat = Chat::start().await;
+    let mut said = Vec::new();
+    for n in 0..CONVERSATIONS {
+        let group = chat.group(&[&chat.bob]).await;
+        said.push(text(&chat.send_to(&chat.ada, &group, &format!("needle {n}")).await["id"]));
+    }
+    let all = async || {
+        let (mut all, mut pages, mut cursor) = (Vec::new(), 0, String::new());
+        loop {
+            let page = search(&chat, &chat.bob, &format!("needle&limit=100{cursor}")).await;
+            all.extend(page["messages"].as_array().unwrap().iter().map(|message| text(&message["id"])));
+            pages += 1;
+            let Some(next) = page["next_cursor"].as_str() else { break (all, pages) };
+            cursor = format!("&cursor={next}");
+        }
+    };
+    let begin = Instant::now();
+    let (found, pages) = loop {
+        let (found, pages) = all().await;
+        if found.len() == CONVERSATIONS {
+            break (found, pages);
+        }
+        assert!(begin.elapsed() < PATIENCE, "{} of {CONVERSATIONS} were found", found.len());
+    };
+    assert!(pages >= 3, "{pages}");
+    said.reverse();
+    assert_eq!(found, said, "each once, the latest first");
+    // One of them alone is looked through however long ago something was said in it.
+    let oldest = chat.ask(&chat.bob, &format!("GET /messages/{}", said[CONVERSATIONS - 1])).await;
+    let scoped = search(&chat, &chat.bob, &format!("needle&conversation_id={}", text(&oldest["conversationId"]))).await;
+    assert_eq!((contents(&scoped), &scoped["next_cursor"]), (vec!["needle 0"], &Value::Null));
+    chat.server.stop().await;
+}
+
 /// Beyond a few thousand places a word's list is not read; the log is walked instead.
 #[tokio::test]
 async fn a_word_that_is_everywhere_is_found_too() {
@@ -137,15 +187,22 @@ async fn a_word_that_is_everywhere_is_found_too() {
     chat.server.stop().await;
 }
 
+/// The index stays behind, for its statements do not come through; the messages do.
 #[tokio::test]
 async fn what_was_not_indexed_when_a_node_stopped_is_found_by_the_next() {
-    let folder = Arc::new(TempDir::new().unwrap());
-    let chat = Chat::on(TestServer::on(Arc::clone(&folder), |_| {}, |backends| backends).await).await;
+    let (folder, switch) = (Arc::new(TempDir::new().unwrap()), Switch::default());
+    let wrap = |backends| switch.wrap_messages(backends);
+    let chat = Chat::on(TestServer::on(Arc::clone(&folder), |_| {}, wrap).await).await;
+    switch.take_away();
     for n in 0..20 {
         chat.send(&chat.ada, &format!("pear {n}")).await;
     }
     let Chat { server, ada, bob, eve, id } = chat;
     server.stop().await;
+    let file = rusqlite::Connection::open(folder.path().join("urge.db")).unwrap();
+    let documents: i64 = file.query_row("SELECT n FROM search_documents", [], |row| row.get(0)).unwrap();
+    assert_eq!(documents, 0, "nothing of it was indexed");
+    drop(file);
     let server = TestServer::on(folder, |_| {}, |backends| backends).await;
     let chat = Chat { server, ada, bob, eve, id };
     found(&chat, &chat.bob, "pear", 20).await;

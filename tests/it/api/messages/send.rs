@@ -83,7 +83,7 @@ async fn what_cannot_be_sent_is_named() {
         (json!({"content": "x".repeat(16 * 1024 + 1)}), "content"),
         (json!({"content": "😀".repeat(4_097)}), "content"),
         (json!({"content": "x", "message_type": "SYSTEM"}), "message_type"),
-        (json!({"content": "x", "type": "SONG"}), "message_type"),
+        (json!({"content": "x", "type": "SONG"}), "type"),
         (json!({"content": "x", "message_type": 7}), "message_type"),
         (json!({"media_url": "ftp://example.org/x"}), "media_url"),
         (json!({"media_url": "javascript:alert(1)"}), "media_url"),

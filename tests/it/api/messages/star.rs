@@ -1,10 +1,18 @@
 //! Stars: one's own, and shown as long as their message is.
 
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use urge::clock::Timestamp;
+use urge::messages::{MAX_STARS, Star};
 use uuid::Uuid;
 
 use super::{Chat, contents, text};
+use crate::support::TestServer;
 
 async fn starred(chat: &Chat, query: &str) -> Value {
     chat.ask(&chat.bob, &format!("GET /messages/starred{query}")).await
@@ -80,5 +88,33 @@ async fn a_star_goes_with_its_message() {
     assert_eq!((contents(&left), &left["total"]), (vec!["edited now"], &json!(1)));
     chat.refuse(&chat.bob, &format!("POST /messages/{}/star", ids[1]), &Value::Null, 400, "bad_request").await;
     chat.refuse(&chat.bob, &format!("POST /messages/{}/star", ids[2]), &Value::Null, 404, "not_found").await;
+    chat.server.stop().await;
+}
+
+#[tokio::test]
+async fn two_thousand_stars_are_all_that_one_can_have() {
+    let stores = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&stores);
+    let keep = move |backends: urge::app::Backends| {
+        *kept.lock() = Some(Arc::clone(&backends.stores.messages));
+        backends
+    };
+    let chat = Chat::on(TestServer::on(Arc::new(TempDir::new().unwrap()), |_| {}, keep).await).await;
+    let store = stores.lock().take().unwrap();
+    let one = text(&chat.send(&chat.ada, "one too many").await["id"]);
+    let another = text(&chat.send(&chat.ada, "another").await["id"]);
+    chat.ask(&chat.bob, &format!("POST /messages/{another}/star")).await;
+    // Places far behind anything that was said: they count all the same.
+    let (bob, id) = (chat.bob.id().parse().unwrap(), chat.id.parse().unwrap());
+    let stars: Vec<_> = (1..MAX_STARS as i64).map(|n| Star { conversation_id: id, seq: 1_000 + n, starred_at: Timestamp(n) }).collect();
+    try_join_all(stars.iter().map(|star| store.put_star(bob, star))).await.unwrap();
+    let route = format!("POST /messages/{one}/star");
+    let refused = chat.refuse(&chat.bob, &route, &Value::Null, 400, "bad_request").await;
+    assert!(refused["message"].as_str().unwrap().contains("2000"), "{refused}");
+    // One that is there already is no more, others have their own, and one less makes room.
+    chat.ask(&chat.bob, &format!("POST /messages/{another}/star")).await;
+    chat.ask(&chat.ada, &route).await;
+    chat.ask(&chat.bob, &format!("DELETE /messages/{another}/star")).await;
+    chat.ask(&chat.bob, &route).await;
     chat.server.stop().await;
 }
