@@ -8,7 +8,7 @@ use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
 use poem_openapi::registry::{MetaApi, Registry};
 use poem_openapi::{LicenseObject, OpenApi, OpenApiService};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// What the document says of the whole.
 const DESCRIPTION: &str = "The backend of a mobile messenger. Every path answers with and without `/api` in front. \
@@ -64,9 +64,26 @@ fn can_answer(path: &str, operation: &Map<String, Value>, status: &str) -> bool 
     by_form || is_special(id, status)
 }
 
-/// The document without what does not apply.
+/// Says of a schema's optional fields that they may be null: answers name every field, and `null` in a request is like absent.
+/// In OpenAPI 3.0 nothing may stand beside a `$ref`, so it moves into an `allOf`.
+fn allow_null(schema: &mut Value) {
+    let required: Vec<String> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    let fields = schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten();
+    for (_, field) in fields.filter(|(name, _)| !required.contains(name)) {
+        let Some(field) = field.as_object_mut() else { continue };
+        if let Some(reference) = field.remove("$ref") {
+            field.insert("allOf".to_owned(), json!([{"$ref": reference}]));
+        }
+        field.insert("nullable".to_owned(), Value::Bool(true));
+    }
+}
+
+/// The document without what does not apply, and with what the code's types say of null.
 pub fn tidy(spec: &str) -> String {
     let Ok(mut document) = serde_json::from_str::<Value>(spec) else { return spec.to_owned() };
+    let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
+    schemas.into_iter().flat_map(Map::values_mut).for_each(allow_null);
     let paths = document.get_mut("paths").and_then(Value::as_object_mut);
     for (path, item) in paths.into_iter().flatten() {
         let operations = item.as_object_mut().into_iter().flat_map(Map::values_mut);
