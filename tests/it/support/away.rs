@@ -16,9 +16,9 @@ use urge::log::{
     Cleared, ConversationRecord, Flags, Head, Insert, Location, LogRow, LogStore, Member, MemberMark, Membership, OwnMark, Rewrite,
     Rewritten, Whole, WholeAppend,
 };
-use urge::messages::{MessageStore, Star, Term, TermMatch};
+use urge::messages::{MessageStore, RowWords, Star, TermMatch};
 use urge::phone::Phone;
-use urge::settings::{ChangeNotifications, ChangePrivacy, NotificationSettings, Privacy, SettingsStore};
+use urge::settings::{ChangeNotifications, ChangePrivacy, NotificationSettings, Privacy, Relation, SettingsStore};
 use urge::store::{Probe, StoreError, StoreResult};
 use urge::users::{Claim, Inserted, Replaced, UserRecord, UserStore};
 use uuid::Uuid;
@@ -146,6 +146,7 @@ away! { impl LogStore
     clear(user: UserId, id: ConversationId, cleared: &Cleared) -> ();
     hide(user: UserId, id: ConversationId, seq: Seq) -> ();
     set_flags(user: UserId, id: ConversationId, flags: &Flags, at: Timestamp) -> ();
+    turn_favourite(user: UserId, id: ConversationId, to: bool, at: Timestamp) -> bool;
 }
 
 away! { impl UserStore
@@ -174,6 +175,7 @@ away! { impl AuthStore
     put_code(phone: &Phone, purpose: Purpose, code: &CodeRecord) -> ();
     claim_try(phone: &Phone, purpose: Purpose, limit: u32, now: Timestamp) -> Try;
     return_try(phone: &Phone, purpose: Purpose, code_id: Uuid) -> ();
+    claim_code(phone: &Phone, purpose: Purpose, code_id: Uuid, from: &[CodeState], to: CodeState, claim: [u8; 32]) -> bool;
     advance_code(phone: &Phone, purpose: Purpose, code_id: Uuid, from: &[CodeState], to: CodeState, expires_at: Timestamp) -> bool;
     spend(budget: &str, limit: u32, window: Duration, now: Timestamp) -> Spent;
     return_unit(budget: &str, now: Timestamp) -> ();
@@ -191,6 +193,7 @@ away! { impl SettingsStore
     notifications(user: UserId) -> NotificationSettings;
     put_notifications(user: UserId, change: &ChangeNotifications) -> ();
     blocks(user: UserId, limit: usize) -> BTreeMap<UserId, Timestamp>;
+    relation(user: UserId, other: UserId) -> Relation;
     blocked_by(user: UserId) -> BTreeMap<UserId, Timestamp>;
     put_block(user: UserId, other: UserId, at: Timestamp) -> ();
     put_blocked_by(user: UserId, other: UserId, at: Timestamp) -> ();
@@ -203,9 +206,10 @@ away! { impl MessageStore
     remove_star(user: UserId, conversation: ConversationId, seq: Seq) -> ();
     stars(user: UserId, limit: usize) -> Vec<Star>;
     stars_in(user: UserId, conversation: ConversationId, from: Seq, to: Seq) -> Vec<Seq>;
-    put_hidden(user: UserId, conversation: ConversationId, seq: Seq) -> ();
+    put_hidden(user: UserId, conversation: ConversationId, seq: Seq, counted: bool) -> ();
     hidden_in(user: UserId, conversation: ConversationId, from: Seq, to: Seq) -> Vec<Seq>;
     hidden_count(user: UserId, conversation: ConversationId, after: Seq) -> i64;
-    put_terms(conversation: ConversationId, block: i64, terms: &[Term]) -> ();
+    hidden_unread(user: UserId, conversation: ConversationId, from: Seq, to: Seq) -> i64;
+    put_words(conversation: ConversationId, block: i64, rows: &[RowWords]) -> ();
     term_rows(conversation: ConversationId, block: i64, wanted: &TermMatch, before: Seq, limit: usize) -> Option<Vec<Seq>>;
 }
