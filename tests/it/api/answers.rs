@@ -88,7 +88,7 @@ impl Stage {
                 let places: Vec<_> = (message.seq + 1..=message.seq + MAX_HIDDEN).collect();
                 // As many at once as the store's queue takes with room to spare.
                 for some in places.chunks(1_000) {
-                    let hide = some.iter().map(|seq| self.messages.put_hidden(self.ada.id, message.conversation_id, *seq, true));
+                    let hide = some.iter().map(|seq| self.messages.put_hidden(self.ada.id, message.conversation_id, *seq, false));
                     try_join_all(hide).await.unwrap();
                 }
                 self.as_ada(format!("{}?scope=me", call.with_id(&message.id.to_string())), &Value::Null)

@@ -119,20 +119,13 @@ async fn searches_are_limited() {
     let server = TestServer::with(|config| config.rate_limit = true).await;
     let me = person(&server, 1, "Me").await;
     let search = async || call(&server, "GET /users/search?q=ada", Some(&me.token), &Value::Null).await;
-    // 30 at once, and more as time goes by: the test may take some of it.
-    let begin = std::time::Instant::now();
-    let mut passed = 0;
-    let refused = loop {
-        let answer = search().await;
-        if answer.status() != 200 {
-            break answer;
-        }
-        passed += 1;
-    };
-    let earned = begin.elapsed().as_secs() / 2 + 1;
-    assert!((30..=30 + earned).contains(&passed), "{passed} searches in a row went through");
+    // 30 in any minute; the test is done long before the first one is a minute old.
+    for _ in 0..30 {
+        ok(search().await).await;
+    }
+    let refused = search().await;
     let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
-    assert!((1..=2).contains(&wait), "{wait}");
+    assert!((1..=60).contains(&wait), "{wait}");
     failed(refused, 429, "rate_limited").await;
     // Each has a limit of his own, and other calls have none of this.
     let other = person(&server, 2, "Other").await;

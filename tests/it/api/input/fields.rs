@@ -142,7 +142,15 @@ const TABLE: &[(&str, &[Field])] = &[
             ("id", May, Any),
         ],
     ),
-    ("POST /messages/forward", &[("message_ids", Must, SomeIds), ("conversation_id", May, Id), ("conversation_ids", May, Ids)]),
+    (
+        "POST /messages/forward",
+        &[
+            ("message_ids", Must, SomeIds),
+            ("conversation_id", May, Id),
+            ("conversation_ids", May, Ids),
+            ("client_message_id", May, ClientId),
+        ],
+    ),
     ("POST /messages/read", &[("message_ids", Must, Ids), ("conversation_id", May, Id)]),
     ("PUT /messages/{id}", &[("content", Must, Content)]),
     ("PUT /messages/{id}/status", &[("status", Must, Word)]),
