@@ -67,8 +67,7 @@ fn can_answer(path: &str, operation: &Map<String, Value>, status: &str) -> bool 
 /// Says of a schema's optional fields that they may be null: answers name every field, and `null` in a request is like absent.
 /// In OpenAPI 3.0 nothing may stand beside a `$ref`, so it moves into an `allOf`.
 fn allow_null(schema: &mut Value) {
-    let required: Vec<String> =
-        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    let required: Vec<String> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
     let fields = schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten();
     for (_, field) in fields.filter(|(name, _)| !required.contains(name)) {
         let Some(field) = field.as_object_mut() else { continue };
