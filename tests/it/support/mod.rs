@@ -1,6 +1,7 @@
 //! What the tests stand on: nodes that they start, and people who use them.
 #![allow(dead_code, unused_imports, reason = "the features' tests come to use all of it")]
 
+mod away;
 pub mod faulty;
 mod node;
 mod people;
@@ -11,6 +12,7 @@ mod sms;
 pub mod wire;
 mod world;
 
+pub use away::Switch;
 pub use node::{PATIENCE, TestServer, failure, json};
 pub use people::{Human, People};
 pub use process::Process;
