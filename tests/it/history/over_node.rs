@@ -15,7 +15,7 @@ use urge::app::{Backends, Stores};
 use urge::log::LogStore;
 
 use super::village::{Village, read_store};
-use super::workload::{Client as _, Worker};
+use super::workload::{Client as _, insist};
 use super::{Operation, accept};
 use crate::support::faulty::{Faults, Faulty, Odds, seed};
 use crate::support::{Process, TestServer, World};
@@ -143,11 +143,10 @@ async fn clients_that_reconnect_all_the_time_miss_nothing() {
     assert_eq!(members.len(), village.phones.len(), "everybody is in it");
     // Each is sent at its time, whether those before it have been answered or not.
     let (began, mut ticks, mut sends) = (Instant::now(), interval(PACE), JoinSet::new());
-    for (phone, n) in village.phones.iter().cycle().zip(0..MESSAGES) {
+    for phone in village.phones.iter().cycle().take(MESSAGES as usize) {
         ticks.tick().await;
-        let mut worker = Worker::new(phone.user(), phone.clone(), Arc::clone(&village.recorder), usize::MAX, n.into());
-        let group = *group;
-        sends.spawn(async move { worker.close(group).await });
+        let (phone, recorder, group) = (Arc::clone(phone), Arc::clone(&village.recorder), *group);
+        sends.spawn(async move { insist(phone.user(), &*phone, &recorder, group).await });
     }
     sends.join_all().await;
     let took = began.elapsed();
