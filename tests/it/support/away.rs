@@ -172,7 +172,8 @@ away! { impl AuthStore
     use_generation(user: UserId, id: SessionId, secret_hash: [u8; 32], generation: u32, unused_since: Timestamp, now: Timestamp) -> Refreshed;
     touch_session(user: UserId, id: SessionId, now: Timestamp) -> ();
     end_session(user: UserId, id: SessionId) -> bool;
-    put_code(phone: &Phone, purpose: Purpose, code: &CodeRecord) -> ();
+    put_code(phone: &Phone, purpose: Purpose, code: &CodeRecord) -> Option<CodeRecord>;
+    take_code_back(phone: &Phone, purpose: Purpose, code_id: Uuid, before: Option<&CodeRecord>) -> ();
     claim_try(phone: &Phone, purpose: Purpose, limit: u32, now: Timestamp) -> Try;
     return_try(phone: &Phone, purpose: Purpose, code_id: Uuid) -> ();
     claim_code(phone: &Phone, purpose: Purpose, code_id: Uuid, from: &[CodeState], to: CodeState, claim: [u8; 32]) -> bool;
@@ -182,7 +183,7 @@ away! { impl AuthStore
     open_login_ticket(user: UserId, expires_at: Timestamp) -> ();
     claim_login_ticket(user: UserId, limit: u32, now: Timestamp) -> bool;
     close_login_ticket(user: UserId) -> ();
-    put_socket_ticket(hash: [u8; 32], user: UserId, session: SessionId, expires_at: Timestamp) -> ();
+    put_socket_ticket(hash: [u8; 32], user: UserId, session: SessionId, expires_at: Timestamp, now: Timestamp) -> ();
     take_socket_ticket(hash: [u8; 32], now: Timestamp) -> Option<(UserId, SessionId)>;
 }
 
