@@ -10,6 +10,7 @@ use urge::log::{Insert, LogReader, LogStore};
 use urge::store::{Sqlite, SqliteOptions, StoreError};
 
 use super::{racing, sqlite};
+use crate::support::files_after_a_crash;
 use crate::support::rows::{row, words};
 
 fn open(path: &Path) -> Sqlite {
@@ -30,14 +31,7 @@ async fn what_was_answered_is_there_after_a_crash() {
             }
         })
         .await;
-        // Neither closed nor checkpointed: the files as the death of the process leaves them.
-        let crashed = tempfile::tempdir().unwrap();
-        for entry in std::fs::read_dir(folder.path()).unwrap() {
-            let file = entry.unwrap();
-            if !file.file_name().to_str().unwrap().ends_with("-shm") {
-                std::fs::copy(file.path(), crashed.path().join(file.file_name())).unwrap();
-            }
-        }
+        let crashed = files_after_a_crash(folder.path());
         let reopened = open(&crashed.path().join("urge.db"));
         for row in answered {
             let found = reopened.row(row.conversation_id, 1).await.unwrap();
@@ -122,6 +116,16 @@ async fn a_caller_that_goes_away_waits_no_longer_and_cancels_nothing() {
     store.probe().await.unwrap();
     assert_eq!(store.row(row.conversation_id, 1).await.unwrap(), Some(row));
     assert_eq!(store.writes_waiting(), 0);
+}
+
+/// What a commit must have done before it is answered is what keeps it through a loss of power, which no test can play.
+#[tokio::test]
+async fn a_commit_waits_for_the_disk() {
+    let (store, _folder) = sqlite();
+    let setting = |c: &rusqlite::Connection, name: &str| c.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+    let synchronous = store.write(move |c| setting(c, "synchronous")).await.unwrap();
+    let journal = store.write(move |c| setting(c, "journal_mode")).await.unwrap();
+    assert_eq!((synchronous, journal), (2.into(), "wal".to_owned().into()), "synchronous=FULL, in the write-ahead log");
 }
 
 #[tokio::test]

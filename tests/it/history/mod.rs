@@ -2,15 +2,17 @@
 //! [`checker::judge`] says whether the one fits the other; the workloads make histories worth judging.
 //! Times are ticks of one counter for the whole test: they order, they do not measure.
 
+mod broken_node;
 mod checker;
 mod handmade;
 mod over_log;
 mod over_node;
 mod phone;
 mod views;
+mod village;
 mod workload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -65,6 +67,19 @@ pub struct Operation {
     pub from: u64,
     /// When the outcome was known.
     pub until: u64,
+}
+
+impl Operation {
+    /// How many of these were answered.
+    pub fn count_answered(operations: &[Self]) -> usize {
+        operations.iter().filter(|operation| matches!(operation.outcome, Outcome::Answered { .. })).count()
+    }
+
+    /// What is known of it when the node died after `last_certain`, and before `first_lost`: nothing when it began later.
+    pub fn cut_off(&self, last_certain: u64, first_lost: u64) -> Option<Self> {
+        let outcome = if self.until < last_certain { self.outcome } else { Outcome::Unknown };
+        (self.from < first_lost).then(|| Self { outcome, ..self.clone() })
+    }
 }
 
 /// A message as a client was told of it.
@@ -199,9 +214,13 @@ pub fn accept(history: &History) {
     assert!(violations.is_empty(), "{} violations, the first:\n{}", violations.len(), shown.join("\n"));
 }
 
-/// Fails the test unless the history breaks one of these rules.
-pub fn expect_violation(history: &History, rules: &[Rule]) {
-    let violations = checker::judge(history);
-    let found: std::collections::BTreeSet<_> = violations.iter().map(|violation| violation.rule).collect();
-    assert!(rules.iter().any(|rule| found.contains(rule)), "expected one of {rules:?}, found {found:?}");
+/// The rules that a history breaks.
+pub fn broken(history: &History) -> BTreeSet<Rule> {
+    checker::judge(history).iter().map(|violation| violation.rule).collect()
+}
+
+/// Fails the test unless the history breaks this rule, whatever else it breaks.
+pub fn expect_violation(history: &History, rule: Rule) {
+    let found = broken(history);
+    assert!(found.contains(&rule), "expected {rule:?}, found {found:?}");
 }

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use loadtest::socket::{CallError, Emitter, Event, Events, Options};
@@ -11,11 +13,15 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use urge::id::{ConversationId, MessageId, Seq, UserId};
 
 use super::workload::Client;
 use super::{Outcome, Sight, Told, View};
 use crate::support::Person;
+
+/// How long a node holds live events back for a `resume` (docs/API.md).
+const RESUME_WAIT: Duration = Duration::from_millis(250);
 
 /// A person's phone.
 pub struct Phone {
@@ -26,6 +32,8 @@ pub struct Phone {
     up: watch::Receiver<bool>,
     eyes: Arc<Mutex<Eyes>>,
     line: tokio::sync::Mutex<Option<Line>>,
+    /// How often it has resumed in time for the promise of order.
+    in_time: AtomicUsize,
 }
 
 /// What it has seen, and how far that reaches.
@@ -50,7 +58,7 @@ impl Phone {
         let known: BTreeMap<_, _> = conversations.map(|conversation| (conversation, 0)).collect();
         let sights = vec![Sight::Connected { known: known.clone() }];
         let eyes = Arc::new(Mutex::new(Eyes { known, sights }));
-        Self { person: person.clone(), door, up, eyes, line: tokio::sync::Mutex::default() }
+        Self { person: person.clone(), door, up, eyes, line: tokio::sync::Mutex::default(), in_time: AtomicUsize::new(0) }
     }
 
     async fn wait_for_node(&self) {
@@ -77,19 +85,25 @@ impl Phone {
         self.wait_for_node().await;
         let rest = &self.person.rest;
         let options = Options::new(rest.base(), door, Auth::Token(self.person.account.access_token.clone()));
+        let began = Instant::now();
         let Ok(socket) = options.connect().await else { return };
         let (emitter, mut events) = socket.split();
         let known = self.eyes.lock().known.clone();
         let resumed = emitter.resume(&json!(known)).await;
         if resumed.is_ok_and(|answer| answer["recovered"] == true) {
-            // A live event may overtake the resume, and then be one that this phone has, or one from behind the replay:
-            // until the ack doubles are dropped and the rest is put where it belongs. After it, neither may happen.
-            let mut missed: Vec<_> = events.drain().iter().filter_map(told_by).collect();
-            missed.retain(|told| known.get(&told.conversation).is_none_or(|known| told.change_seq > *known));
-            missed.sort_by_key(|told| told.change_seq);
+            let in_time = began.elapsed() < RESUME_WAIT;
+            let mut came: Vec<_> = events.drain().iter().filter_map(told_by).collect();
+            if in_time {
+                self.in_time.fetch_add(1, Ordering::Relaxed);
+            } else {
+                // The node may have waited for the resume in vain. A live event can have overtaken it then, and be one
+                // that this phone has, or one from behind the replay; but nothing comes twice over this connection.
+                came.retain(|told| known.get(&told.conversation).is_none_or(|known| told.change_seq > *known));
+                came.sort_by_key(|told| told.change_seq);
+            }
             let mut eyes = self.eyes.lock();
             eyes.sights.push(Sight::Connected { known });
-            for told in missed {
+            for told in came {
                 eyes.see(told);
             }
             drop(eyes);
@@ -137,6 +151,11 @@ impl Phone {
 
     async fn emitter(&self) -> Option<Emitter> {
         self.line.lock().await.as_ref().map(|line| line.emitter.clone())
+    }
+
+    /// How often it has resumed so soon that it was told everything in order, live events last.
+    pub fn resumed_in_time(&self) -> usize {
+        self.in_time.load(Ordering::Relaxed)
     }
 
     pub fn view(&self) -> View {

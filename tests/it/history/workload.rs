@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::rngs::StdRng;
@@ -11,6 +12,9 @@ use rand::{RngExt, SeedableRng};
 use urge::id::{ConversationId, MessageId, Seq, UserId};
 
 use super::{Call, Outcome, Recorder};
+
+/// What a client waits before it tries again over a connection that it does not make itself.
+const BEFORE_RETRY: Duration = Duration::from_millis(20);
 
 /// One device of one person. Calls may be made at the same time.
 #[async_trait]
@@ -109,11 +113,7 @@ impl Worker {
     }
 
     async fn try_to_send(&self, conversation: ConversationId, content: &str, name: Option<&str>) -> Outcome {
-        let from = self.recorder.tick();
-        let outcome = self.client.send(conversation, content, name).await;
-        let call = Call::Send { content: content.to_owned(), client_message_id: name.map(str::to_owned) };
-        self.recorder.note(self.user, conversation, call, outcome, from);
-        outcome
+        attempt(self.user, &*self.client, &self.recorder, conversation, content, name).await
     }
 
     async fn send_at_two_doors(&mut self, conversation: ConversationId) {
@@ -170,6 +170,30 @@ impl Worker {
         let from = self.recorder.tick();
         let outcome = self.client.look_at_mark(conversation).await;
         self.recorder.note(self.user, conversation, Call::LookAtMark, outcome, from);
+    }
+}
+
+/// One attempt at a message, noted.
+async fn attempt(
+    user: UserId,
+    client: &dyn Client,
+    recorder: &Recorder,
+    conversation: ConversationId,
+    content: &str,
+    name: Option<&str>,
+) -> Outcome {
+    let from = recorder.tick();
+    let outcome = client.send(conversation, content, name).await;
+    let call = Call::Send { content: content.to_owned(), client_message_id: name.map(str::to_owned) };
+    recorder.note(user, conversation, call, outcome, from);
+    outcome
+}
+
+/// Sends a message until it is answered, over whatever connection others bring about.
+pub async fn insist(user: UserId, client: &dyn Client, recorder: &Recorder, conversation: ConversationId) {
+    let (content, name) = fresh(true);
+    while attempt(user, client, recorder, conversation, &content, name.as_deref()).await == Outcome::Unknown {
+        tokio::time::sleep(BEFORE_RETRY).await;
     }
 }
 

@@ -1,24 +1,19 @@
 //! Why and how sockets end: the login's end, one socket too many, a node that goes.
 
-use loadtest::socket::Ending;
-use loadtest::{Door, Socket};
-use serde_json::Value;
+use loadtest::{Account, Auth, Door, Socket};
+use serde_json::{Value, json};
 
-use super::{about, send, through_every_door};
+use super::{about, is_for_good, is_for_now, send, through_every_door};
 use crate::support::{PATIENCE, Person, TestServer, World, id};
 
 /// Sockets that a user may have open at once.
 const MAX_SOCKETS: usize = 10;
+/// Logins that a user may have at once.
+const MAX_SESSIONS: usize = 50;
 
 /// Waits for the socket's end, which must be one after which clients stay away.
 async fn ends_for_good(socket: &mut Socket, door: Door, code: u16) {
-    let close = socket.closed(PATIENCE).await.unwrap();
-    if door.is_socket_io() {
-        assert_eq!(close.ending, Ending::Disconnect, "{close}");
-    } else {
-        assert_eq!((close.ending, close.code), (Ending::CloseFrame, Some(code)), "{close}");
-        assert!(!close.reason.is_empty());
-    }
+    is_for_good(&socket.closed(PATIENCE).await.unwrap(), door, code);
 }
 
 /// The socket still gets what is sent to its user.
@@ -60,6 +55,94 @@ async fn a_login_that_is_ended_from_another_one_loses_its_sockets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ending_all_other_logins_closes_their_sockets_alone() {
+    through_every_door(|scene| async move {
+        let (ann, ben) = (scene.world.person("Ann").await, scene.world.person_with_password("Ben").await);
+        let place = scene.world.direct(&ann, &ben).await;
+        let (tablet, laptop) = (ben.another_device().await, ben.another_device().await);
+        let mut own = ben.connect(scene.door).await;
+        let (mut one, mut two) = (tablet.connect(scene.door).await, laptop.connect(scene.door).await);
+        ben.rest.delete("/auth/sessions").await.unwrap();
+        ends_for_good(&mut one, scene.door, 4401).await;
+        ends_for_good(&mut two, scene.door, 4401).await;
+        lives(&mut own, &ann, &place).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_password_closes_every_socket() {
+    through_every_door(|scene| async move {
+        let ben = scene.world.person_with_password("Ben").await;
+        let tablet = ben.another_device().await;
+        let (mut one, mut two) = (ben.connect(scene.door).await, tablet.connect(scene.door).await);
+        ben.rest.post("/auth/forgot-password", &json!({"phone_number": ben.phone})).await.unwrap();
+        let code = scene.server.sms.wait(&ben.phone, 1).await;
+        let command = json!({"phone_number": ben.phone, "code": code, "new_password": "another horse"});
+        ben.rest.without_token().post("/auth/reset-password", &command).await.unwrap();
+        ends_for_good(&mut one, scene.door, 4401).await;
+        ends_for_good(&mut two, scene.door, 4401).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stolen_refresh_token_closes_the_sockets_of_its_login_alone() {
+    through_every_door(|scene| async move {
+        let (ann, ben) = (scene.world.person("Ann").await, scene.world.person_with_password("Ben").await);
+        let place = scene.world.direct(&ann, &ben).await;
+        let tablet = ben.another_device().await;
+        let (mut phone, mut other) = (ben.connect(scene.door).await, tablet.connect(scene.door).await);
+        let Account { refresh_token: first, .. } = &ben.account;
+        let next = ben.rest.refresh(first).await.unwrap();
+        ben.rest.refresh(&next.refresh_token).await.unwrap();
+        lives(&mut phone, &ann, &place).await;
+        assert_eq!(ben.rest.refresh(first).await.unwrap_err().status(), 401, "it is older than one that was used");
+        ends_for_good(&mut phone, scene.door, 4401).await;
+        lives(&mut other, &ann, &place).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sat_on_a_number_loses_his_sockets_to_its_owner() {
+    through_every_door(|scene| async move {
+        let squatter = scene.world.person("Squatter").await;
+        let mut socket = squatter.connect(scene.door).await;
+        let rest = &scene.world.rest;
+        rest.post("/auth/send-code", &json!({"phone_number": squatter.phone})).await.unwrap();
+        let code = scene.server.sms.last(&squatter.phone).unwrap();
+        let owner = rest.post("/auth/verify-phone", &json!({"phone_number": squatter.phone, "code": code})).await.unwrap();
+        ends_for_good(&mut socket, scene.door, 4401).await;
+        let token = owner["access_token"].as_str().unwrap().to_owned();
+        assert_eq!(scene.knock(Auth::Token(token)).await.unwrap().user_id(), squatter.id());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_login_too_many_closes_the_sockets_of_the_least_used() {
+    let server = TestServer::start().await;
+    let world = World::on(&server);
+    let ben = world.person("Ben").await;
+    let mut sockets = Vec::new();
+    for door in Door::ALL {
+        sockets.push((door, ben.connect(door).await));
+    }
+    for _ in 0..MAX_SESSIONS {
+        server.clock.advance(std::time::Duration::from_secs(1));
+        world.rest.post("/auth/send-code", &json!({"phone_number": ben.phone})).await.unwrap();
+        let code = server.sms.last(&ben.phone).unwrap();
+        // His own token with it: else the first code would end what an unverified account had.
+        ben.rest.login_with_code(&ben.phone, &code).await.unwrap();
+    }
+    for (door, socket) in &mut sockets {
+        ends_for_good(socket, *door, 4401).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_socket_too_many_closes_the_oldest() {
     through_every_door(|scene| async move {
         let (ann, ben, place) = scene.pair().await;
@@ -96,12 +179,7 @@ async fn a_node_that_goes_asks_its_clients_to_come_back() {
     }
     let ends = async {
         for (door, socket) in &mut sockets {
-            let close = socket.closed(PATIENCE).await.unwrap();
-            if door.is_socket_io() {
-                assert_ne!(close.ending, Ending::Disconnect, "{door:?}: its clients would stay away");
-            } else {
-                assert_eq!((close.ending, close.code), (Ending::CloseFrame, Some(4503)), "{close}");
-            }
+            is_for_now(&socket.closed(PATIENCE).await.unwrap(), *door, 4503);
         }
     };
     tokio::join!(server.stop(), ends);

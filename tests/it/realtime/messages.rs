@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{about, before_marker, message_of, names, next, send, through_every_door};
-use crate::support::id;
+use crate::support::{PATIENCE, id};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_reaches_every_device_but_the_socket_that_sent_it() {
@@ -57,16 +57,65 @@ async fn edits_and_deletions_are_told_as_the_message_stands_now() {
         let (ann, ben, place) = scene.pair().await;
         let (phone, mut peer) = (ann.connect(scene.door).await, ben.connect(scene.door).await);
         let sent = send(&phone, &place, "frist").await;
+        // Whose star it is nobody else is told, himself included.
+        ben.rest.post_empty(&format!("/messages/{}/star", id(&sent))).await.unwrap();
         ann.rest.edit(&id(&sent), "first").await.unwrap();
         let updated = about(&mut peer, "message:updated", &id(&sent)).await;
+        assert_eq!(updated.get("isStarred"), None);
         assert_eq!((&updated["content"], &updated["isEdited"], &updated["seq"]), (&json!("first"), &json!(true), &sent["seq"]));
         assert_eq!(updated["changeSeq"].as_i64().unwrap(), sent["seq"].as_i64().unwrap() + 1);
         ann.rest.delete_message(&id(&sent)).await.unwrap();
         let deleted = about(&mut peer, "message:deleted", &id(&sent)).await;
+        assert_eq!(deleted.get("isStarred"), None);
         assert_eq!((&deleted["content"], &deleted["isDeleted"]), (&json!("This message was deleted"), &json!(true)));
         assert_eq!(deleted["changeSeq"].as_i64().unwrap(), sent["seq"].as_i64().unwrap() + 2);
         let error = phone.call("message:sent", &json!({"conversationId": place})).await.unwrap_err();
         assert_eq!(error.code(), "validation_error");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forwarded_messages_come_as_new_ones_where_they_were_sent_to() {
+    through_every_door(|scene| async move {
+        let (ann, ben, place) = scene.pair().await;
+        let cy = scene.world.person("Cy").await;
+        let (beside, group) = (scene.world.direct(&ann, &cy).await, scene.world.group(&ann, "Club", &[&ben, &cy]).await);
+        let mut sent = Vec::new();
+        for content in ["one", "two"] {
+            sent.push(ann.rest.send_text(&place, content, None).await.unwrap());
+        }
+        let mut friend = cy.connect(scene.door).await;
+        let ids: Vec<_> = sent.iter().map(|message| &message["id"]).collect();
+        let command = json!({"message_ids": ids, "conversation_ids": [beside, group]});
+        let forwarded = ann.rest.post("/messages/forward", &command).await.unwrap();
+        assert_eq!(forwarded["forwarded_count"], 4);
+        for place in [&beside, &group] {
+            for content in ["one", "two"] {
+                let is_here =
+                    |event: &loadtest::socket::Event| event.name == "message:received" && event.json()["conversationId"] == *place;
+                let told = friend.next_match("a forwarded message", PATIENCE, is_here).await.unwrap().json();
+                assert_eq!((&told["content"], &told["isForwarded"], &told["senderName"]), (&json!(content), &json!(true), &json!("Ann")));
+                let answer = forwarded["messages"].as_array().unwrap().iter().find(|message| message["id"] == told["id"]).unwrap();
+                assert_eq!(answer["seq"], told["seq"]);
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_conversation_reaches_the_other_devices_of_who_made_it() {
+    through_every_door(|scene| async move {
+        let (ann, ben) = (scene.world.person_with_password("Ann").await, scene.world.person("Ben").await);
+        let tablet = ann.another_device().await;
+        let mut other = tablet.connect(scene.door).await;
+        let place = scene.world.direct(&ann, &ben).await;
+        let group = scene.world.group(&ann, "Club", &[&ben]).await;
+        for (place, name) in [(&place, "Ben"), (&group, "Club")] {
+            let created = about(&mut other, "conversation:created", place).await;
+            assert_eq!((&created["name"], &created["lastMessage"]), (&json!(name), &Value::Null));
+        }
     })
     .await;
 }
@@ -78,7 +127,7 @@ async fn a_conversation_is_told_of_before_its_first_message() {
         let (mut phone, mut peer) = (ann.connect(scene.door).await, ben.connect(scene.door).await);
         let place = scene.world.direct(&ann, &ben).await;
         let first = send(&phone, &place, "first").await;
-        let created = peer.collect_until(crate::support::PATIENCE, |events| events.last().is_some_and(|e| e.name == "message:received"));
+        let created = peer.collect_until(PATIENCE, |events| events.last().is_some_and(|e| e.name == "message:received"));
         let created: Vec<_> = created.await.unwrap().into_iter().map(|event| (event.name.clone(), event.json())).collect();
         let of_place: Vec<_> = created.iter().filter(|(_, data)| data["id"] == place || data["id"] == first["id"]).cloned().collect();
         assert_eq!(names(&of_place), ["conversation:created", "message:received"]);

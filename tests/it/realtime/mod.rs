@@ -4,18 +4,25 @@
 mod absence;
 mod calls;
 mod closing;
+mod entry;
+mod groups;
+mod limits;
 mod messages;
+mod missed;
+mod outage;
 mod people;
 mod receipts;
 mod resume;
+mod slow;
 mod told;
 
 use std::future::Future;
 use std::sync::Arc;
 
-use loadtest::socket::Event;
-use loadtest::{Door, Socket};
+use loadtest::socket::{Close, ConnectError, Ending, Event};
+use loadtest::{Auth, Door, Options, Socket};
 use serde_json::{Value, json};
+use urge::event::Origin;
 
 use crate::support::{PATIENCE, Person, TestServer, World};
 
@@ -52,6 +59,50 @@ impl Scene {
         let (ann, ben) = tokio::join!(self.world.person("Ann"), self.world.person("Ben"));
         let place = self.world.direct(&ann, &ben).await;
         (ann, ben, place)
+    }
+
+    /// Knocks at this door.
+    async fn knock(&self, auth: Auth) -> Result<Socket, ConnectError> {
+        knock(&self.server, self.door, auth).await
+    }
+
+    /// Adds somebody to a group.
+    async fn add(&self, founder: &Person, group: &str, member: &Person) {
+        let (group, members) = (group.parse().unwrap(), [member.id().parse().unwrap()]);
+        let added = self.server.services.conversations.add_members(founder.id().parse().unwrap(), group, &members, Origin::default());
+        assert_eq!(added.await.unwrap(), 1);
+    }
+
+    /// Removes somebody from a group.
+    async fn remove(&self, founder: &Person, group: &str, member: &Person) {
+        let (group, member) = (group.parse().unwrap(), member.id().parse().unwrap());
+        self.server.services.conversations.remove_member(founder.id().parse().unwrap(), group, member, Origin::default()).await.unwrap();
+    }
+}
+
+/// Knocks at a door of this node.
+async fn knock(server: &TestServer, door: Door, auth: Auth) -> Result<Socket, ConnectError> {
+    Options::new(&server.url(""), door, auth).connect().await
+}
+
+/// The end of a socket after which clients stay away, with the code that `/ws` gives.
+fn is_for_good(close: &Close, door: Door, code: u16) {
+    if door.is_socket_io() {
+        assert_eq!(close.ending, Ending::Disconnect, "{close}");
+    } else {
+        assert_eq!((close.ending, close.code), (Ending::CloseFrame, Some(code)), "{close}");
+        assert!(!close.reason.is_empty());
+    }
+}
+
+/// The end of a socket after which clients come back by themselves, with the code that `/ws` gives.
+fn is_for_now(close: &Close, door: Door, code: u16) {
+    if door.is_socket_io() {
+        let stays_away = matches!(close.ending, Ending::Disconnect | Ending::ConnectError | Ending::Local | Ending::Protocol);
+        assert!(!stays_away, "{door:?}: {close}");
+    } else {
+        assert_eq!((close.ending, close.code), (Ending::CloseFrame, Some(code)), "{close}");
+        assert!(!close.reason.is_empty());
     }
 }
 

@@ -68,6 +68,17 @@ async fn reading_is_told_up_to_the_message_and_never_taken_back() {
         ben.rest.read_conversation(&place).await.unwrap();
         about(&mut phone, "message:read", &id(&three)).await;
         assert_eq!(ben.rest.conversation(&place).await.unwrap()["unreadCount"], 0);
+
+        // The other ways to say it: by the bare id, and by the status of one message.
+        let four = send(&phone, &place, "four").await;
+        assert_eq!(peer.call("message:read", &four["id"]).await.unwrap(), json!({"success": true, "updated": 1}));
+        let told = about(&mut phone, "message:read", &id(&four)).await;
+        assert_eq!(told, json!({"messageId": four["id"], "conversationId": place, "userId": ben.id()}));
+        let five = send(&phone, &place, "five").await;
+        let status = json!({"status": "READ"});
+        ben.rest.put(&format!("/messages/{}/status", id(&five)), &status).await.unwrap();
+        let told = about(&mut phone, "message:read", &id(&five)).await;
+        assert_eq!(told, json!({"messageId": five["id"], "conversationId": place, "userId": ben.id()}));
     })
     .await;
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "the features' tests come to use all of it")]
 
 mod away;
+mod crash;
 pub mod document;
 pub mod faulty;
 mod node;
@@ -14,6 +15,7 @@ pub mod wire;
 mod world;
 
 pub use away::Switch;
+pub use crash::files_after_a_crash;
 pub use node::{PATIENCE, TestServer, failure, json};
 pub use people::{Human, People};
 pub use process::Process;

@@ -1,10 +1,16 @@
-//! A store that breaks one of its promises, to show that the history checker notices. Everything else it does as told.
+//! A store and a bus that break one of their promises, to show that the history checker notices. Everything else they do
+//! as told, and with no lie at all everything: so that the same run without it shows the lie to be what was noticed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
+use urge::bus::{Bus, BusError, Subscription};
 use urge::clock::Timestamp;
+use urge::event::{Envelope, RowEvent};
 use urge::id::{ConversationId, MessageId, Seq, UserId};
 use urge::log::{
     Cleared, ConversationRecord, Flags, Head, Insert, Location, LogRow, LogStore, Member, MemberMark, Membership, OwnMark, Rewrite,
@@ -17,8 +23,8 @@ use urge::store::StoreResult;
 pub enum Lie {
     /// Locations are neither kept nor found: appending goes on as if there were no floor.
     NoLocations,
-    /// Rows are said to be there when they are only about to be inserted.
-    AnswersBeforeCommit,
+    /// Rows are said to be there so long before they are inserted.
+    AnswersBeforeCommit(Duration),
     /// An insert that was refused is said to be done.
     RefusalsUntold,
     /// A change that was refused is said to be done.
@@ -29,38 +35,44 @@ pub enum Lie {
     HeadsForgotten,
 }
 
-/// A store with one [`Lie`].
+/// A lie is told this often, not each time: a log that is nothing but damage would stop the workload.
+const STRIKES_EVERY: u64 = 8;
+
+/// A store with one [`Lie`], or none.
 pub struct Sabotaged {
     store: Arc<dyn LogStore>,
-    lie: Lie,
+    lie: Option<Lie>,
     calls: AtomicU64,
 }
 
 impl Sabotaged {
-    pub fn new(store: Arc<dyn LogStore>, lie: Lie) -> Self {
+    pub fn new(store: Arc<dyn LogStore>, lie: Option<Lie>) -> Self {
         Self { store, lie, calls: AtomicU64::new(0) }
     }
+}
+
+fn strikes(calls: &AtomicU64) -> bool {
+    calls.fetch_add(1, Ordering::Relaxed) % STRIKES_EVERY == STRIKES_EVERY - 1
 }
 
 #[async_trait]
 impl LogStore for Sabotaged {
     async fn insert_rows(&self, rows: &[LogRow]) -> StoreResult<Insert> {
         let [first, ..] = rows else { return Ok(Insert::Applied) };
-        // Not each time: a log that is nothing but damage would stop the workload.
-        let strikes = first.seq > 1 && self.calls.fetch_add(1, Ordering::Relaxed) % 8 == 7;
+        let strikes = first.seq > 1 && strikes(&self.calls);
         match self.lie {
-            Lie::AnswersBeforeCommit if strikes => {
+            Some(Lie::AnswersBeforeCommit(by)) if strikes => {
                 if let Some(row) = self.store.row(first.conversation_id, first.seq).await? {
                     return Ok(Insert::Exists(Box::new(row)));
                 }
                 let (store, rows) = (Arc::clone(&self.store), rows.to_vec());
                 tokio::spawn(async move {
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    tokio::time::sleep(by).await;
                     let _ = store.insert_rows(&rows).await;
                 });
                 Ok(Insert::Applied)
             }
-            Lie::RefusalsUntold => match self.store.insert_rows(rows).await? {
+            Some(Lie::RefusalsUntold) => match self.store.insert_rows(rows).await? {
                 Insert::Exists(row) if row.message_id != first.message_id && rows.len() == 1 => Ok(Insert::Applied),
                 answer => Ok(answer),
             },
@@ -75,25 +87,25 @@ impl LogStore for Sabotaged {
 
     async fn rewrite_row(&self, rewrite: &Rewrite) -> StoreResult<Rewritten> {
         match self.store.rewrite_row(rewrite).await? {
-            Rewritten::Refused { .. } if self.lie == Lie::ChangesUntold => Ok(Rewritten::Applied),
+            Rewritten::Refused { .. } if self.lie == Some(Lie::ChangesUntold) => Ok(Rewritten::Applied),
             answer => Ok(answer),
         }
     }
 
     async fn location(&self, message: MessageId) -> StoreResult<Option<Location>> {
-        if self.lie == Lie::NoLocations { Ok(None) } else { self.store.location(message).await }
+        if self.lie == Some(Lie::NoLocations) { Ok(None) } else { self.store.location(message).await }
     }
 
     async fn put_location(&self, message: MessageId, location: &Location) -> StoreResult<()> {
-        if self.lie == Lie::NoLocations { Ok(()) } else { self.store.put_location(message, location).await }
+        if self.lie == Some(Lie::NoLocations) { Ok(()) } else { self.store.put_location(message, location).await }
     }
 
     async fn advance_heads(&self, id: ConversationId, head: &Head, members: &[UserId], own: &[OwnMark]) -> StoreResult<()> {
-        if self.lie == Lie::HeadsForgotten { Ok(()) } else { self.store.advance_heads(id, head, members, own).await }
+        if self.lie == Some(Lie::HeadsForgotten) { Ok(()) } else { self.store.advance_heads(id, head, members, own).await }
     }
 
     async fn mark_read(&self, user: UserId, id: ConversationId, seq: Seq, n: i64) -> StoreResult<()> {
-        if self.lie == Lie::MarksForgotten { Ok(()) } else { self.store.mark_read(user, id, seq, n).await }
+        if self.lie == Some(Lie::MarksForgotten) { Ok(()) } else { self.store.mark_read(user, id, seq, n).await }
     }
 
     async fn rows_after(&self, conversation: ConversationId, after: Seq, limit: usize) -> StoreResult<Vec<LogRow>> {
@@ -170,5 +182,71 @@ impl LogStore for Sabotaged {
 
     async fn turn_favourite(&self, user: UserId, id: ConversationId, to: bool, at: Timestamp) -> StoreResult<bool> {
         self.store.turn_favourite(user, id, to, at).await
+    }
+}
+
+/// The promise of a bus that is broken in a way which no reader of the log can see and mend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BusLie {
+    /// A row comes with nothing to tell: its place counts as told.
+    EventsDropped,
+    /// Two rows that follow each other come in each other's place.
+    RowsSwapped,
+}
+
+/// A bus with one [`BusLie`], or none.
+pub struct SabotagedBus {
+    bus: Arc<dyn Bus>,
+    lie: Option<BusLie>,
+    rows: AtomicU64,
+    /// Rows that wait for the one behind them.
+    held: Mutex<HashMap<ConversationId, RowEvent>>,
+}
+
+impl SabotagedBus {
+    pub fn new(bus: Arc<dyn Bus>, lie: Option<BusLie>) -> Self {
+        Self { bus, lie, rows: AtomicU64::default(), held: Mutex::default() }
+    }
+
+    /// What goes on instead of this row.
+    fn instead_of(&self, row: RowEvent) -> Vec<RowEvent> {
+        let strikes = row.event.is_some() && strikes(&self.rows);
+        match self.lie {
+            Some(BusLie::EventsDropped) if strikes => vec![RowEvent { event: None, message: None, ..row }],
+            Some(BusLie::RowsSwapped) => {
+                let mut held = self.held.lock();
+                match held.remove(&row.conversation_id) {
+                    Some(before) if before.seq + 1 == row.seq => {
+                        vec![RowEvent { seq: before.seq, ..row.clone() }, RowEvent { seq: row.seq, ..before }]
+                    }
+                    Some(before) => vec![before, row],
+                    None if strikes => {
+                        held.insert(row.conversation_id, row);
+                        Vec::new()
+                    }
+                    None => vec![row],
+                }
+            }
+            _ => vec![row],
+        }
+    }
+}
+
+#[async_trait]
+impl Bus for SabotagedBus {
+    async fn publish(&self, envelope: Envelope) -> Result<(), BusError> {
+        let Envelope::Row(row) = envelope else { return self.bus.publish(envelope).await };
+        for row in self.instead_of(row) {
+            self.bus.publish(Envelope::Row(row)).await?;
+        }
+        Ok(())
+    }
+
+    fn subscribe(&self) -> Subscription {
+        self.bus.subscribe()
+    }
+
+    fn is_up(&self) -> bool {
+        self.bus.is_up()
     }
 }
