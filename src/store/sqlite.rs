@@ -83,8 +83,9 @@ impl Sqlite {
             handles.push(spawn(format!("sqlite-reader-{n}"), Box::new(move || read_all(&reader, &receiver)))?);
         }
         let handles = Mutex::new(handles);
-        let (writes, reads, checkpoints) = (Some(write_sender), Some(read_sender), Some(checkpoint_sender));
-        Ok(Self { threads: Arc::new(Threads { writes, reads, checkpoints, waiting, handles }) })
+        let threads =
+            Threads { writes: Some(write_sender), reads: Some(read_sender), checkpoints: Some(checkpoint_sender), waiting, handles };
+        Ok(Self { threads: Arc::new(threads) })
     }
 
     /// Runs `job` on a reader; it sees everything that was committed before it began.

@@ -275,7 +275,9 @@ impl Protocol {
                     return Err(*located);
                 }
                 state.insert_rows(*first, batch)?;
-                batch.iter().for_each(|id| state.locations[usize::from(*id)] = Some(first - 1));
+                for id in batch {
+                    state.locations[usize::from(*id)] = Some(first - 1);
+                }
                 state.head = state.head.max(first + batch.len() as Seq - 1);
             }
         }

@@ -168,14 +168,14 @@ async fn a_full_disk_is_told_to_sockets_which_stay() {
     let place = world.direct(&ada, &ben).await;
     for door in Door::ALL {
         let (phone, mut peer) = (ada.connect(door).await, ben.connect(door).await);
-        let send = async |n: usize, content: &str| {
+        let say = async |n: usize, content: &str| {
             let message = value!({"conversationId": place, "content": content, "clientMessageId": format!("{door:?} {n}")});
             phone.call("message:sent", &message).await
         };
         limit_files(&node, &(largest_file(&node) + 16 * 1024).to_string());
         let mut acknowledged = Vec::new();
         let refused = loop {
-            match send(acknowledged.len(), &"a message ".repeat(100)).await {
+            match say(acknowledged.len(), &"a message ".repeat(100)).await {
                 Ok(message) => acknowledged.push(id(&message)),
                 Err(error) => break error,
             }
@@ -188,7 +188,7 @@ async fn a_full_disk_is_told_to_sockets_which_stay() {
         limit_files(&node, "unlimited");
         let again = Instant::now();
         let sent = loop {
-            match send(acknowledged.len(), "there is room").await {
+            match say(acknowledged.len(), "there is room").await {
                 Ok(message) => break message,
                 Err(error) => assert!(error.code() == "unavailable" && again.elapsed() < PATIENCE, "{error:?}"),
             }

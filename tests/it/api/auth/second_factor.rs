@@ -206,9 +206,9 @@ async fn a_login_that_fails_after_its_second_factor_leaves_the_ticket_open() {
     failed(login(&server, &by_password(None)).await, 401, "totp_required").await;
     wire.fail("insert_session");
     failed(login(&server, &in_code_field(&shown(&server))).await, 503, "unavailable").await;
-    server.clock.advance(Duration::from_secs(60));
+    server.clock.advance(Duration::from_mins(1));
     ok(login(&server, &in_code_field(&shown(&server))).await).await;
-    server.clock.advance(Duration::from_secs(60));
+    server.clock.advance(Duration::from_mins(1));
     failed(login(&server, &in_code_field(&shown(&server))).await, 401, "unauthenticated").await;
     server.stop().await;
 }
