@@ -55,7 +55,7 @@ async fn what_is_no_json_object_is_refused_by_every_call() {
             assert_eq!(refused.status(), 400, "{}: {what}", call.route());
             failure(refused, 400, "bad_request").await;
         }
-        for other in ["[]", "\"x\"", "7", "null"] {
+        for other in ["[]", "\"x\"", "7", "true"] {
             let refused = send(server, ada, &call, &[JSON], other.as_bytes()).await;
             assert_eq!(refused.status(), 422, "{}: {other}", call.route());
             assert_eq!(failure(refused, 422, "validation_error").await["detail"][0]["loc"], json!(["body"]));

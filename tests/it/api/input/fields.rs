@@ -253,6 +253,8 @@ fn fate(need: Need, takes: Takes, spoilt: Spoilt) -> Fate {
         (_, Passed | Picture | Bio | ClientId | Phones | Links) => Taken,
         (Invisible, Name | Content) => Named,
         (Spoilt::Control | Override | Spoilt::Emoji, Name | Content) => Taken,
+        // A place that cannot be read is one that the client does not have.
+        (Spoilt::Control | Override | Invisible | Spoilt::Emoji, Places) => Taken,
         _ => Named,
     }
 }
