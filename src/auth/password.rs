@@ -1,14 +1,17 @@
-//! Passwords: Argon2id (19 MiB, 2 passes, 1 lane) as PHC strings, computed by a few blocking threads and no more.
+//! Passwords: Argon2id (19 MiB, 2 passes, 1 lane) as PHC strings, computed by a few threads of their own: on the runtime's
+//! many blocking threads the allocator would keep 19 MiB for each that ever hashed.
 //! A storm of logins fills this pool and is refused at once; it slows logins alone. Who has no password, or no account,
 //! costs the same work as who has.
 
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use crossbeam_channel::Sender;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::error::{Error, Result};
@@ -27,9 +30,13 @@ const LANES: u32 = 1;
 /// A hash that no password has, of the same cost as all others.
 const NOBODYS: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5J3Mgc2FsdC4uLg$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// The pool.
+/// What a thread does next.
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The pool; its threads end with it.
 #[derive(Clone)]
 pub struct Passwords {
+    jobs: Sender<Job>,
     /// Running and waiting together.
     admitted: Arc<Semaphore>,
     running: Arc<Semaphore>,
@@ -40,7 +47,19 @@ impl Passwords {
     pub fn new(threads: NonZeroUsize) -> Self {
         let threads = threads.get();
         let admitted = threads.saturating_mul(1 + WAITING_PER_THREAD);
-        Self { admitted: Arc::new(Semaphore::new(admitted)), running: Arc::new(Semaphore::new(threads)) }
+        let (jobs, waiting) = crossbeam_channel::unbounded::<Job>();
+        for _ in 0..threads {
+            let waiting = waiting.clone();
+            std::thread::spawn(move || {
+                for job in waiting {
+                    // Whoever waits for a job that panics learns of it; the thread goes on.
+                    if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                        tracing::error!("a password hash panicked");
+                    }
+                }
+            });
+        }
+        Self { jobs, admitted: Arc::new(Semaphore::new(admitted)), running: Arc::new(Semaphore::new(threads)) }
     }
 
     /// A place among those that run now; waits in line while there is room in it.
@@ -54,7 +73,7 @@ impl Passwords {
         };
         let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| full())?;
         let running = Arc::clone(&self.running).acquire_owned().await.map_err(Error::internal)?;
-        Ok(Place { _admitted: admitted, _running: running })
+        Ok(Place { jobs: self.jobs.clone(), _admitted: admitted, _running: running })
     }
 
     /// The PHC string of a password.
@@ -76,6 +95,7 @@ impl Passwords {
 
 /// A place in the pool. It goes along into the work: who goes away does not make room while his hash is still computed.
 pub struct Place {
+    jobs: Sender<Job>,
     _admitted: OwnedSemaphorePermit,
     _running: OwnedSemaphorePermit,
 }
@@ -106,12 +126,16 @@ impl Place {
     }
 
     async fn run<T: Send + 'static>(self, job: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let work = tokio::task::spawn_blocking(move || {
+        let (sender, receiver) = oneshot::channel();
+        let jobs = self.jobs.clone();
+        let work = Box::new(move || {
             let outcome = job();
             drop(self);
-            outcome
+            // Who waited may have gone away.
+            let _ = sender.send(outcome);
         });
-        work.await.map_err(Error::internal)
+        jobs.send(work).map_err(|_| Error::internal("the threads that hash passwords have ended"))?;
+        receiver.await.map_err(Error::internal)
     }
 }
 
