@@ -91,11 +91,11 @@ async fn crash(wrap: impl FnOnce(Backends) -> Backends) -> Vec<History> {
         crashed
     });
     village.live(OPERATIONS, &Arc::new(AtomicBool::new(true))).await;
-    let crashed = crashes.await.unwrap();
+    let copies = crashes.await.unwrap();
     let History { members, operations, .. } = village.end();
     server.stop().await;
     let mut histories = Vec::new();
-    for (files, last_certain, first_lost) in crashed {
+    for (files, last_certain, first_lost) in copies {
         let operations = operations.iter().filter_map(|operation| operation.cut_off(last_certain, first_lost)).collect();
         // What phones saw goes on beyond the crash: here the log alone is judged.
         let mut history = History { members: members.clone(), operations, ..History::default() };

@@ -127,8 +127,8 @@ async fn clients_that_reconnect_all_the_time_miss_nothing() {
     let village = Village::settle(&World::on(&server), 5, 1, &up).await;
     let enough = Arc::new(AtomicBool::new(false));
     let mut blinkers = JoinSet::new();
-    for phone in village.phones.iter().cloned() {
-        let enough = Arc::clone(&enough);
+    for phone in &village.phones {
+        let (phone, enough) = (Arc::clone(phone), Arc::clone(&enough));
         blinkers.spawn(async move {
             let (mut ticks, mut blinks) = (interval(BLINK), 0);
             while !enough.load(Ordering::SeqCst) {

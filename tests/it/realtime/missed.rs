@@ -22,7 +22,9 @@ async fn say(scene: &Scene, who: &Person, place: &str, count: i64) {
     let draft = |n: &i64| SendMessage { conversation_id: Some(place), content: Some(format!("number {n}")), ..SendMessage::default() };
     for some in (0..count).collect::<Vec<_>>().chunks(250) {
         let sent = join_all(some.iter().map(draft).map(|draft| messages.send(user, draft, Sent::default()))).await;
-        sent.into_iter().for_each(|sent| drop(sent.unwrap()));
+        for sent in sent {
+            sent.unwrap();
+        }
     }
 }
 
