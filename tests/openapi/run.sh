@@ -10,7 +10,8 @@ binary="${1:-$target/ci/urge}"
 seconds="${2:-120}"
 version=4.32.5
 
-tools="$target/schemathesis-$version"
+mkdir -p "$target"
+tools="$(realpath "$target")/schemathesis-$version"
 [[ -x "$tools/bin/schemathesis" ]] || { python3 -m venv "$tools" && "$tools/bin/pip" install --quiet "schemathesis==$version"; }
 
 folder="$(mktemp -d)"
@@ -55,6 +56,8 @@ EOF
 skip=()
 for operation in logout_user reset_password end_session end_other_sessions; do skip+=(--exclude-operation-id "$operation"); done
 
+# Where it runs it leaves notes of what it found.
+cd "$folder"
 "$tools/bin/schemathesis" --config-file "$folder/schemathesis.toml" run "$url/openapi.json" --header "Authorization: Bearer $token" \
     --phases examples,coverage,fuzzing --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
     --seed 20260131 --max-examples 25 --max-time "$seconds" --continue-on-failure --no-shrink --workers 2 \

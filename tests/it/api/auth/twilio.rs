@@ -93,10 +93,11 @@ async fn a_whole_node_sends_its_codes_by_it() {
         ("URGE_SMS_TWILIO_URL", &url),
     ]);
     let rest = World::at(&node.url()).rest;
-    let phone = json!({"phone_number": "+1 (202) 555-0123"});
+    // What costs money is limited, also in development: each number is asked for once.
+    let phones = [123, 124, 125].map(|last| json!({"phone_number": format!("+1 (202) 555-0{last}")}));
 
     let queued = serve_one(&listener, 201, r#"{"sid": "SM1", "status": "queued"}"#);
-    let (asked, request) = tokio::join!(rest.post("/auth/send-code", &phone), queued);
+    let (asked, request) = tokio::join!(rest.post("/auth/send-code", &phones[0]), queued);
     asked.unwrap();
     assert!(request.starts_with("POST /2010-04-01/Accounts/AC01/Messages.json HTTP/1.1\r\n"), "{request}");
     let form = request.split_once("\r\n\r\n").unwrap().1;
@@ -105,17 +106,17 @@ async fn a_whole_node_sends_its_codes_by_it() {
     assert_eq!(proven["verified"], true);
 
     let invalid = serve_one(&listener, 400, r#"{"code": 21211, "message": "Invalid 'To' Phone Number: +12025550123", "status": 400}"#);
-    let (refused, _) = tokio::join!(rest.post("/auth/send-code", &phone), invalid);
+    let (refused, _) = tokio::join!(rest.post("/auth/send-code", &phones[1]), invalid);
     let refused = refused.unwrap_err();
     assert_eq!((refused.status(), refused.refusal().unwrap().fields()), (422, vec!["phone_number".to_owned()]));
-    let (refused, _) = tokio::join!(rest.post("/auth/send-code", &phone), serve_one(&listener, 500, "oops"));
+    let (refused, _) = tokio::join!(rest.post("/auth/send-code", &phones[2]), serve_one(&listener, 500, "oops"));
     let refused = refused.unwrap_err();
     assert_eq!((refused.status(), refused.code()), (503, "sms_unavailable"));
     assert!(refused.refusal().unwrap().retry_after_s.is_some());
     drop(listener);
-    let refused = rest.post("/auth/send-code", &phone).await.unwrap_err();
+    let refused = rest.post("/auth/send-code", &phones[2]).await.unwrap_err();
     assert_eq!((refused.status(), refused.code()), (503, "sms_unavailable"));
-    for private in [code.as_str(), "2025550123", "secret-of-the-account"] {
+    for private in [code.as_str(), "20255501", "secret-of-the-account"] {
         assert!(!node.has_logged(private), "{private} is nobody's business");
     }
 }
