@@ -133,7 +133,7 @@ impl Receipts {
     }
 
     /// Everything up to `upto` has reached a device of `user`; `turns` names the messages if the caller knows them all.
-    /// Returns at once; what is delivered within [`DELIVERY_PAUSE`] is written together, or every message would cost
+    /// Returns at once; what is delivered within a short pause is written together, or every message would cost
     /// further commits of its own.
     pub fn deliver(self: &Arc<Self>, user: UserId, id: ConversationId, upto: Seq, turns: Vec<Turn>) {
         let key = (user, id);
