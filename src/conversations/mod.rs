@@ -21,7 +21,7 @@ use poem_openapi::Object;
 use poem_openapi::types::Example;
 use serde::Deserialize;
 pub use service::{Conversations, Parts};
-pub use sync::{Sync, SyncEntry, Synced};
+pub use sync::{Sync, SyncEntry, Synced, places};
 pub use typing::{Typing, TypingSet};
 pub use view::{Conversation, Participant};
 

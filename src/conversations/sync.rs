@@ -56,10 +56,13 @@ impl Example for Sync {
     }
 }
 
-/// Places as clients keep them: one that is null or nonsense is one that the client does not have.
 fn known<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<HashMap<ConversationId, Seq>, D::Error> {
-    let entries = serde_json::Map::deserialize(deserializer)?;
-    Ok(entries.into_iter().filter_map(|(id, seq)| Some((id.parse().ok()?, seq.as_i64()?))).collect())
+    serde_json::Map::deserialize(deserializer).map(places)
+}
+
+/// Places as clients keep them, for /sync and `resume`: one that is null or nonsense is one that the client does not have.
+pub fn places(entries: serde_json::Map<String, serde_json::Value>) -> HashMap<ConversationId, Seq> {
+    entries.into_iter().filter_map(|(id, seq)| Some((id.parse().ok()?, seq.as_i64()?))).collect()
 }
 
 /// What is new in one conversation.

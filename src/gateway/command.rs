@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::conversations::places;
 use crate::error::{Error, ErrorCode, Result};
 use crate::id::{ConversationId, MessageId, Seq};
 use crate::rest::Failure;
@@ -171,11 +172,11 @@ fn bare<T: std::str::FromStr>(text: &str, field: &str) -> Result<T> {
 fn known(text: &str) -> Result<HashMap<ConversationId, Seq>> {
     #[derive(Deserialize)]
     struct Resume {
-        known: Option<HashMap<ConversationId, Seq>>,
+        known: Option<serde_json::Map<String, Value>>,
     }
     let resume: Resume = serde_json::from_str(text_or_empty(text))
         .map_err(|cause| Error::invalid("known", format!("known is a map of conversation ids to numbers: {}", reason(&cause))))?;
-    let known = resume.known.unwrap_or_default();
+    let known = places(resume.known.unwrap_or_default());
     if known.len() > MAX_KNOWN {
         return Err(Error::invalid("known", format!("known names more than {MAX_KNOWN} conversations: call /sync")));
     }
@@ -301,7 +302,9 @@ mod tests {
         let Command::Resume { known } = parse("resume", &json!({"known": {id.to_string(): 7}}).to_string()).unwrap() else { panic!() };
         assert_eq!(known[&id], 7);
         assert!(matches!(Command::parse("resume", None).unwrap(), Command::Resume { known } if known.is_empty()));
-        assert!(parse("resume", r#"{"known": {"x": 1}}"#).is_err());
+        let odd = parse("resume", r#"{"known": {"x": 1, "0190f3f0-7f6c-7c3e-9a55-0b1f6f7f9a11": null}}"#).unwrap();
+        assert!(matches!(odd, Command::Resume { known } if known.is_empty()), "as in /sync");
+        assert!(parse("resume", r#"{"known": [1]}"#).is_err());
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::{Body, ConversationState};
 use crate::store::StoreResult;
 
 impl Shared {
-    /// Appends what can be appended so: new messages behind the head that is known, permitted as things are known. Whoever is still `waiting` afterwards goes step by step: nothing was done for him.
+    /// Appends what can be appended so: new messages behind the head that is known, permitted as things are known.
+    /// Whoever is still `waiting` afterwards goes step by step: nothing was done for him.
     pub(super) async fn append_whole(&self, state: &mut ConversationState, waiting: &mut Vec<Waiting>) -> StoreResult<()> {
         let is_plain = |one: &Waiting| matches!(one.proposal.body, Body::Message(_)) && (one.proposal.permit)(state).is_ok();
         if state.record.is_none() || !waiting.iter().all(is_plain) {

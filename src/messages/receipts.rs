@@ -87,6 +87,17 @@ struct Deliveries {
     is_awaited: bool,
 }
 
+/// Whoever was going to write deliveries panicked: the next one that comes begins anew.
+struct Ended<'a>(&'a Mutex<Deliveries>);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.lock().is_awaited = false;
+        }
+    }
+}
+
 /// The marks service.
 pub struct Receipts {
     log: Arc<dyn LogStore>,
@@ -151,6 +162,7 @@ impl Receipts {
 
     /// Writes deliveries, a pause apart, until there are none.
     async fn write_deliveries(self: Arc<Self>) {
+        let _ended = Ended(&self.pending);
         let stopping = self.tasks.stopping();
         let mut pause = DELIVERY_PAUSE;
         loop {

@@ -61,7 +61,8 @@ fn masked(line: &str) -> String {
 /// A node, a folder to work in, and the session with curl run in it; what it printed, and its conversation and tokens.
 fn session() -> (Process, TempDir, Vec<String>, String) {
     let (node, folder) = (Process::start(), TempDir::new().unwrap());
-    let script = block("sh", "# Two people.").replace(ADDRESS, &node.url());
+    // Found within 2 s, and three times that on a machine that is busy with other tests.
+    let script = block("sh", "# Two people.").replace(ADDRESS, &node.url()).replace("sleep 2;", "sleep 6;");
     let mut printed = lines(folder.path(), &format!("{script}\necho \"$C\" \"$ADAS_TOKEN\" \"$BENS_TOKEN\""));
     let arguments = printed.pop().unwrap();
     (node, folder, printed, arguments)
