@@ -141,6 +141,7 @@ impl Drop for Dialogue {
         metrics::gauge!("urge_sockets", "door" => self.socket.door.name()).decrement(1.0);
         let reason = self.socket.closing().map_or("client", CloseReason::name);
         metrics::counter!("urge_sockets_closed", "door" => self.socket.door.name(), "reason" => reason).increment(1);
+        self.socket.end();
         self.doors.gateway.closed(&self.socket);
     }
 }

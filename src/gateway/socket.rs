@@ -73,6 +73,8 @@ struct Outbox {
     closing: Option<CloseReason>,
     /// When a stuck write is waited for no longer, once it closes.
     closed_at: Option<Instant>,
+    /// Its side of the talk is over: nobody makes room any more.
+    is_over: bool,
     opened: Vec<ConversationId>,
     dialect: Dialect,
 }
@@ -80,7 +82,7 @@ struct Outbox {
 impl Outbox {
     fn new(max_waiting: usize) -> Self {
         let (opened, dialect) = (Vec::new(), Dialect::default());
-        Self { max_waiting, frames: VecDeque::new(), bytes: 0, closing: None, closed_at: None, opened, dialect }
+        Self { max_waiting, frames: VecDeque::new(), bytes: 0, closing: None, closed_at: None, is_over: false, opened, dialect }
     }
 
     fn has_room(&self, weight: usize) -> bool {
@@ -93,7 +95,7 @@ impl Outbox {
 
     fn push(&mut self, frame: Frame) {
         let weight = frame.weight();
-        if self.closing.is_some() || (frame.is_ephemeral() && self.is_crowded()) {
+        if self.closing.is_some() || self.is_over || (frame.is_ephemeral() && self.is_crowded()) {
             return;
         }
         if !self.has_room(weight) {
@@ -188,7 +190,14 @@ impl Socket {
         self.send(outgoing);
     }
 
-    /// Returns once the outbox is less than half full, or the socket closes.
+    /// The talk is over, for whatever reason: whoever waits for room goes on, and nothing more is put in. What is in may
+    /// still be fetched by a last poll.
+    pub fn end(&self) {
+        self.outbox.lock().is_over = true;
+        self.wake(true);
+    }
+
+    /// Returns once the outbox is less than half full, or the socket closes or has ended.
     pub async fn roomy(&self) {
         loop {
             let emptied = self.emptied.notified();
@@ -202,7 +211,7 @@ impl Socket {
     /// Whether the outbox is half full.
     pub fn is_crowded(&self) -> bool {
         let outbox = self.outbox.lock();
-        outbox.closing.is_none() && outbox.is_crowded()
+        outbox.closing.is_none() && !outbox.is_over && outbox.is_crowded()
     }
 
     /// Puts a frame into the outbox that the door has encoded itself: acks and errors.
@@ -328,6 +337,8 @@ impl Socket {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use futures_util::poll;
+
     use super::*;
     use crate::event::{Event, EventKind};
     use crate::id::MessageId;
@@ -418,6 +429,18 @@ mod tests {
         }
         writer.await.unwrap();
         assert_eq!(socket.closing(), None);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_room_in_a_socket_that_has_ended() {
+        let socket = socket();
+        (0..MAX_WAITING / 2).for_each(|_| socket.send(event(EventKind::MessageReceived, 1)));
+        let mut waiting = Box::pin(socket.roomy());
+        assert!(poll!(waiting.as_mut()).is_pending());
+        socket.end();
+        waiting.await;
+        socket.send(event(EventKind::MessageReceived, 1));
+        assert_eq!((socket.take(usize::MAX).frames.len(), socket.closing()), (MAX_WAITING / 2, None));
     }
 
     #[test]
