@@ -27,8 +27,8 @@ use crate::error::Error;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// What is read and thrown away while the peer does not know yet that we close, in bytes.
 const MAX_DISCARDED: usize = 8 << 20;
-/// Read in one go. tungstenite's default of 128 KiB is what a socket would cost.
-const READ_BUFFER: usize = 4096;
+/// Read in one go; every socket keeps that much. Commands are smaller, and what is larger is read in several goes.
+const READ_BUFFER: usize = 1024;
 /// Small frames are gathered up to here before the write.
 const WRITE_BUFFER: usize = 32 << 10;
 /// What a stuck write may hold, in bytes.
