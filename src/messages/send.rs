@@ -25,10 +25,10 @@ impl Messages {
     /// `Unavailable`: perhaps stored, send the same again.
     pub async fn send(&self, caller: UserId, command: SendMessage, sent: Sent) -> Result<Message> {
         let _place = self.sends.enter()?;
-        let conversation_id = command.conversation_id.ok_or_else(|| Error::invalid("conversation_id", "conversation_id is required"))?;
         if let Some(stored) = self.stored(caller, &command).await? {
             return Ok(stored);
         }
+        let conversation_id = command.conversation_id.ok_or_else(|| Error::invalid("conversation_id", "conversation_id is required"))?;
         let client_id = client_message_id(command.client_message_id.clone())?;
         let message_id = client_id.as_deref().map(|id| MessageId::derived(caller, conversation_id, id));
         let checked = async {
@@ -41,7 +41,7 @@ impl Messages {
                 self.post(caller, conversation_id, message_id, content, sent).await
             }
             // What was sent stays sent: a retry is answered with it, whatever has changed since.
-            (Err(error), Some(id)) if error.retry_after.is_none() => self.own(caller, conversation_id, id).await?.ok_or(error),
+            (Err(error), Some(id)) if error.retry_after.is_none() => self.own(caller, id).await?.ok_or(error),
             (Err(error), _) => Err(error),
         }
     }
@@ -91,19 +91,18 @@ impl Messages {
         }
     }
 
-    /// The message that the socket's `id` names, if the caller has sent it here before.
+    /// The message that the socket's `id` names, if the caller has sent it before.
     async fn stored(&self, caller: UserId, command: &SendMessage) -> Result<Option<Message>> {
-        let Some(id) = command.id.as_deref().and_then(|id| id.parse::<MessageId>().ok()) else { return Ok(None) };
-        match command.conversation_id {
-            Some(conversation_id) => self.own(caller, conversation_id, id).await,
+        match command.id.as_deref().and_then(|id| id.parse::<MessageId>().ok()) {
+            Some(id) => self.own(caller, id).await,
             None => Ok(None),
         }
     }
 
-    /// A message that the caller has sent to this conversation.
-    async fn own(&self, caller: UserId, conversation_id: ConversationId, id: MessageId) -> Result<Option<Message>> {
+    /// A message that the caller has sent.
+    async fn own(&self, caller: UserId, id: MessageId) -> Result<Option<Message>> {
         let Some(row) = self.reader.find(id).await? else { return Ok(None) };
-        if row.sender_id != caller || row.conversation_id != conversation_id || !row.body.is_counted() {
+        if row.sender_id != caller || !row.body.is_counted() {
             return Ok(None);
         }
         self.own_view(caller, row).await.map(Some)

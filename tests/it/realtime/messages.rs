@@ -31,6 +31,9 @@ async fn a_message_reaches_every_device_but_the_socket_that_sent_it() {
         assert_eq!(phone.call("message:sent", &command).await.unwrap()["id"], ack["id"]);
         let by_id = json!({"conversation_id": place, "content": "hello", "id": ack["id"]});
         assert_eq!(phone.call("message:sent", &by_id).await.unwrap()["id"], ack["id"]);
+        assert_eq!(phone.call("message:sent", &json!({"id": ack["id"]})).await.unwrap()["content"], "hello");
+        let theirs = ben.connect(scene.door).await;
+        assert_eq!(theirs.call("message:sent", &json!({"id": ack["id"]})).await.unwrap_err().code(), "validation_error");
         for strange in [json!("temp_1"), json!(7), json!(true), Value::Null] {
             let command = json!({"conversationId": place, "content": "hello", "clientMessageId": "one", "id": strange});
             assert_eq!(phone.call("message:sent", &command).await.unwrap()["id"], ack["id"]);
