@@ -28,6 +28,7 @@ fn row(conversation_id: ConversationId, seq: i64, audience: &Arc<[UserId]>, send
         introduces: [].into(),
         refreshes: false,
         event: Event::new(EventKind::MessageReceived, &data).ok(),
+        faceless: None,
         message: Some(MessageRef { message_id, sender_id }),
         origin: Origin::default(),
         posted: false,

@@ -79,6 +79,7 @@ fn group() -> (Runtime, Node, Vec<Arc<Socket>>, Envelope) {
             introduces: [].into(),
             refreshes: false,
             event: Some(event(message_id)),
+            faceless: None,
             message,
             origin: Origin::default(),
             posted: false,

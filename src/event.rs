@@ -1,6 +1,7 @@
 //! All that a client can be told, and the envelopes that carry it between nodes.
 //! An event's data is the JSON of the contract, made once by its feature; the doors only wrap the bytes.
-//! Nothing in it differs by recipient: what does (a conversation as somebody sees it) is fetched by the node that delivers.
+//! Nothing in it differs by recipient, a picture apart that is hidden from some: what does (a conversation as somebody sees
+//! it) is fetched by the node that delivers.
 
 use std::sync::Arc;
 
@@ -137,6 +138,8 @@ pub struct RowEvent {
     pub refreshes: bool,
     /// What to tell; a row may be silent.
     pub event: Option<Event>,
+    /// What those are told instead from whom the sender hides his picture.
+    pub faceless: Option<Faceless>,
     /// The new message, if it is one.
     pub message: Option<MessageRef>,
     /// Who is not told.
@@ -145,6 +148,15 @@ pub struct RowEvent {
     pub posted: bool,
     /// Told once more, because its sender tried once more: an old row, of use only to who waits for it.
     pub again: bool,
+}
+
+/// A row's event without its sender's picture.
+#[derive(Clone, Debug)]
+pub struct Faceless {
+    /// Whom the sender has blocked.
+    pub users: Arc<[UserId]>,
+    /// What they are told.
+    pub event: Event,
 }
 
 /// An event that belongs to no place in a log.

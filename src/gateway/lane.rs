@@ -190,6 +190,7 @@ mod tests {
             introduces: [].into(),
             refreshes: false,
             event: None,
+            faceless: None,
             message: None,
             origin: Origin::default(),
             posted: false,

@@ -144,7 +144,7 @@ impl Sessions {
             let is_seen = |seq: Seq| seq > membership.cleared_seq && !hidden.contains(&seq);
             for row in rows {
                 if let Some(outgoing) = outgoing_of(&row).filter(|_| is_seen(row.target_seq.unwrap_or(row.seq))) {
-                    socket.send_paced(outgoing).await;
+                    socket.send_paced(Arc::clone(outgoing.of(user))).await;
                     count += 1;
                 }
             }

@@ -53,7 +53,7 @@ impl Hub {
     pub(super) fn tell(&self, row: &RowEvent) {
         if let Some(outgoing) = outgoing_of(row) {
             for user in row.audience.iter() {
-                self.shared.seats.send(*user, Some((row.conversation_id, row.seq)), &outgoing, row.origin);
+                self.shared.seats.send(*user, Some((row.conversation_id, row.seq)), outgoing.of(*user), row.origin);
             }
         }
     }
@@ -73,7 +73,7 @@ impl Hub {
                     true
                 });
                 if sees {
-                    self.shared.seats.send(user, Some((row.conversation_id, row.seq)), outgoing, row.origin);
+                    self.shared.seats.send(user, Some((row.conversation_id, row.seq)), outgoing.of(user), row.origin);
                 }
             }
         };
@@ -152,7 +152,23 @@ impl Hub {
 }
 
 /// A row's event, ready to be shared by all sockets.
-pub(super) fn outgoing_of(row: &RowEvent) -> Option<Arc<Outgoing>> {
+pub(super) struct RowOutgoing<'a> {
+    plain: Arc<Outgoing>,
+    faceless: Option<(&'a [UserId], Arc<Outgoing>)>,
+}
+
+impl RowOutgoing<'_> {
+    /// What this user is told.
+    pub fn of(&self, user: UserId) -> &Arc<Outgoing> {
+        match &self.faceless {
+            Some((users, faceless)) if users.contains(&user) => faceless,
+            _ => &self.plain,
+        }
+    }
+}
+
+/// What is told of a row, if anything.
+pub(super) fn outgoing_of(row: &RowEvent) -> Option<RowOutgoing<'_>> {
     let event = row.event.clone()?;
     let mark = row.message.filter(|_| event.kind == EventKind::MessageReceived).map(|message| Mark {
         conversation_id: row.conversation_id,
@@ -161,5 +177,6 @@ pub(super) fn outgoing_of(row: &RowEvent) -> Option<Arc<Outgoing>> {
         sender_id: message.sender_id,
         is_large: row.audience.len() > LARGE_ABOVE,
     });
-    Some(Outgoing::new(event, mark))
+    let faceless = row.faceless.as_ref().map(|faceless| (&*faceless.users, Outgoing::new(faceless.event.clone(), mark)));
+    Some(RowOutgoing { plain: Outgoing::new(event, mark), faceless })
 }

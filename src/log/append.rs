@@ -90,6 +90,8 @@ pub struct Announcement {
     pub target: Option<LogRow>,
     /// Who may know.
     pub audience: Arc<[UserId]>,
+    /// Of a conversation too large for receipts.
+    pub is_large: bool,
     /// To whom the conversation is new with it.
     pub introduces: Arc<[UserId]>,
     /// Who is not told.

@@ -316,6 +316,7 @@ impl Shared {
                 row: row.clone(),
                 target,
                 audience: state.audience_of(row),
+                is_large: state.is_large(),
                 introduces: projection.introduces.into(),
                 origin,
                 posted,
@@ -388,7 +389,8 @@ fn announcement_of(state: &ConversationState, row: LogRow, target: Option<LogRow
     let joined_with = |user: &&UserId| state.members.get(user).is_some_and(|member| member.joined_seq == row.seq);
     let audience = state.audience_of(&row);
     let introduces = audience.iter().filter(joined_with).copied().collect();
-    Announcement { audience, introduces, target, origin: Origin::default(), posted: false, again: false, row }
+    let is_large = state.is_large();
+    Announcement { audience, is_large, introduces, target, origin: Origin::default(), posted: false, again: false, row }
 }
 
 /// As [`persist`] while nothing is written: a store that is full says so at once, for it did nothing, and waiting in its

@@ -44,6 +44,7 @@ impl Shared {
             *state = after;
             let announcements = append.rows.iter().zip(waiting.iter()).map(|(row, one)| Announcement {
                 audience: state.audience_of(row),
+                is_large: state.is_large(),
                 row: row.clone(),
                 target: None,
                 introduces: [].into(),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::Message;
+use super::receipts::status_for_all;
 use super::service::{named, quote_anew, told};
+use super::{Message, MessageStatus};
 use crate::bus::Bus;
-use crate::event::{Envelope, Event, EventKind, MessageRef, RowEvent};
-use crate::id::{ConversationId, Seq};
+use crate::event::{Envelope, Event, EventKind, Faceless, MessageRef, RowEvent};
+use crate::id::{ConversationId, UserId};
 use crate::log::{Announce, Announcement, Body, LogReader, LogRow, LogStore};
 use crate::users::Users;
 
@@ -47,7 +48,7 @@ impl Announcer {
 
     /// The row as the hubs take it. Rows that say nothing to clients still have their place.
     pub async fn row_event(&self, announcement: Announcement) -> RowEvent {
-        let Announcement { row, target, audience, introduces, origin, posted, again } = announcement;
+        let Announcement { row, target, audience, is_large, introduces, origin, posted, again } = announcement;
         let (conversation_id, seq, target_seq) = (row.conversation_id, row.seq, row.target_seq);
         let refreshes = matches!(row.body, Body::Members(_) | Body::Profile(_));
         let message = row.body.is_counted().then_some(MessageRef { message_id: row.message_id, sender_id: row.sender_id });
@@ -57,14 +58,21 @@ impl Announcer {
             (Body::Created(_) | Body::Edited | Body::Deleted, _) => None,
             (Body::Message(_) | Body::Members(_) | Body::Profile(_), _) => Some((EventKind::MessageReceived, row)),
         };
-        let event = match told_row {
-            Some((kind, row)) => self.event(kind, row, seq).await,
-            None => None,
+        let (event, faceless) = match told_row {
+            Some((kind, row)) => {
+                let sender = row.sender_id;
+                let message = self.message(kind, row, is_large).await.map(|message| Message { change_seq: seq, ..message });
+                match message {
+                    Some(message) => (event(kind, &message), self.faceless(kind, sender, message, &audience).await),
+                    None => (None, None),
+                }
+            }
+            None => (None, None),
         };
-        RowEvent { conversation_id, seq, audience, target_seq, introduces, refreshes, event, message, origin, posted, again }
+        RowEvent { conversation_id, seq, audience, target_seq, introduces, refreshes, event, faceless, message, origin, posted, again }
     }
 
-    async fn event(&self, kind: EventKind, mut row: LogRow, change_seq: Seq) -> Option<Event> {
+    async fn message(&self, kind: EventKind, mut row: LogRow, is_large: bool) -> Option<Message> {
         // A new message quotes what was read a moment ago; a changed one may quote what has been deleted since.
         if kind == EventKind::MessageUpdated
             && let Err(error) = quote_anew(&self.reader, std::slice::from_mut(&mut row)).await
@@ -74,7 +82,38 @@ impl Announcer {
         // Better a message without its sender's name than none.
         let unnamed = |error| tracing::warn!(%error, "a sender's name could not be read");
         let named = named(&self.users, &row).await.map_err(unnamed).unwrap_or_default();
-        let message = told(row, &named).map(|message| Message { change_seq, ..message })?;
-        Event::new(kind, &message).inspect_err(|error| tracing::error!(%error, "a message could not be serialised")).ok()
+        // Nobody has a new message yet; what becomes of an old one must not take its status back.
+        let status = if kind == EventKind::MessageReceived || is_large { MessageStatus::Sent } else { self.status(&row).await };
+        told(row, &named).map(|message| Message { status, ..message })
     }
+
+    /// The status of a message as its sender sees it.
+    async fn status(&self, row: &LogRow) -> MessageStatus {
+        match self.reader.active_members(row.conversation_id).await {
+            Ok(members) => status_for_all(&members, row),
+            Err(error) => {
+                tracing::warn!(%error, "the status of a message could not be read");
+                MessageStatus::Sent
+            }
+        }
+    }
+
+    /// The event for those in a group whom the sender has blocked; in a DIRECT conversation nobody can send across a block.
+    async fn faceless(&self, kind: EventKind, sender: UserId, message: Message, audience: &[UserId]) -> Option<Faceless> {
+        if message.sender_avatar.is_none() || audience.len() <= 2 {
+            return None;
+        }
+        let users = self.users.blocked_among(sender, audience).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "whom a sender has blocked could not be read: nobody is shown his picture");
+            audience.into()
+        });
+        if users.is_empty() {
+            return None;
+        }
+        Some(Faceless { users, event: event(kind, &Message { sender_avatar: None, ..message })? })
+    }
+}
+
+fn event(kind: EventKind, message: &Message) -> Option<Event> {
+    Event::new(kind, message).inspect_err(|error| tracing::error!(%error, "a message could not be serialised")).ok()
 }

@@ -371,11 +371,7 @@ impl Receipts {
             return Ok(rows.iter().map(status).collect());
         }
         let members = self.reader.active_members(state.id).await?;
-        let status = |row: &LogRow| {
-            let others = members.iter().filter(|member| concerns(member, row.sender_id, row.seq));
-            others.map(|member| status_of(member.delivered_seq, member.read_seq, row.seq)).min().unwrap_or(MessageStatus::Sent)
-        };
-        Ok(rows.iter().map(status).collect())
+        Ok(rows.iter().map(|row| status_for_all(&members, row)).collect())
     }
 
     fn stripe(&self, id: ConversationId) -> &tokio::sync::Mutex<()> {
@@ -386,6 +382,12 @@ impl Receipts {
 /// Whether a message of `sender` at `seq` waits for this member.
 pub(super) fn concerns(member: &Member, sender: UserId, seq: Seq) -> bool {
     member.user_id != sender && member.state == MemberState::Active && member.joined_seq <= seq
+}
+
+/// The status that a row has when all these members are counted: what its sender sees.
+pub(super) fn status_for_all(members: &[Member], row: &LogRow) -> MessageStatus {
+    let others = members.iter().filter(|member| concerns(member, row.sender_id, row.seq));
+    others.map(|member| status_of(member.delivered_seq, member.read_seq, row.seq)).min().unwrap_or(MessageStatus::Sent)
 }
 
 fn status_of(delivered: Seq, read: Seq, seq: Seq) -> MessageStatus {

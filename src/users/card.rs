@@ -128,6 +128,15 @@ impl Users {
         Ok(self.cards(ids).await?.into_iter().map(seen).collect())
     }
 
+    /// Those of `others` whom this person has blocked: they do not see his picture.
+    pub async fn blocked_among(&self, person: UserId, others: &[UserId]) -> Result<Arc<[UserId]>> {
+        let relations = self.settings.relations(person).await?;
+        if relations.blocked.is_empty() {
+            return Ok([].into());
+        }
+        Ok(others.iter().copied().filter(|other| relations.blocked.contains_key(other)).collect())
+    }
+
     /// The accounts of these ids that exist, in their order, each once.
     pub(super) async fn records(&self, ids: &[UserId]) -> Result<Vec<UserRecord>> {
         let mut found = HashMap::with_capacity(ids.len());

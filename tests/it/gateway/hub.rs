@@ -156,6 +156,7 @@ fn row(id: ConversationId, seq: Seq, audience: &[&Arc<Socket>]) -> RowEvent {
         introduces: [].into(),
         refreshes: false,
         event: Some(Event::new(EventKind::MessageReceived, &json!({"seq": seq})).unwrap()),
+        faceless: None,
         message: None,
         origin: Origin::default(),
         posted: false,

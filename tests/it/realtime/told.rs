@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 use urge::event::Origin;
 
+use super::resume::resume;
 use super::{about, before_marker, message_of, next, send, through_every_door};
 use crate::support::{PATIENCE, id};
 
@@ -112,6 +113,57 @@ async fn who_shows_nothing_is_offline_to_whoever_opens_the_conversation() {
         ben.rest.block(ann.id()).await.unwrap();
         phone.call("join:conversation", &json!(place)).await.unwrap();
         assert_eq!(next(&mut phone, "user:offline").await, offline);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_a_message_takes_nothing_back_of_its_status() {
+    through_every_door(|scene| async move {
+        let (ann, ben, place) = scene.pair().await;
+        let cy = scene.world.person("Cy").await;
+        let group = scene.world.group(&ann, "Club", &[&ben, &cy]).await;
+        let mut peer = ben.connect(scene.door).await;
+        for place in [&place, &group] {
+            let sent = id(&ann.rest.send_text(place, "hello", None).await.unwrap());
+            ben.rest.read_conversation(place).await.unwrap();
+            if *place == group {
+                // Told by itself, so that it is written before the answer.
+                cy.rest.put(&format!("/messages/{sent}/status"), &json!({"status": "DELIVERED"})).await.unwrap();
+            }
+            let status = if *place == group { "DELIVERED" } else { "READ" };
+            ann.rest.edit(&sent, "hello again").await.unwrap();
+            // The login that edits has the answer; of the other person's sockets all are told.
+            assert_eq!(about(&mut peer, "message:updated", &sent).await["status"], status);
+            ann.rest.delete(&format!("/messages/{sent}?scope=everyone")).await.unwrap();
+            assert_eq!(about(&mut peer, "message:deleted", &sent).await["status"], status);
+            assert_eq!(ann.rest.message(&sent).await.unwrap()["status"], status);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_a_sender_has_blocked_does_not_see_his_picture() {
+    through_every_door(|scene| async move {
+        let (ann, ben, _) = scene.pair().await;
+        let cy = scene.world.person("Cy").await;
+        let group = scene.world.group(&ann, "Club", &[&ben, &cy]).await;
+        let picture = "https://example.org/ann.png";
+        ann.rest.put("/auth/profile", &json!({"avatar_url": picture})).await.unwrap();
+        ann.rest.block(ben.id()).await.unwrap();
+        let (mut blocked, mut friend) = (ben.connect(scene.door).await, cy.connect(scene.door).await);
+        let sent = ann.rest.send_text(&group, "hello", None).await.unwrap();
+        ann.rest.edit(&id(&sent), "hello again").await.unwrap();
+        for event in ["message:received", "message:updated"] {
+            assert_eq!(about(&mut blocked, event, &id(&sent)).await["senderAvatar"], json!(null), "{event}");
+            assert_eq!(about(&mut friend, event, &id(&sent)).await["senderAvatar"], picture, "{event}");
+        }
+        // Neither does a replay show it.
+        let mut again = ben.connect(scene.door).await;
+        let (_, came) = resume(&mut again, &json!({})).await;
+        let shown: Vec<_> = came.iter().filter(|(name, data)| name == "message:received" && data["id"] == sent["id"]).collect();
+        assert!(shown.len() == 1 && shown[0].1["senderAvatar"].is_null(), "{shown:?}");
     })
     .await;
 }
