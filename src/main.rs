@@ -11,6 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use urge::config::{self, Config, Layers, Sources};
 use urge::{app, server, telemetry};
 
+/// Many small, short-lived things on few threads, and 19 MiB a password hash: this one is quicker at the former than the
+/// system's allocator, and gives the latter back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The backend of a mobile messenger.
 #[derive(Parser)]
 #[command(name = "urge", version)]

@@ -8,6 +8,13 @@ use crate::clock::Timestamp;
 use crate::id::{ConversationId, Seq, UserId};
 use crate::store::{Sqlite, StoreResult};
 
+/// Writes to the index after which it is looked at for runs to merge. Those of one commit are one run.
+const MERGE_EVERY: i64 = 8;
+/// Steps that such a look takes at most, each a job of its own, between which others have their turn.
+const MERGE_STEPS: usize = 8;
+/// Pages that a step merges: some tenths of a millisecond.
+const MERGE_PAGES: i64 = 8;
+
 #[async_trait]
 impl MessageStore for Sqlite {
     async fn put_star(&self, user: UserId, star: &Star) -> StoreResult<()> {
@@ -105,11 +112,19 @@ impl MessageStore for Sqlite {
 
     async fn put_words(&self, conversation: ConversationId, block: i64, rows: &[RowWords]) -> StoreResult<()> {
         let rows = rows.to_vec();
-        self.write(move |connection| {
+        let put = self.write(move |connection| {
             let n: i64 = connection.prepare_cached("UPDATE search_documents SET n = n + 1 RETURNING n")?.query_row([], |row| row.get(0))?;
-            rows.iter().try_for_each(|row| put_document(connection, conversation, block, row, n))
-        })
-        .await
+            rows.iter().try_for_each(|row| put_document(connection, conversation, block, row, n))?;
+            Ok(n)
+        });
+        if put.await? % MERGE_EVERY == 0 {
+            for _ in 0..MERGE_STEPS {
+                if !self.write(merge).await? {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn term_rows(
@@ -140,6 +155,14 @@ impl MessageStore for Sqlite {
         })
         .await
     }
+}
+
+/// Merges a few pages of the index's runs, if it has many; false when there was nothing to do.
+/// How one learns that: <https://sqlite.org/fts5.html#the_merge_command>
+fn merge(connection: &Connection) -> rusqlite::Result<bool> {
+    let before = connection.total_changes();
+    connection.prepare_cached("INSERT INTO search_terms (search_terms, rank) VALUES ('merge', ?1)")?.execute([MERGE_PAGES])?;
+    Ok(connection.total_changes() - before >= 2)
 }
 
 /// What the tokens of one partition of the index begin with. Words are letters and digits, so is this: one token.

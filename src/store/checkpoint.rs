@@ -9,8 +9,13 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::Connection;
 
-/// Pause between two checkpoints.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Pause between two looks at the log.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Pages that wait in the log before they are moved: 32 MiB. The fewer checkpoints, the fewer commits that have to wait for
+/// the disk beside one, and a page that is written again and again is moved once.
+const WORTH_PAGES: i64 = 8_192;
+/// Looks after which even little is moved.
+const PATIENCE: u32 = 40;
 /// Pages in the log above which the writer begins it anew: 64 MiB.
 const RESTART_PAGES: i64 = 16_384;
 
@@ -18,6 +23,7 @@ const RESTART_PAGES: i64 = 16_384;
 #[derive(Debug)]
 pub(super) struct Checkpoints {
     pause: Duration,
+    worth_pages: i64,
     restart_pages: i64,
     /// Something has been committed since the last checkpoint.
     is_due: AtomicBool,
@@ -27,32 +33,45 @@ pub(super) struct Checkpoints {
 
 impl Default for Checkpoints {
     fn default() -> Self {
-        Self::new(PAUSE, RESTART_PAGES)
+        Self::new(PAUSE, WORTH_PAGES, RESTART_PAGES)
     }
 }
 
 impl Checkpoints {
-    fn new(pause: Duration, restart_pages: i64) -> Self {
-        Self { pause, restart_pages, is_due: AtomicBool::new(false), restart: AtomicBool::new(false) }
+    fn new(pause: Duration, worth_pages: i64, restart_pages: i64) -> Self {
+        Self { pause, worth_pages, restart_pages, is_due: AtomicBool::new(false), restart: AtomicBool::new(false) }
     }
 
     /// Checkpoints on this connection until `stop` is closed.
     pub fn run(&self, connection: &Connection, stop: &Receiver<()>) {
+        let mut looks = 0;
         while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(self.pause) {
-            if self.is_due.swap(false, Ordering::Relaxed) {
-                match checkpoint(connection, "PASSIVE") {
-                    // What has come meanwhile is copied too, so that little is left for the writer.
-                    Ok(pages) if pages > self.restart_pages => {
-                        if checkpoint(connection, "PASSIVE").is_ok() {
-                            self.restart.store(true, Ordering::Release);
-                        }
-                    }
-                    Ok(_) => {}
-                    // Disk full, for one: the log keeps everything, and the writer says so if it cannot grow.
-                    Err(error) => tracing::debug!(%error, "a checkpoint was not made; the next one makes up for it"),
-                }
+            looks += 1;
+            if !self.is_due.load(Ordering::Relaxed) {
+                continue;
+            }
+            match self.look(connection, looks >= PATIENCE) {
+                Ok(true) => looks = 0,
+                Ok(false) => {}
+                // Disk full, for one: the log keeps everything, and the writer says so if it cannot grow.
+                Err(error) => tracing::debug!(%error, "a checkpoint was not made; the next one makes up for it"),
             }
         }
+    }
+
+    /// Moves what is worth it, or anything; says whether it did.
+    fn look(&self, connection: &Connection, anything: bool) -> rusqlite::Result<bool> {
+        let log = checkpoint(connection, "NOOP")?;
+        if !anything && log.pages - log.moved < self.worth_pages {
+            return Ok(false);
+        }
+        self.is_due.store(false, Ordering::Relaxed);
+        if checkpoint(connection, "PASSIVE")?.pages > self.restart_pages {
+            // What has come meanwhile is moved too, so that little is left for the writer.
+            checkpoint(connection, "PASSIVE")?;
+            self.restart.store(true, Ordering::Release);
+        }
+        Ok(true)
     }
 
     /// The writer's part, between two commits.
@@ -66,9 +85,17 @@ impl Checkpoints {
     }
 }
 
-/// Returns how many pages the log holds.
-fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
-    connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?.query_row([], |row| row.get(1))
+/// The log after a checkpoint.
+struct Log {
+    /// Pages that it holds.
+    pages: i64,
+    /// Those of them that are in the database file too.
+    moved: i64,
+}
+
+fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Log> {
+    let log = |row: &rusqlite::Row<'_>| Ok(Log { pages: row.get(1)?, moved: row.get(2)? });
+    connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?.query_row([], log)
 }
 
 #[cfg(test)]
@@ -87,7 +114,7 @@ mod tests {
         };
         let (writer, checkpointer) = (connect(), connect());
         writer.execute_batch("CREATE TABLE t (b BLOB)").unwrap();
-        let checkpoints = Checkpoints::new(Duration::from_millis(1), 64);
+        let checkpoints = Checkpoints::new(Duration::from_millis(1), 32, 64);
         let (stopper, stop) = crossbeam_channel::bounded(0);
         std::thread::scope(|scope| {
             let due = &checkpoints;

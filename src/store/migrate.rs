@@ -37,6 +37,7 @@ migrations! {
     7 "007_search_index.sql",
     8 "008_messages.sql",
     9 "009_budgets.sql",
+    10 "010_search_merges.sql",
 }
 
 /// Checks the schema of an opened file and, if allowed, brings it up to date.
