@@ -56,6 +56,19 @@ struct Marks {
     read: Seq,
 }
 
+/// The places of the messages that a person wrote last: without them every answer of the other would ask the log whose
+/// the rows before it are.
+#[derive(Clone, Copy, Default)]
+struct OwnRows([Seq; 4]);
+
+impl OwnRows {
+    fn with(mut self, seq: Seq) -> Self {
+        self.0.rotate_right(1);
+        self.0[0] = seq;
+        self
+    }
+}
+
 /// Deliveries of one person in one conversation that wait to be written.
 #[derive(Default)]
 struct Delivery {
@@ -108,6 +121,7 @@ pub struct Receipts {
     clock: SharedClock,
     tasks: Tasks,
     marks: Cache<(UserId, ConversationId), Marks>,
+    own: Cache<(UserId, ConversationId), OwnRows>,
     pending: Mutex<Deliveries>,
     large: Mutex<IdMap<ConversationId, IdMap<UserId, Marks>>>,
     stripes: Vec<tokio::sync::Mutex<()>>,
@@ -132,6 +146,7 @@ impl Receipts {
             clock,
             tasks,
             marks: Cache::new(KEPT_MARKS),
+            own: Cache::new(KEPT_MARKS),
             pending: Mutex::default(),
             large: Mutex::default(),
             stripes: (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect(),
@@ -209,6 +224,17 @@ impl Receipts {
         }
     }
 
+    /// A message of this person's own has got this place: he has it.
+    pub(super) fn wrote(&self, user: UserId, id: ConversationId, seq: Seq) {
+        let own = self.own.get(&(user, id)).unwrap_or_default();
+        self.own.insert((user, id), own.with(seq));
+    }
+
+    /// Whether each row from `first` to before `end` is one of this person's own messages, as far as this node remembers.
+    fn are_own(&self, user: UserId, id: ConversationId, first: Seq, end: Seq) -> bool {
+        end <= first || self.own.get(&(user, id)).is_some_and(|own| (first..end).all(|seq| own.0.contains(&seq)))
+    }
+
     /// Moves a person's marks to `upto` and tells of the messages whose status that turns; returns how many turned READ.
     /// `known`: the messages on the way, if the caller knows them all.
     pub(super) async fn mark(&self, user: UserId, id: ConversationId, upto: Seq, read: bool, known: Option<Vec<Turn>>) -> Result<usize> {
@@ -243,8 +269,10 @@ impl Receipts {
         // What was written while he was no member does not wait for him.
         let from = if new.read > old.read { old.read.min(old.delivered) } else { old.delivered }.max(joined_seq - 1);
         let turns = match known {
-            // Only if nothing can lie between the last mark and them: what came while nobody was connected turns too.
-            Some(turns) if !read && turns.iter().map(|turn| turn.seq).min().is_some_and(|first| first <= from + 1) => {
+            // Only if nothing of others can lie between the last mark and them: what came while nobody was connected turns too.
+            Some(turns)
+                if !read && turns.iter().map(|turn| turn.seq).min().is_some_and(|first| self.are_own(user, id, from + 1, first)) =>
+            {
                 turns.into_iter().filter(|turn| turn.seq > from && turn.sender_id != user).collect()
             }
             _ => self.turns(user, id, from, upto).await?,

@@ -67,6 +67,7 @@ impl Messages {
         };
         let posted = self.appender.append(proposal).await?;
         if posted.fresh {
+            self.receipts.wrote(caller, conversation_id, posted.row.seq);
             return self.fresh_view(posted.row).await;
         }
         self.own_view(caller, posted.row).await

@@ -5,6 +5,7 @@
 mod cached;
 mod checkpoint;
 mod migrate;
+mod queue;
 mod sqlite;
 
 pub use cached::{BeforeRead, Cached};

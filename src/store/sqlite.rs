@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode as SqliteCode, OpenFlags};
 use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpoints;
 use super::migrate;
+use super::queue::{Queue, Refused};
 use super::{StoreError, StoreResult};
 
 /// At most this many writes share one commit.
@@ -49,8 +50,8 @@ pub struct Sqlite {
 }
 
 struct Threads {
-    writes: Option<Sender<Box<dyn Write>>>,
-    reads: Option<Sender<Read>>,
+    writes: Arc<Queue<Box<dyn Write>>>,
+    reads: Arc<Queue<Read>>,
     checkpoints: Option<Sender<()>>,
     waiting: AtomicUsize,
     handles: Mutex<Vec<JoinHandle<()>>>,
@@ -64,8 +65,7 @@ impl Sqlite {
     pub fn open(options: &SqliteOptions) -> StoreResult<Self> {
         let writer = connect(&options.path)?;
         migrate::prepare(&writer, &options.path, options.migrate)?;
-        let (write_sender, write_receiver) = crossbeam_channel::bounded::<Box<dyn Write>>(QUEUE_LIMIT);
-        let (read_sender, read_receiver) = crossbeam_channel::bounded::<Read>(QUEUE_LIMIT);
+        let (writes, reads) = (Arc::new(Queue::<Box<dyn Write>>::new(QUEUE_LIMIT)), Arc::new(Queue::<Read>::new(QUEUE_LIMIT)));
         let waiting = AtomicUsize::new(0);
         let mut handles = Vec::new();
         let spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
@@ -75,16 +75,16 @@ impl Sqlite {
         let (checkpoint_sender, checkpoint_receiver) = crossbeam_channel::bounded(0);
         let due = Arc::clone(&checkpoints);
         handles.push(spawn("sqlite-checkpoint".to_owned(), Box::new(move || due.run(&checkpointer, &checkpoint_receiver)))?);
-        handles.push(spawn("sqlite-writer".to_owned(), Box::new(move || write_all(writer, &write_receiver, &checkpoints)))?);
+        let jobs = Arc::clone(&writes);
+        handles.push(spawn("sqlite-writer".to_owned(), Box::new(move || write_all(writer, &jobs, &checkpoints)))?);
         for n in 0..options.readers.max(1) {
             let reader = connect(&options.path)?;
             reader.pragma_update(None, "query_only", true).map_err(map)?;
-            let receiver = read_receiver.clone();
-            handles.push(spawn(format!("sqlite-reader-{n}"), Box::new(move || read_all(&reader, &receiver)))?);
+            let jobs = Arc::clone(&reads);
+            handles.push(spawn(format!("sqlite-reader-{n}"), Box::new(move || read_all(&reader, &jobs)))?);
         }
         let handles = Mutex::new(handles);
-        let threads =
-            Threads { writes: Some(write_sender), reads: Some(read_sender), checkpoints: Some(checkpoint_sender), waiting, handles };
+        let threads = Threads { writes, reads, checkpoints: Some(checkpoint_sender), waiting, handles };
         Ok(Self { threads: Arc::new(threads) })
     }
 
@@ -101,8 +101,7 @@ impl Sqlite {
                 let _ = sender.send(job(connection).map_err(map));
             }
         });
-        let Some(reads) = &self.threads.reads else { return Err(stopped()) };
-        reads.try_send(read).map_err(|error| if matches!(error, TrySendError::Full(_)) { StoreError::Full } else { stopped() })?;
+        self.threads.reads.push(read).map_err(refused)?;
         receiver.await.map_err(|_| stopped())?
     }
 
@@ -115,8 +114,7 @@ impl Sqlite {
     {
         let (sender, receiver) = oneshot::channel();
         let write = Box::new(Job { run: job, result: None, sender });
-        let Some(writes) = &self.threads.writes else { return Err(stopped()) };
-        writes.try_send(write).map_err(|error| if matches!(error, TrySendError::Full(_)) { StoreError::Full } else { stopped() })?;
+        self.threads.writes.push(write).map_err(refused)?;
         let _waiting = Waiting::new(&self.threads.waiting);
         receiver.await.map_err(|_| stopped())?
     }
@@ -156,8 +154,8 @@ impl Drop for Waiting<'_> {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.writes = None;
-        self.reads = None;
+        self.writes.close();
+        self.reads.close();
         self.checkpoints = None;
         for handle in self.handles.get_mut().drain(..) {
             let _ = handle.join();
@@ -191,17 +189,10 @@ where
     }
 }
 
-fn write_all(mut connection: Connection, jobs: &Receiver<Box<dyn Write>>, checkpoints: &Checkpoints) {
+fn write_all(mut connection: Connection, jobs: &Queue<Box<dyn Write>>, checkpoints: &Checkpoints) {
     let mut group = Vec::with_capacity(GROUP_LIMIT);
     let mut outage = Outage::default();
-    while let Ok(first) = jobs.recv() {
-        group.push(first);
-        while group.len() < GROUP_LIMIT {
-            match jobs.try_recv() {
-                Ok(next) => group.push(next),
-                Err(_) => break,
-            }
-        }
+    while jobs.take(&mut group, GROUP_LIMIT) {
         metrics::histogram!("urge_store_commit_writes").record(group.len() as f64);
         if commit(&mut connection, &mut group).is_ok() {
             outage.ended();
@@ -259,11 +250,14 @@ fn commit(connection: &mut Connection, group: &mut [Box<dyn Write>]) -> rusqlite
     transaction.commit()
 }
 
-fn read_all(connection: &Connection, jobs: &Receiver<Read>) {
-    while let Ok(job) = jobs.recv() {
-        // A job that panics takes its own answer along, not the thread that all others need.
-        if catch_unwind(AssertUnwindSafe(|| job(connection))).is_err() {
-            tracing::error!("a read panicked");
+fn read_all(connection: &Connection, jobs: &Queue<Read>) {
+    let mut next = Vec::with_capacity(1);
+    while jobs.take(&mut next, 1) {
+        for job in next.drain(..) {
+            // A job that panics takes its own answer along, not the thread that all others need.
+            if catch_unwind(AssertUnwindSafe(|| job(connection))).is_err() {
+                tracing::error!("a read panicked");
+            }
         }
     }
 }
@@ -284,6 +278,13 @@ fn connect(path: &Path) -> StoreResult<Connection> {
     set().map_err(|error| migrate::explain(path, error))?;
     connection.set_prepared_statement_cache_capacity(256);
     Ok(connection)
+}
+
+fn refused(refused: Refused) -> StoreError {
+    match refused {
+        Refused::Full => StoreError::Full,
+        Refused::Closed => stopped(),
+    }
 }
 
 fn stopped() -> StoreError {
