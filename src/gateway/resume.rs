@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::seat::Seat;
 use super::session::Sessions;
@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::conversations::is_listed;
 use crate::error::Result;
 use crate::event::{Event, EventKind, Origin};
-use crate::id::{ConversationId, Seq};
+use crate::id::{ConversationId, Seq, UserId};
 use crate::log::{MemberState, Membership};
 use crate::messages::MessageStatus;
 
@@ -165,14 +165,18 @@ impl Sessions {
         let (membership, id) = (&missed.membership, missed.membership.conversation_id);
         let mut events = Vec::new();
         match (socket.door, membership.peer_id) {
-            (Door::WebSocket, Some(peer)) if membership.peer_delivered_seq > 0 => {
-                let data = json!({
-                    "conversationId": id, "userId": peer,
-                    "deliveredSeq": membership.peer_delivered_seq, "readSeq": membership.peer_read_seq,
-                });
-                events.push((EventKind::Receipts, data));
+            (Door::WebSocket, Some(peer)) => {
+                if membership.peer_delivered_seq > 0 {
+                    events.push(receipts(id, peer, membership.peer_delivered_seq, membership.peer_read_seq));
+                }
             }
-            (Door::WebSocket, _) => {}
+            (Door::WebSocket, None) => {
+                let marked = {
+                    let _place = self.shared.replays.wait().await;
+                    self.shared.parts.messages.marked(socket.user_id, membership, since).await?
+                };
+                events.extend(marked.iter().map(|member| receipts(id, member.user_id, member.delivered_seq, member.read_seq)));
+            }
             (Door::SocketIo, _) => {
                 let turned = {
                     let _place = self.shared.replays.wait().await;
@@ -204,6 +208,10 @@ impl Sessions {
     }
 }
 
+fn receipts(id: ConversationId, user: UserId, delivered: Seq, read: Seq) -> (EventKind, Value) {
+    (EventKind::Receipts, json!({"conversationId": id, "userId": user, "deliveredSeq": delivered, "readSeq": read}))
+}
+
 /// What the client lacks of a conversation, or may: of one whose rows it has, receipts. None of one that is not in its list.
 fn missed(known: &HashMap<ConversationId, Seq>, membership: Membership) -> Option<Missed> {
     let told = known.get(&membership.conversation_id).copied();
@@ -229,7 +237,6 @@ fn last_seen(known: &HashMap<ConversationId, Seq>, memberships: &[Membership]) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::UserId;
     use crate::log::{ConversationKind, Head, Role};
 
     fn membership(head: Seq, at: i64) -> Membership {

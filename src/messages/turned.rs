@@ -1,11 +1,12 @@
-//! What became of a person's own messages while a client of his was away: those that turned DELIVERED or READ since.
-//! For clients that are told of receipts message by message; the marks themselves are `receipts.rs`.
+//! What others received and read while a client of a person was away: for clients that are told of receipts message by
+//! message, his own messages that turned DELIVERED or READ since; for the others, whose marks were moved since.
+//! The marks themselves are `receipts.rs`.
 
 use super::{MessageStatus, Messages};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::id::{MessageId, UserId};
-use crate::log::{MemberState, Membership};
+use crate::log::{Member, MemberState, Membership};
 
 /// Rows that are looked through for a person's own messages, from the last that anybody has.
 const LOOK_BACK_ROWS: usize = 50;
@@ -28,16 +29,11 @@ impl Messages {
     /// # Errors
     /// The store's.
     pub async fn turned(&self, caller: UserId, membership: &Membership, since: Timestamp) -> Result<Vec<Turned>> {
-        if membership.large || membership.state != MemberState::Active {
-            return Ok(Vec::new());
-        }
         let id = membership.conversation_id;
-        let mut others = self.reader.active_members(id).await?;
-        others.retain(|member| member.user_id != caller);
-        let Some(last) = others.iter().max_by_key(|member| member.delivered_at.max(member.read_at)) else { return Ok(Vec::new()) };
-        if last.delivered_at.max(last.read_at) <= since {
+        let others = self.others(caller, membership).await?;
+        let Some(last) = others.iter().max_by_key(|member| marked_at(member)).filter(|last| marked_at(last) > since) else {
             return Ok(Vec::new());
-        }
+        };
         if let Some(peer) = membership.peer_id
             && self.settings.is_blocked_either(caller, peer).await?
         {
@@ -51,4 +47,30 @@ impl Messages {
         let turned = rows.iter().zip(statuses).rev().filter(|(_, status)| *status > MessageStatus::Sent);
         Ok(turned.map(|(row, status)| Turned { message_id: row.message_id, status, user_id: last.user_id }).collect())
     }
+
+    /// The other members of a group whose marks were moved after `since`. None above [`crate::log::LARGE_ABOVE`], where
+    /// nobody is told of marks. Who hides that he reads has moved none but his delivery mark.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn marked(&self, caller: UserId, membership: &Membership, since: Timestamp) -> Result<Vec<Member>> {
+        let mut others = self.others(caller, membership).await?;
+        others.retain(|member| marked_at(member) > since);
+        Ok(others)
+    }
+
+    /// The other members, where marks are told of.
+    async fn others(&self, caller: UserId, membership: &Membership) -> Result<Vec<Member>> {
+        if membership.large || membership.state != MemberState::Active {
+            return Ok(Vec::new());
+        }
+        let mut others = self.reader.active_members(membership.conversation_id).await?;
+        others.retain(|member| member.user_id != caller);
+        Ok(others)
+    }
+}
+
+/// When a mark of his was last moved.
+fn marked_at(member: &Member) -> Timestamp {
+    member.delivered_at.max(member.read_at)
 }

@@ -1,16 +1,20 @@
 //! What a client finds when it comes back: receipts as its door tells them, and nothing that others merely did again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use loadtest::{Door, Rest, Socket};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{before_marker, message_of, names, through_every_door};
 use crate::support::{PATIENCE, Person, TestServer, World, id};
 
+/// Longer than a receipt may be on its way.
+const LONG_AGO: Duration = Duration::from_mins(2);
+
 /// What a resume is answered, and what came before the answer, presence left out.
-async fn resume(person: &Person, door: Door, known: &serde_json::Value) -> (serde_json::Value, Vec<(String, serde_json::Value)>) {
+async fn resume(person: &Person, door: Door, known: &Value) -> (Value, Vec<(String, Value)>) {
     let mut socket = person.connect(door).await;
     let ack = socket.resume(known).await.unwrap();
     let came = socket.drain().into_iter().map(|event| (event.name.clone(), event.json()));
@@ -23,10 +27,14 @@ async fn receipts_that_were_missed_come_as_the_door_tells_them() {
         let (ann, ben, place) = scene.pair().await;
         let cy = scene.world.person("Cy").await;
         let group = scene.world.group(&ann, "Club", &[&ben, &cy]).await;
+        let quiet = scene.world.group(&ann, "Read long ago", &[&ben, &cy]).await;
+        let (mut direct, mut known) = (Vec::new(), json!({}));
+        known[&quiet] = ann.rest.send_text(&quiet, "old", None).await.unwrap()["seq"].clone();
+        ben.rest.read_conversation(&quiet).await.unwrap();
+        scene.server.clock.advance(LONG_AGO);
         let mut phone = ann.connect(scene.door).await;
         phone.close().await.unwrap();
         phone.closed(PATIENCE).await.unwrap();
-        let (mut direct, mut known) = (Vec::new(), json!({}));
         for content in ["one", "two", "three"] {
             let sent = ann.rest.send_text(&place, content, None).await.unwrap();
             known[&place] = sent["seq"].clone();
@@ -37,24 +45,32 @@ async fn receipts_that_were_missed_come_as_the_door_tells_them() {
         let to_read = ben.rest.message(&direct[1]).await.unwrap();
         ben.rest.post("/messages/read", &json!({"message_ids": [to_read["id"]]})).await.unwrap();
         ben.rest.put(&format!("/messages/{}/status", direct[2]), &json!({"status": "DELIVERED"})).await.unwrap();
+        cy.rest.put("/settings/privacy", &json!({"show_read_receipts": false})).await.unwrap();
         for reader in [&ben, &cy] {
             reader.rest.read_conversation(&group).await.unwrap();
         }
 
         let (ack, came) = resume(&ann, scene.door, &known).await;
         assert_eq!((&ack["recovered"], &ack["sent"]), (&json!(true), &json!(came.len())), "{came:?}");
+        let of = |name: &str, place: &str| {
+            let of_place = came.iter().filter(|(event, data)| event == name && data["conversationId"] == json!(place));
+            of_place.map(|(_, data)| data.clone()).collect::<Vec<_>>()
+        };
         if !scene.door.is_socket_io() {
-            let marks = json!({"conversationId": place, "userId": ben.id(), "deliveredSeq": known[&place], "readSeq": to_read["seq"]});
-            assert_eq!(came, [("receipts".to_owned(), marks)]);
+            let marks = |place: &str, who: &Person, read: &Value| {
+                json!({"conversationId": place, "userId": who.id(), "deliveredSeq": known[place], "readSeq": read})
+            };
+            assert_eq!(of("receipts", &place), [marks(&place, &ben, &to_read["seq"])]);
+            let mut in_group = of("receipts", &group);
+            in_group.sort_by_key(|data| data["userId"] != ben.id());
+            assert_eq!(in_group, [marks(&group, &ben, &known[&group]), marks(&group, &cy, &json!(0))], "Cy hides what he reads");
+            assert_eq!(came.len(), 3, "{came:?}");
             return;
         }
-        let told = |name: &str, place: &str| {
-            let of_place = came.iter().filter(|(event, data)| event == name && data["conversationId"] == json!(place));
-            of_place.map(|(_, data)| message_of(data)).collect::<Vec<_>>()
-        };
+        let told = |name: &str, place: &str| of(name, place).iter().map(message_of).collect::<Vec<_>>();
         assert_eq!(told("message:read", &place), direct[..2]);
         assert_eq!(told("message:delivered", &place), direct[2..]);
-        assert_eq!(told("message:read", &group), [id(&in_group)]);
+        assert_eq!(told("message:delivered", &group), [id(&in_group)], "Cy hides what he reads");
         assert_eq!(came.len(), 4, "{came:?}");
     })
     .await;
