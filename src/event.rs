@@ -188,6 +188,14 @@ pub enum Envelope {
         /// Who is not told.
         origin: Origin,
     },
+    /// What this person lets others see of him has changed, or a block between him and the other was set or ended:
+    /// nothing that was read of it before is believed any more, and who is shown as online to whom is found out anew.
+    Visibility {
+        /// Whose.
+        user_id: UserId,
+        /// Toward whom; toward everybody when absent.
+        other: Option<UserId>,
+    },
     /// These logins have ended: their sockets close.
     Revoked {
         /// Whose.

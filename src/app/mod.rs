@@ -128,10 +128,11 @@ impl App {
         self.tasks.spawn(Arc::clone(self.services.messages.receipts()).write_large());
         let hub = self.services.hub.clone();
         let envelopes = self.backends.bus.subscribe();
-        let (auth, typists) = (Arc::clone(&self.services.auth), self.services.sessions.clone());
+        let Services { auth, settings, sessions, .. } = self.services.clone();
         let note = move |envelope: &Envelope| {
             auth.note(envelope);
-            typists.note(envelope);
+            settings.note(envelope);
+            sessions.note(envelope);
         };
         self.tasks.spawn(async move { hub.run(envelopes, note).await });
         let hub = self.services.hub.clone();

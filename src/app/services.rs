@@ -54,7 +54,7 @@ impl Services {
         let Backends { stores, bus, clock, sms } = backends;
         let online = Arc::new(OnlineSet::default());
         let presence: Arc<dyn Presence> = online.clone();
-        let settings = Arc::new(Settings::new(Arc::clone(&stores.settings), Arc::clone(clock)));
+        let settings = Arc::new(Settings::new(Arc::clone(&stores.settings), Arc::clone(bus), Arc::clone(clock)));
         let users = Arc::new(Users::new(
             Arc::clone(&stores.users),
             Arc::clone(&stores.log),

@@ -115,6 +115,8 @@ impl Hub {
             Envelope::Row(row) => self.arrive(row),
             Envelope::Loose(event) => self.tell_loose(event),
             Envelope::Refresh { user_id, conversation_id, origin } => self.refresh(user_id, conversation_id, origin),
+            // Who is told of it is presence's business, which has noted it.
+            Envelope::Visibility { .. } => {}
             Envelope::Revoked { user_id, session_id, except } => self.revoke(user_id, session_id, except),
         }
     }

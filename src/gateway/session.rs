@@ -1,7 +1,7 @@
 //! What the doors talk to: a login's sockets are let in, their commands carried out, their marks taken, their going noticed.
 //! No protocol and no bytes of a socket in here; `resume.rs` has the replay, `watch.rs` presence and typing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -78,8 +78,10 @@ pub(super) struct Shared {
     pub typing: TypingNow,
     /// Resumes that read the store.
     pub replays: Gate,
-    /// The users whose coming or going is being told.
-    pub presence: Rounds<UserId, ()>,
+    /// The users whose presence is being told, each with those toward whom a block was set or ended.
+    pub presence: Rounds<UserId, Vec<UserId>>,
+    /// Those whom this node has told of as online, and not as offline since.
+    pub shown: Mutex<HashSet<UserId>>,
     /// Since when people without sockets are, until the grace is over.
     pub gone: Mutex<HashMap<UserId, Instant>>,
     draining: AtomicBool,
@@ -88,9 +90,10 @@ pub(super) struct Shared {
 impl Sessions {
     /// Sessions of these parts.
     pub fn new(parts: Parts) -> Self {
-        let (typing, presence, gone) = (TypingNow::default(), Rounds::default(), Mutex::default());
+        let (typing, presence) = (TypingNow::default(), Rounds::default());
+        let (shown, gone) = (Mutex::default(), Mutex::default());
         let (replays, draining) = (Gate::new("resume", READING), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { parts, typing, replays, presence, gone, draining }) }
+        Self { shared: Arc::new(Shared { parts, typing, replays, presence, shown, gone, draining }) }
     }
 
     /// No new sockets from now on; the open ones are told to go elsewhere, a few at a time.

@@ -1,5 +1,6 @@
 //! Presence and typing: who is told that somebody came, went or types. Only people who share a conversation,
-//! only as privacy and blocks allow, and nobody of a socket that was gone for under [`GRACE`].
+//! only as privacy and blocks allow, and nobody of a socket that was gone for under [`GRACE`]. Who hides or blocks while
+//! he is online goes offline for those who took him for online.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,7 @@ impl Sessions {
         tasks.spawn(async move {
             // Should this node die, nobody is left to write when he went.
             sessions.note_seen(user, sessions.shared.parts.clock.now()).await;
-            sessions.tell_presence(user).await;
+            sessions.tell_presence(user, Vec::new()).await;
         });
     }
 
@@ -71,7 +72,7 @@ impl Sessions {
             sessions.note_seen(user, last_seen).await;
             // A node that goes tells of nobody: its users are back before the grace is over, on another one or on itself.
             if !sessions.is_draining() && !stopping.is_cancelled() {
-                sessions.tell_presence(user).await;
+                sessions.tell_presence(user, Vec::new()).await;
             }
         });
     }
@@ -82,17 +83,19 @@ impl Sessions {
         }
     }
 
-    /// Tells that a user has come or gone, whichever is so now. One at a time for each user: what is told last is what is.
-    async fn tell_presence(&self, user: UserId) {
-        let Some(mut round) = self.shared.presence.ask(user, (), |(), ()| ()) else { return };
-        let mut told = None;
-        while round.next().is_some() {
-            let kind = self.state_of(user);
-            if told != Some(kind) {
-                match self.tell_watchers(user, kind).await {
-                    Ok(()) => told = Some(kind),
-                    Err(error) => tracing::warn!(%error, "a user's coming or going could not be told"),
-                }
+    /// Tells that a user is online, or no longer, as far as he lets others know; to those in `toward`, a block having been
+    /// set or ended, as it is between them. One at a time for each user: what is told last is what is.
+    async fn tell_presence(&self, user: UserId, toward: Vec<UserId>) {
+        let Some(mut round) = self.shared.presence.ask(user, toward, |some, others| [some, others].concat()) else { return };
+        let mut was_shown = false;
+        while let Some(toward) = round.next() {
+            was_shown |= self.is_shown(user);
+            let told = async {
+                self.tell_all(user).await?;
+                if toward.is_empty() { Ok(()) } else { self.tell_some(user, &toward, was_shown).await }
+            };
+            if let Err(error) = told.await {
+                tracing::warn!(%error, "how a user is could not be told");
             }
         }
     }
@@ -101,11 +104,38 @@ impl Sessions {
         if self.shared.parts.online.is_online(user) { EventKind::UserOnline } else { EventKind::UserOffline }
     }
 
-    async fn tell_watchers(&self, user: UserId, kind: EventKind) -> Result<()> {
-        let watchers = self.watchers(user).await?;
-        let data = self.presence_of(user, kind).await?;
-        if let (Some(data), false) = (data, watchers.is_empty()) {
+    /// Whether others take him for online, for all that they were told.
+    fn is_shown(&self, user: UserId) -> bool {
+        self.shared.shown.lock().contains(&user)
+    }
+
+    /// Tells everybody who may know what has become of a user, if they take him for something else.
+    async fn tell_all(&self, user: UserId) -> Result<()> {
+        let state = self.state_of(user);
+        // In the eyes of others who hides has gone; when he does go, they take him for gone already.
+        let (kind, data) = self.presence_of(user, state).await?.map_or_else(|| unknown(user), |data| (state, data));
+        let is_online = kind == EventKind::UserOnline;
+        if is_online != self.is_shown(user) {
+            let watchers = self.watchers(user, &[]).await?;
             self.publish(watchers.into(), kind, &data).await;
+            let mut shown = self.shared.shown.lock();
+            let _ = if is_online { shown.insert(user) } else { shown.remove(&user) };
+        }
+        Ok(())
+    }
+
+    /// Tells those with whom a block was set or ended how a user is for them now.
+    async fn tell_some(&self, user: UserId, toward: &[UserId], was_shown: bool) -> Result<()> {
+        let relations = self.shared.parts.settings.relations(user).await?;
+        let mut concerned = self.watchers(user, toward).await?;
+        concerned.retain(|other| toward.contains(other));
+        let (blocked, others): (Vec<_>, Vec<_>) = concerned.into_iter().partition(|other| relations.is_blocked_either(*other));
+        if was_shown && !blocked.is_empty() {
+            let (kind, data) = unknown(user);
+            self.publish(blocked.into(), kind, &data).await;
+        }
+        if self.is_shown(user) && !others.is_empty() {
+            self.publish(others.into(), EventKind::UserOnline, &json!({"userId": user})).await;
         }
         Ok(())
     }
@@ -124,8 +154,9 @@ impl Sessions {
         Ok(Some(json!({"userId": user, "lastSeen": last_seen})))
     }
 
-    /// Who may know of a user's presence: those who share a conversation with him, no block between them.
-    async fn watchers(&self, user: UserId) -> Result<Vec<UserId>> {
+    /// Who may know of a user's presence: those who share a conversation with him, no block between them; those of
+    /// `toward` also with one.
+    async fn watchers(&self, user: UserId, toward: &[UserId]) -> Result<Vec<UserId>> {
         let Parts { hub, settings, appender, .. } = &self.shared.parts;
         let relations = settings.relations(user).await?;
         let mut memberships = hub.memberships(user).await?;
@@ -138,7 +169,8 @@ impl Sessions {
                 _ => appender.state(membership.conversation_id).await?.active().to_vec(),
             };
             for other in others {
-                if other != user && !relations.is_blocked_either(other) && !watchers.contains(&other) {
+                let may_know = !relations.is_blocked_either(other) || toward.contains(&other);
+                if other != user && may_know && !watchers.contains(&other) {
                     watchers.push(other);
                 }
             }
@@ -153,27 +185,32 @@ impl Sessions {
     /// on showing the state of whoever was open before.
     pub(super) async fn tell_state_of(&self, person: UserId, socket: &Arc<Socket>) {
         let told = async {
+            let mut found = self.state_for(person, socket.user_id).await?;
             loop {
-                let kind = self.state_of(person);
-                let is_blocked = self.shared.parts.settings.is_blocked_either(person, socket.user_id).await?;
-                let data = if is_blocked { None } else { self.presence_of(person, kind).await? };
-                // Who came or went meanwhile has been told of already: this would be the older news.
-                if self.state_of(person) != kind {
-                    continue;
+                // Whatever changed meanwhile has been told of already: this would be the older news.
+                let again = self.state_for(person, socket.user_id).await?;
+                if again == found {
+                    break;
                 }
-                let (kind, data) = match data {
-                    Some(data) => (kind, data),
-                    None => (EventKind::UserOffline, json!({"userId": person, "lastSeen": null})),
-                };
-                if let Ok(event) = Event::new(kind, &data) {
-                    socket.send(Outgoing::new(event, None));
-                }
-                return Ok::<(), Error>(());
+                found = again;
             }
+            let (kind, data) = found;
+            if let Ok(event) = Event::new(kind, &data) {
+                socket.send(Outgoing::new(event, None));
+            }
+            Ok::<(), Error>(())
         };
         if let Err(error) = told.await {
             tracing::warn!(%error, "a user's state could not be told");
         }
+    }
+
+    /// A person's state as `viewer` may know it.
+    async fn state_for(&self, person: UserId, viewer: UserId) -> Result<(EventKind, Value)> {
+        let kind = self.state_of(person);
+        let is_blocked = self.shared.parts.settings.is_blocked_either(person, viewer).await?;
+        let data = if is_blocked { None } else { self.presence_of(person, kind).await? };
+        Ok(data.map_or_else(|| unknown(person), |data| (kind, data)))
     }
 
     /// A user types.
@@ -211,13 +248,31 @@ impl Sessions {
         Ok(())
     }
 
-    /// A message that was posted ends the typing of its sender; one that came by a socket did so there.
+    /// What the bus brings that concerns typing and presence. A message that was posted ends the typing of its sender; one
+    /// that came by a socket did so there. Who hides, shows himself, blocks or unblocks is told of by whoever has his sockets.
     pub fn note(&self, envelope: &Envelope) {
-        if let Envelope::Row(RowEvent { conversation_id, posted: true, message: Some(message), .. }) = envelope
-            && self.shared.typing.stop(*conversation_id, message.sender_id)
-        {
-            let (sessions, id, user) = (self.clone(), *conversation_id, message.sender_id);
-            self.shared.parts.tasks.spawn(async move { sessions.tell_stopped(user, id).await });
+        match envelope {
+            Envelope::Row(RowEvent { conversation_id, posted: true, message: Some(message), .. }) => {
+                if self.shared.typing.stop(*conversation_id, message.sender_id) {
+                    let (sessions, id, user) = (self.clone(), *conversation_id, message.sender_id);
+                    self.shared.parts.tasks.spawn(async move { sessions.tell_stopped(user, id).await });
+                }
+            }
+            Envelope::Visibility { user_id, other: None } => self.look_anew(*user_id, None),
+            Envelope::Visibility { user_id, other: Some(other) } => {
+                self.look_anew(*user_id, Some(*other));
+                self.look_anew(*other, Some(*user_id));
+            }
+            Envelope::Row(_) | Envelope::Loose(_) | Envelope::Refresh { .. } | Envelope::Revoked { .. } => {}
+        }
+    }
+
+    /// Finds out anew how a user is in the eyes of others. Of one who is neither here nor taken for it there is no news:
+    /// when he comes, his settings are read then.
+    fn look_anew(&self, user: UserId, toward: Option<UserId>) {
+        if self.is_shown(user) || self.shared.parts.online.is_online(user) {
+            let sessions = self.clone();
+            self.shared.parts.tasks.spawn(async move { sessions.tell_presence(user, toward.into_iter().collect()).await });
         }
     }
 
@@ -255,4 +310,9 @@ impl Sessions {
             tracing::debug!(%error, "an ephemeral event was not published");
         }
     }
+}
+
+/// How somebody is of whom one may not know: nobody knows since when.
+fn unknown(user: UserId) -> (EventKind, Value) {
+    (EventKind::UserOffline, json!({"userId": user, "lastSeen": null}))
 }

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ChangeNotifications, ChangePrivacy, MAX_BLOCKS, NotificationSettings, Privacy, Relation, Relations, SettingsStore};
+use crate::bus::Bus;
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};
+use crate::event::Envelope;
 use crate::id::UserId;
 use crate::store::Cached;
 
 /// People whose privacy and blocks are kept in memory.
 const KEPT: u64 = 100_000;
-/// How old a kept answer may be: it is how soon another node's change shows.
+/// How old a kept answer may be: it is how soon another node's change shows, unless the bus says so at once.
 const KEPT_FOR: Duration = Duration::from_secs(5);
 /// Point reads that one store call takes.
 const CHUNK: usize = 100;
@@ -20,6 +22,7 @@ const CHUNK: usize = 100;
 /// Privacy, blocks and notification settings.
 pub struct Settings {
     store: Arc<dyn SettingsStore>,
+    bus: Arc<dyn Bus>,
     clock: SharedClock,
     privacies: Cached<UserId, Privacy>,
     relations: Cached<UserId, Arc<Relations>>,
@@ -27,10 +30,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The service on this store.
-    pub fn new(store: Arc<dyn SettingsStore>, clock: SharedClock) -> Self {
+    /// The service on this store; `bus` is told of what changes who sees whom online.
+    pub fn new(store: Arc<dyn SettingsStore>, bus: Arc<dyn Bus>, clock: SharedClock) -> Self {
         let (privacies, relations, pairs) = (Cached::new(KEPT, KEPT_FOR), Cached::new(KEPT, KEPT_FOR), Cached::new(KEPT, KEPT_FOR));
-        Self { store, clock, privacies, relations, pairs }
+        Self { store, bus, clock, privacies, relations, pairs }
     }
 
     /// What the person lets others see.
@@ -62,6 +65,11 @@ impl Settings {
     pub async fn change_privacy(&self, user: UserId, change: ChangePrivacy) -> Result<Privacy> {
         let written = self.store.put_privacy(user, &change).await;
         self.privacies.changed(&user);
+        // Told also when nothing changed or the write failed: of two calls that cross, or one that was perhaps done,
+        // nobody knows here what it turned. Who is told finds out.
+        if change.show_online_status.is_some() {
+            self.tell(user, None).await;
+        }
         written?;
         self.privacy(user).await
     }
@@ -121,6 +129,7 @@ impl Settings {
             written = self.store.put_blocked_by(other, user, now).await;
         }
         self.relations_changed(user, other);
+        self.tell(user, Some(other)).await;
         Ok(written?)
     }
 
@@ -138,7 +147,23 @@ impl Settings {
             written = self.store.remove_block(user, other).await;
         }
         self.relations_changed(user, other);
+        self.tell(user, Some(other)).await;
         Ok(written?)
+    }
+
+    /// What a change that came over the bus means for this node: nothing that was read before it is believed.
+    pub fn note(&self, envelope: &Envelope) {
+        match envelope {
+            Envelope::Visibility { user_id, other: Some(other) } => self.relations_changed(*user_id, *other),
+            Envelope::Visibility { user_id, other: None } => self.privacies.changed(user_id),
+            Envelope::Row(_) | Envelope::Loose(_) | Envelope::Refresh { .. } | Envelope::Revoked { .. } => {}
+        }
+    }
+
+    async fn tell(&self, user_id: UserId, other: Option<UserId>) {
+        if let Err(error) = self.bus.publish(Envelope::Visibility { user_id, other }).await {
+            tracing::warn!(%error, "a change of who sees whom was not published; other nodes find it when their answers are old");
+        }
     }
 
     fn relations_changed(&self, user: UserId, other: UserId) {
@@ -153,6 +178,7 @@ impl Settings {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::bus::Local;
     use crate::clock::RealClock;
     use crate::error::ErrorCode;
     use crate::store::{Sqlite, SqliteOptions};
@@ -160,7 +186,7 @@ mod tests {
     fn settings() -> (Settings, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let options = SqliteOptions { path: folder.path().join("settings.db"), readers: 1, migrate: true };
-        (Settings::new(Arc::new(Sqlite::open(&options).unwrap()), Arc::new(RealClock)), folder)
+        (Settings::new(Arc::new(Sqlite::open(&options).unwrap()), Arc::new(Local::default()), Arc::new(RealClock)), folder)
     }
 
     #[tokio::test]

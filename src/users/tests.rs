@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::*;
+use crate::bus::Local;
 use crate::clock::{Clock as _, ShiftedClock};
 use crate::config::Directory;
 use crate::error::ErrorCode;
@@ -35,7 +36,7 @@ impl World {
         let options = SqliteOptions { path: folder.path().join("users.db"), readers: 2, migrate: true };
         let sqlite = Arc::new(Sqlite::open(&options).unwrap());
         let clock = Arc::new(ShiftedClock::default());
-        let settings = Arc::new(Settings::new(sqlite.clone(), clock.clone()));
+        let settings = Arc::new(Settings::new(sqlite.clone(), Arc::new(Local::default()), clock.clone()));
         let online = Arc::new(OnlineSet::default());
         let users = Users::new(sqlite.clone(), sqlite.clone(), settings.clone(), online.clone(), clock.clone(), policy);
         Self { users, settings, log: sqlite.clone(), store: sqlite, online, clock, _folder: folder }

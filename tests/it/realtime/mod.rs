@@ -15,6 +15,7 @@ mod receipts;
 mod resume;
 mod slow;
 mod told;
+mod visibility;
 
 use std::future::Future;
 use std::sync::Arc;
