@@ -1,7 +1,7 @@
 //! The services of a node, each made of stores, of services above it and of its own few settings.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::{Backends, StartError};
 use crate::auth::{self, Auth, SendLimits};
@@ -9,7 +9,7 @@ use crate::config::{Config, secret};
 use crate::conversations::{Conversations, Parts, TypingSet};
 use crate::gateway::{self, Doors, Hub, Sessions};
 use crate::log::Appender;
-use crate::messages::{Announcer, IndexQueue, Messages, Receipts};
+use crate::messages::{Announcer, Appended, IndexQueue, Messages, Receipts};
 use crate::presence::{OnlineSet, Presence};
 use crate::settings::{Blocks, Settings};
 use crate::task::Tasks;
@@ -74,9 +74,9 @@ impl Services {
             tasks.clone(),
         ));
         let index_queue = Arc::new(IndexQueue::default());
-        let touched = Arc::clone(&index_queue);
-        let announcer =
-            Announcer::new(Arc::clone(&users), Arc::clone(&stores.log), Arc::clone(bus), Arc::new(move |id| touched.touched(id)));
+        let later: Arc<OnceLock<Weak<Receipts>>> = Arc::default();
+        let seen = on_append(Arc::clone(&index_queue), Arc::clone(&later));
+        let announcer = Announcer::new(Arc::clone(&users), Arc::clone(&stores.log), Arc::clone(bus), seen);
         let appender = Appender::new(Arc::clone(&stores.log), Arc::clone(clock), Arc::new(announcer.clone()), tasks.clone());
         let receipts = Arc::new(Receipts::new(
             Arc::clone(&stores.log),
@@ -86,6 +86,7 @@ impl Services {
             Arc::clone(clock),
             tasks.clone(),
         ));
+        let _ = later.set(Arc::downgrade(&receipts));
         let messages = Messages::new(
             appender.clone(),
             Arc::clone(&stores.log),
@@ -146,6 +147,17 @@ impl Services {
             doors,
         })
     }
+}
+
+/// Who sees each new row. Receipts read logs through the appender, which announces: so they become known afterwards, and
+/// weakly, or the two would keep each other for ever.
+fn on_append(index: Arc<IndexQueue>, receipts: Arc<OnceLock<Weak<Receipts>>>) -> Appended {
+    Arc::new(move |row| {
+        index.touched(row.conversation_id);
+        if let Some(receipts) = receipts.get().and_then(Weak::upgrade) {
+            receipts.note(row);
+        }
+    })
 }
 
 fn door_settings(config: &Config) -> gateway::Settings {

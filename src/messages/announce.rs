@@ -10,12 +10,12 @@ use super::service::{named, quote_anew, told};
 use super::{Message, MessageStatus};
 use crate::bus::Bus;
 use crate::event::{Envelope, Event, EventKind, Faceless, MessageRef, RowEvent};
-use crate::id::{ConversationId, UserId};
+use crate::id::UserId;
 use crate::log::{Announce, Announcement, Body, LogReader, LogRow, LogStore};
 use crate::users::Users;
 
-/// Told of conversations that have new rows: the search index.
-pub type Touched = Arc<dyn Fn(ConversationId) + Send + Sync>;
+/// Sees each row that was appended: the search index, and receipts, which a change of members may turn. Must not wait.
+pub type Appended = Arc<dyn Fn(&LogRow) + Send + Sync>;
 
 /// Puts rows on the bus.
 #[derive(Clone)]
@@ -23,14 +23,14 @@ pub struct Announcer {
     users: Arc<Users>,
     reader: LogReader,
     bus: Arc<dyn Bus>,
-    touched: Touched,
+    appended: Appended,
 }
 
 #[async_trait]
 impl Announce for Announcer {
     async fn announce(&self, announcements: Vec<Announcement>) {
         for announcement in announcements {
-            (self.touched)(announcement.row.conversation_id);
+            (self.appended)(&announcement.row);
             let row = self.row_event(announcement).await;
             if let Err(error) = self.bus.publish(Envelope::Row(row)).await {
                 metrics::counter!("urge_bus_publish_failures_total").increment(1);
@@ -41,9 +41,9 @@ impl Announce for Announcer {
 }
 
 impl Announcer {
-    /// Announces on this bus; `touched` is called for each row.
-    pub fn new(users: Arc<Users>, log: Arc<dyn LogStore>, bus: Arc<dyn Bus>, touched: Touched) -> Self {
-        Self { users, reader: LogReader::new(log), bus, touched }
+    /// Announces on this bus; `appended` is called for each row.
+    pub fn new(users: Arc<Users>, log: Arc<dyn LogStore>, bus: Arc<dyn Bus>, appended: Appended) -> Self {
+        Self { users, reader: LogReader::new(log), bus, appended }
     }
 
     /// The row as the hubs take it. Rows that say nothing to clients still have their place.

@@ -7,6 +7,7 @@ mod announce;
 mod api;
 mod candidates;
 mod change;
+mod departure;
 mod forward;
 mod hide;
 mod history;
@@ -24,7 +25,7 @@ mod turned;
 mod view;
 mod words;
 
-pub use announce::{Announcer, Touched};
+pub use announce::{Announcer, Appended};
 pub use api::MessagesApi;
 pub use forward::{ForwardMessages, Forwarded, MAX_FORWARDED, MAX_TARGETS};
 pub use hide::{MAX_HIDDEN, Scope};

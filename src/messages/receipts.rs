@@ -30,7 +30,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Deliveries that are written side by side.
 const DELIVERIES: usize = 512;
 /// Rows that one mark looks through at most.
-const MAX_TURNS: usize = 1_000;
+pub(super) const MAX_TURNS: usize = 1_000;
 /// A member's marks in a large conversation are written this often.
 const LARGE_INTERVAL: Duration = Duration::from_secs(5);
 /// Members of one conversation whose marks are written together.
@@ -48,6 +48,14 @@ pub struct Turn {
     pub message_id: MessageId,
     /// Who wrote it.
     pub sender_id: UserId,
+}
+
+/// A message whose status has risen.
+pub(super) struct Risen {
+    pub turn: Turn,
+    pub status: MessageStatus,
+    /// Whose mark, or whose leaving, made it rise.
+    pub by: UserId,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,13 +121,13 @@ impl Drop for Ended<'_> {
 
 /// The marks service.
 pub struct Receipts {
-    log: Arc<dyn LogStore>,
-    reader: LogReader,
-    appender: Appender,
+    pub(super) log: Arc<dyn LogStore>,
+    pub(super) reader: LogReader,
+    pub(super) appender: Appender,
     settings: Arc<Settings>,
     bus: Arc<dyn Bus>,
     clock: SharedClock,
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
     marks: Cache<(UserId, ConversationId), Marks>,
     own: Cache<(UserId, ConversationId), OwnRows>,
     pending: Mutex<Deliveries>,
@@ -317,19 +325,24 @@ impl Receipts {
             let before = status_of(old.delivered, old.read, turn.seq).min(rest);
             let after = status_of(new.delivered, new.read, turn.seq).min(rest);
             if after > before {
-                turned.push((turn, after));
+                turned.push(Risen { turn, status: after, by: user });
             }
         }
-        let read = turned.iter().filter(|(_, status)| *status == MessageStatus::Read).count();
-        for (turn, status) in turned.split_off(turned.len().saturating_sub(MAX_EVENTS)) {
-            let kind = if status == MessageStatus::Read { EventKind::MessageRead } else { EventKind::MessageDelivered };
-            let data = json!({"messageId": turn.message_id, "conversationId": id, "userId": user});
-            self.publish(Arc::new([turn.sender_id]), kind, &data, Some(turn.message_id)).await;
-        }
+        let read = turned.iter().filter(|turned| turned.status == MessageStatus::Read).count();
+        self.tell_turned(id, turned).await;
         let audience: Arc<[UserId]> = state.active().iter().copied().filter(|member| *member != user).collect();
         let data = json!({"conversationId": id, "userId": user, "deliveredSeq": new.delivered, "readSeq": new.read});
         self.publish(audience, EventKind::Receipts, &data, None).await;
         read
+    }
+
+    /// Tells the senders of these messages, ascending, what has become of them: of the newest, if there are many.
+    pub(super) async fn tell_turned(&self, id: ConversationId, mut turned: Vec<Risen>) {
+        for Risen { turn, status, by } in turned.split_off(turned.len().saturating_sub(MAX_EVENTS)) {
+            let kind = if status == MessageStatus::Read { EventKind::MessageRead } else { EventKind::MessageDelivered };
+            let data = json!({"messageId": turn.message_id, "conversationId": id, "userId": by});
+            self.publish(Arc::new([turn.sender_id]), kind, &data, Some(turn.message_id)).await;
+        }
     }
 
     async fn publish(&self, audience: Arc<[UserId]>, kind: EventKind, data: &serde_json::Value, receipt_of: Option<MessageId>) {
@@ -402,7 +415,8 @@ impl Receipts {
         Ok(rows.iter().map(|row| status_for_all(&members, row)).collect())
     }
 
-    fn stripe(&self, id: ConversationId) -> &tokio::sync::Mutex<()> {
+    /// Marks of one conversation are moved and told one after the other.
+    pub(super) fn stripe(&self, id: ConversationId) -> &tokio::sync::Mutex<()> {
         &self.stripes[id.0.as_bytes()[15] as usize % STRIPES]
     }
 }
@@ -418,7 +432,8 @@ pub(super) fn status_for_all(members: &[Member], row: &LogRow) -> MessageStatus 
     others.map(|member| status_of(member.delivered_seq, member.read_seq, row.seq)).min().unwrap_or(MessageStatus::Sent)
 }
 
-fn status_of(delivered: Seq, read: Seq, seq: Seq) -> MessageStatus {
+/// How far a message is with somebody who has these marks.
+pub(super) fn status_of(delivered: Seq, read: Seq, seq: Seq) -> MessageStatus {
     if read >= seq {
         MessageStatus::Read
     } else if delivered >= seq {

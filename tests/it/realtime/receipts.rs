@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use loadtest::socket::Event;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
+use urge::event::Origin;
 
 use super::{about, before_marker, message_of, names, next, send, through_every_door};
 use crate::support::{PATIENCE, Person, id};
@@ -154,6 +155,46 @@ async fn in_a_group_a_message_turns_when_the_last_one_has_it() {
         cy.rest.read_conversation(&group).await.unwrap();
         about(&mut phone, "message:read", &id(&sent)).await;
         assert_eq!(ann.rest.message(&id(&sent)).await.unwrap()["status"], "READ");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_a_group_turns_when_the_last_who_lacked_it_leaves() {
+    through_every_door(|scene| async move {
+        let (ann, ben, _) = scene.pair().await;
+        let (cy, dan) = (scene.world.person("Cy").await, scene.world.person("Dan").await);
+        let group = scene.world.group(&ann, "Club", &[&ben, &cy, &dan]).await;
+        let mut phone = ann.connect(scene.door).await;
+        let [read, delivered, new] = [send(&phone, &group, "1").await, send(&phone, &group, "2").await, send(&phone, &group, "3").await];
+        let by_dan = dan.rest.send_text(&group, "his own waits for the others", None).await.unwrap();
+        let upto = |who: &Person, message: &Value| {
+            let (rest, body) = (who.rest.clone(), json!({"message_ids": [message["id"]]}));
+            async move { rest.post("/messages/read", &body).await.unwrap() }
+        };
+        upto(&ben, &read).await;
+        ben.rest.put(&format!("/messages/{}/status", id(&delivered)), &json!({"status": "DELIVERED"})).await.unwrap();
+        // Cy has read everything, Ben some, Dan nothing at all.
+        upto(&cy, &by_dan).await;
+        let before = before_marker(&mut phone, &ben, &group).await;
+        assert!(!before.iter().any(|(name, _)| name == "message:delivered" || name == "message:read"), "{before:?}");
+
+        scene.remove(&ann, &group, &dan).await;
+        for (name, message) in [("message:read", &read), ("message:delivered", &delivered)] {
+            let told = about(&mut phone, name, &id(message)).await;
+            assert_eq!(told, json!({"messageId": message["id"], "conversationId": group, "userId": dan.id()}));
+        }
+        // What Ben lacks has not turned, and Dan, who is out, is told of nothing.
+        let before = before_marker(&mut phone, &cy, &group).await;
+        assert!(!before.iter().any(|(name, data)| name.starts_with("message:") && message_of(data) == id(&new)), "{before:?}");
+        for (message, status) in [(&read, "READ"), (&delivered, "DELIVERED"), (&new, "SENT")] {
+            assert_eq!(ann.rest.message(&id(message)).await.unwrap()["status"], status);
+        }
+        // He leaves by himself: Cy has read the rest.
+        let (group, his) = (group.parse().unwrap(), ben.id().parse().unwrap());
+        scene.server.services.conversations.leave(his, group, Origin::default()).await.unwrap();
+        let told = about(&mut phone, "message:read", &id(&new)).await;
+        assert_eq!(told["userId"], ben.id());
     })
     .await;
 }
