@@ -135,6 +135,11 @@ impl Gateway for Sessions {
     async fn open(&self, socket: &Arc<Socket>) -> Result<()> {
         let Parts { hub, auth, tasks, .. } = &self.shared.parts;
         let seat = hub.seats().seat(Arc::clone(socket));
+        // Let in before the node began to drain, seated after it looked whom to tell: nobody else would tell it.
+        if self.is_draining() {
+            socket.close(CloseReason::Draining);
+            return Err(Error::unavailable("the server is going away: connect again"));
+        }
         // A revocation between the check of the token and here found no socket to close.
         if let Err(error) = auth.recheck(socket.user_id, socket.session_id).await {
             socket.close(if error.retry_after.is_some() { CloseReason::Unavailable } else { CloseReason::Revoked });

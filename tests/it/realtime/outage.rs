@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use loadtest::socket::{Close, ConnectError};
-use loadtest::{Auth, Door};
+use loadtest::{Auth, Door, Options};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -58,6 +58,20 @@ async fn while_the_store_is_away_sockets_stay_and_new_ones_are_told_to_come_back
         assert_eq!(knock(&server, *door, token(&new)).await.unwrap().user_id(), new.id());
     }
     assert_eq!(ben.rest.history(&place, "limit=1").await.unwrap()["total"], Door::ALL.len(), "each once, however often tried");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_still_at_the_door_when_the_node_drains_is_told_to_go_elsewhere() {
+    let server = TestServer::start().await;
+    let ann = World::on(&server).person("Ann").await;
+    let mut late = Options::new(&server.url(""), Door::WebSocket, Auth::Missing).open().await.unwrap();
+    server.services.sessions.drain(1, Duration::ZERO).await;
+    let token = json!({"event": "authenticate", "data": {"token": ann.account.access_token}});
+    late.emitter().raw_text(&token.to_string()).await.unwrap();
+    let close = late.closed(PATIENCE).await.unwrap();
+    is_for_now(&close, Door::WebSocket, 4503);
+    assert!(close.reason.contains("going away"), "{close}");
     server.stop().await;
 }
 
