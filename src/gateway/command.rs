@@ -1,7 +1,7 @@
 //! What a client can ask for over a socket, the same through both doors, and how a refusal reads on the wire.
 //! Parsing checks shapes alone; whether somebody may do it is for the services.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -198,8 +198,8 @@ const BURST: f32 = 50.0;
 const SENDS_PER_S: f32 = 10.0;
 /// Other commands a second.
 const OTHERS_PER_S: f32 = 20.0;
-/// Refusals in [`REFUSAL_WINDOW`] that close the socket.
-const MAX_REFUSALS: u32 = 200;
+/// Refusals within any [`REFUSAL_WINDOW`] that close the socket.
+const MAX_REFUSALS: usize = 200;
 /// See [`MAX_REFUSALS`].
 const REFUSAL_WINDOW: Duration = Duration::from_secs(10);
 
@@ -210,14 +210,14 @@ pub struct Throttle {
     sends: f32,
     others: f32,
     refilled: Instant,
-    refusals: u32,
-    window: Instant,
+    /// When the last ones were; a socket that is never refused anything has no memory of it.
+    refusals: VecDeque<Instant>,
 }
 
 impl Throttle {
     /// Full buckets; `enabled` false lets everything through.
     pub fn new(enabled: bool, now: Instant) -> Self {
-        Self { enabled, sends: BURST, others: BURST, refilled: now, refusals: 0, window: now }
+        Self { enabled, sends: BURST, others: BURST, refilled: now, refusals: VecDeque::new() }
     }
 
     /// Takes one command's token.
@@ -244,12 +244,17 @@ impl Throttle {
 
     /// Counts a refusal; true when it was one too many and the socket shall close.
     pub fn refuse(&mut self, now: Instant) -> bool {
-        if now.saturating_duration_since(self.window) >= REFUSAL_WINDOW {
-            self.window = now;
-            self.refusals = 0;
+        if !self.enabled {
+            return false;
         }
-        self.refusals += 1;
-        self.enabled && self.refusals >= MAX_REFUSALS
+        while self.refusals.front().is_some_and(|first| now.saturating_duration_since(*first) >= REFUSAL_WINDOW) {
+            self.refusals.pop_front();
+        }
+        // Never more than these: the socket closes.
+        if self.refusals.len() < MAX_REFUSALS {
+            self.refusals.push_back(now);
+        }
+        self.refusals.len() >= MAX_REFUSALS
     }
 }
 
@@ -331,8 +336,17 @@ mod tests {
         assert!((0..199).all(|_| !throttle.refuse(start)));
         assert!(throttle.refuse(start));
         let mut throttle = Throttle::new(true, start);
+        assert_eq!(throttle.refusals.capacity(), 0, "most sockets are never refused anything");
         assert!((0..199).all(|_| !throttle.refuse(start)));
         assert!(!throttle.refuse(start + REFUSAL_WINDOW));
+        // Any ten seconds count, not those that began with the first of them.
+        let mut throttle = Throttle::new(true, start);
+        let at = |tenths: u32| start + REFUSAL_WINDOW * tenths / 10;
+        assert!((0..100).all(|_| !throttle.refuse(at(0))));
+        assert!((0..99).all(|_| !throttle.refuse(at(9))));
+        assert!((0..100).all(|_| !throttle.refuse(at(10))), "the first hundred are forgotten");
+        assert!(throttle.refuse(at(18)));
+        assert!(!throttle.refuse(at(30)));
         let mut off = Throttle::new(false, start);
         assert!((0..1000).all(|_| off.admit(true, start).is_ok() && !off.refuse(start)));
     }
