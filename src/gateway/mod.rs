@@ -4,6 +4,7 @@
 
 pub mod command;
 mod close;
+mod outbox;
 mod outgoing;
 pub mod socket;
 mod reply;

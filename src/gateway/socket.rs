@@ -3,26 +3,20 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 pub use super::close::CloseReason;
 pub use super::outgoing::{Mark, Outgoing};
 
 use super::Login;
-use super::socketio::dialect::Dialect;
+use super::outbox::{Frame, Outbox};
 use crate::id::{ConversationId, SessionId, SocketId, UserId};
 
 /// Frames that may wait for one socket, unless the settings say otherwise.
 pub const MAX_WAITING: usize = 1024;
-/// Bytes that may wait for one socket.
-pub const MAX_WAITING_BYTES: usize = 4 << 20;
-/// How long a socket that closes in good order may take to read what waits.
-const ORDERLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Conversations that one socket may have open; opening one more closes the one opened first.
 pub const MAX_OPEN: usize = 32;
 
@@ -41,83 +35,6 @@ impl Door {
         match self {
             Self::WebSocket => "websocket",
             Self::SocketIo => "socketio",
-        }
-    }
-}
-
-#[derive(Debug)]
-enum Frame {
-    Event(Arc<Outgoing>),
-    /// Encoded by the door that writes it.
-    Reply(Utf8Bytes),
-}
-
-impl Frame {
-    fn weight(&self) -> usize {
-        match self {
-            Self::Event(outgoing) => outgoing.weight(),
-            Self::Reply(text) => text.len(),
-        }
-    }
-
-    fn is_ephemeral(&self) -> bool {
-        matches!(self, Self::Event(outgoing) if outgoing.is_ephemeral())
-    }
-}
-
-#[derive(Debug)]
-struct Outbox {
-    max_waiting: usize,
-    frames: VecDeque<Frame>,
-    bytes: usize,
-    closing: Option<CloseReason>,
-    /// When a stuck write is waited for no longer, once it closes.
-    closed_at: Option<Instant>,
-    /// Its side of the talk is over: nobody makes room any more.
-    is_over: bool,
-    opened: Vec<ConversationId>,
-    dialect: Dialect,
-}
-
-impl Outbox {
-    fn new(max_waiting: usize) -> Self {
-        let (opened, dialect) = (Vec::new(), Dialect::default());
-        Self { max_waiting, frames: VecDeque::new(), bytes: 0, closing: None, closed_at: None, is_over: false, opened, dialect }
-    }
-
-    fn has_room(&self, weight: usize) -> bool {
-        self.frames.len() < self.max_waiting && self.bytes + weight <= MAX_WAITING_BYTES
-    }
-
-    fn is_crowded(&self) -> bool {
-        self.frames.len() >= self.max_waiting / 2 || self.bytes >= MAX_WAITING_BYTES / 2
-    }
-
-    fn push(&mut self, frame: Frame) {
-        let weight = frame.weight();
-        if self.closing.is_some() || self.is_over || (frame.is_ephemeral() && self.is_crowded()) {
-            return;
-        }
-        if !self.has_room(weight) {
-            self.frames.retain(|frame| !frame.is_ephemeral());
-            self.bytes = self.frames.iter().map(Frame::weight).sum();
-        }
-        if self.has_room(weight) {
-            self.bytes += weight;
-            self.frames.push_back(frame);
-        } else {
-            self.close(CloseReason::TooSlow);
-        }
-    }
-
-    fn close(&mut self, reason: CloseReason) {
-        if self.closing.is_none() {
-            self.closing = Some(reason);
-            self.closed_at = Some(Instant::now() + if reason.is_orderly() { ORDERLY_TIMEOUT } else { Duration::ZERO });
-            if !reason.is_orderly() {
-                self.frames = VecDeque::new();
-                self.bytes = 0;
-            }
         }
     }
 }
