@@ -16,6 +16,8 @@ pub const MAX_LIMIT: usize = 100;
 pub const MAX_OFFSET: usize = 1_000;
 /// A longer cursor is none of ours.
 const MAX_CURSOR_BYTES: usize = 512;
+/// A cursor that counts more than this before its page is none of ours: no list is as long.
+pub const MAX_FOUND: usize = 1_000_000_000;
 
 /// What part of a list the caller wants.
 #[derive(Clone, Debug)]
@@ -71,13 +73,17 @@ impl Cursor {
 
     /// The place that it stands for.
     pub fn open<T: DeserializeOwned>(&self, kind: &str) -> Result<T> {
-        let refuse = || Error::invalid_at("query", "cursor", "not a cursor of this list: send next_cursor as it was given");
         if self.0.len() > MAX_CURSOR_BYTES {
-            return Err(refuse());
+            return Err(Self::foreign());
         }
-        let bytes = URL_SAFE_NO_PAD.decode(&self.0).map_err(|_| refuse())?;
-        let (found, place): (String, T) = serde_json::from_slice(&bytes).map_err(|_| refuse())?;
-        if found == kind { Ok(place) } else { Err(refuse()) }
+        let bytes = URL_SAFE_NO_PAD.decode(&self.0).map_err(|_| Self::foreign())?;
+        let (found, place): (String, T) = serde_json::from_slice(&bytes).map_err(|_| Self::foreign())?;
+        if found == kind { Ok(place) } else { Err(Self::foreign()) }
+    }
+
+    /// The refusal of one that we have not made.
+    pub fn foreign() -> Error {
+        Error::invalid_at("query", "cursor", "not a cursor of this list: send next_cursor as it was given")
     }
 
     /// A cursor as the caller sent it, unchecked until [`Cursor::open`].

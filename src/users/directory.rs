@@ -12,7 +12,7 @@ use crate::config::Directory;
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, UserId};
 use crate::log::{ConversationKind, MemberState, Membership};
-use crate::page::{Cursor, Page};
+use crate::page::{Cursor, MAX_FOUND, Page};
 use crate::phone::Phone;
 use crate::text;
 
@@ -62,6 +62,7 @@ pub(super) enum Before {
 /// Where the page begins: the place that its cursor names, and how many come before it.
 pub(super) fn begin<P: DeserializeOwned>(page: &Page, kind: &str) -> Result<(Option<P>, Before)> {
     Ok(match page.after::<(P, usize)>(kind)? {
+        Some((_, found)) if found > MAX_FOUND => return Err(Cursor::foreign()),
         Some((place, found)) => (Some(place), Before::Found(found)),
         None => (None, Before::Skipped(page.offset)),
     })

@@ -1,6 +1,8 @@
 //! `/users`: who is found, who is seen, and as what.
 
 use serde_json::{Value, json};
+use urge::page::{Cursor, MAX_FOUND};
+use urge::users::Listing;
 
 use super::auth::{Person, call, code_for, failed, ok, sign_up};
 use crate::support::TestServer;
@@ -108,6 +110,8 @@ async fn search_by_name_and_by_number() {
     let clamped = get(&server, &me, "/users/search?q=eva&limit=5000&offset=-4").await;
     assert_eq!((ids(&clamped), &clamped["limit"], &clamped["offset"]), (vec![id(&eva)], &json!(100), &json!(0)));
     refused(&server, &me, "GET /users/search?q=eva&cursor=xyz", &Value::Null, 422, "validation_error").await;
+    let counted = Cursor::new("user-search", &(UNKNOWN, usize::MAX)).into_text();
+    refused(&server, &me, &format!("GET /users/search?q=eva&cursor={counted}"), &Value::Null, 422, "validation_error").await;
     refused(&server, &me, "GET /users/search?q=%00", &Value::Null, 422, "validation_error").await;
     let long = format!("GET /users/search?q={}", "x".repeat(201));
     refused(&server, &me, &long, &Value::Null, 422, "validation_error").await;
@@ -158,6 +162,9 @@ async fn the_open_directory_lists_verified_people_page_by_page() {
     assert_eq!(listed, expected);
     assert!(!listed.iter().any(|listed| listed == id(&unverified)));
     refused(&server, &me, "GET /users?cursor=xyz", &Value::Null, 422, "validation_error").await;
+    let crafted = |found: usize| format!("GET /users?cursor={}", Cursor::new("users", &(Listing::Directory(None), found)).into_text());
+    refused(&server, &me, &crafted(usize::MAX), &Value::Null, 422, "validation_error").await;
+    ok(call(&server, &crafted(MAX_FOUND), Some(&me.token), &Value::Null).await).await;
     server.stop().await;
     let closed = TestServer::with(|config| config.directory = urge::config::Directory::Contacts).await;
     let me = person(&closed, 1, "Me").await;
