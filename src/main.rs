@@ -103,6 +103,12 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 fn serve(config: Config) -> Outcome {
     telemetry::start_logging(&config);
+    let ended = run(config);
+    telemetry::finish_logging();
+    ended
+}
+
+fn run(config: Config) -> Outcome {
     runtime()?.block_on(async {
         let listener = server::bind(config.listen).map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -2,16 +2,22 @@
 //! Metrics are recorded where things happen, with `metrics::counter!` and its like, and rendered here for Prometheus.
 //! Labels never hold ids: their number must not grow with use.
 
+mod output;
+
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+pub use output::Output;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 
 /// How often old samples are folded together.
 pub const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How long the end waits for the log's reader.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Upper bounds of durations, in seconds.
 const SECONDS: [f64; 13] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
@@ -21,19 +27,26 @@ const COUNTS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 5
 /// Starts logging as the settings say; a second call changes nothing.
 pub fn start_logging(config: &Config) {
     let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    // What the subscriber says of its own troubles would go to standard error, and panic when nobody reads that either.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(|| Output::standard().clone());
     let started = if config.is_production() {
         builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
     } else {
         builder.with_target(false).try_init()
     };
     if started.is_ok() {
-        // Where it happened, not its words: they may quote what a user sent.
+        // Where it happened, not its words: they may quote what a user sent. The line is only queued: a hook that panics
+        // itself, or waits, would take the node along.
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             tracing::error!(place, "a thread panicked");
         }));
     }
+}
+
+/// Waits until what was logged has been written; not for a reader who does not read.
+pub fn finish_logging() {
+    Output::standard().flush_within(LAST_WORDS);
 }
 
 /// The process's metrics, recorded from the first call on.

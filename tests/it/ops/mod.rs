@@ -1,7 +1,9 @@
-//! What surrounds a node going wrong: a full disk, a held or damaged file, no more files to open, clients that hang.
+//! What surrounds a node going wrong: a full disk, a held or damaged file, no more files to open, clients that hang, logs
+//! that nobody reads.
 
 mod connections;
 mod draining;
+mod logging;
 mod outage;
 mod production;
 mod start;

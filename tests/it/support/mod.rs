@@ -18,6 +18,6 @@ pub use away::Switch;
 pub use crash::files_after_a_crash;
 pub use node::{PATIENCE, TestServer, failure, json};
 pub use people::{Human, People};
-pub use process::Process;
+pub use process::{Process, Reader};
 pub use sms::Outbox;
 pub use world::{PASSWORD, Person, World, id};

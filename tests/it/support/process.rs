@@ -1,15 +1,26 @@
 //! The real binary as a process of its own, which can be stopped, killed and started again at the same address.
 //! For what a node in this process cannot show: other languages' clients, crashes, signals.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use tempfile::TempDir;
 
 use super::node::PATIENCE;
+
+/// What the reader of its log does once the node listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// Reads on to the end.
+    Reads,
+    /// Keeps the pipe and reads no more.
+    Stalls,
+    /// Closes the pipe.
+    Leaves,
+}
 
 /// A running `urge serve`.
 pub struct Process {
@@ -20,7 +31,9 @@ pub struct Process {
     settings: Vec<(String, String)>,
     prelude: String,
     log: Arc<Mutex<Vec<String>>>,
+    reader: Reader,
     child: Child,
+    _unread: Option<BufReader<ChildStdout>>,
 }
 
 impl Process {
@@ -36,11 +49,16 @@ impl Process {
 
     /// The same, started by a shell that has done `prelude` before: limits, traps.
     pub fn under(prelude: &str, settings: &[(&str, &str)]) -> Self {
+        Self::read_by(Reader::Reads, prelude, settings)
+    }
+
+    /// The same with a reader of its log that may stop reading.
+    pub fn read_by(reader: Reader, prelude: &str, settings: &[(&str, &str)]) -> Self {
         let (prelude, log) = (prelude.to_owned(), Arc::default());
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>();
         let folder = Arc::new(TempDir::new().unwrap());
-        let (child, address) = launch("127.0.0.1:0", &folder, &settings, &prelude, &log);
-        Self { address, folder, settings, prelude, log, child }
+        let (child, address, unread) = launch("127.0.0.1:0", &folder, &settings, &prelude, &log, reader);
+        Self { address, folder, settings, prelude, log, reader, child, _unread: unread }
     }
 
     /// `http://host:port`.
@@ -99,7 +117,8 @@ impl Process {
 
     /// Starts it again, at the same address and in the same folder.
     pub fn start_again(&mut self) {
-        self.child = launch(&self.address.to_string(), &self.folder, &self.settings, &self.prelude, &self.log).0;
+        let address = self.address.to_string();
+        (self.child, _, self._unread) = launch(&address, &self.folder, &self.settings, &self.prelude, &self.log, self.reader);
     }
 }
 
@@ -117,7 +136,8 @@ fn launch(
     settings: &[(String, String)],
     prelude: &str,
     lines: &Arc<Mutex<Vec<String>>>,
-) -> (Child, SocketAddr) {
+    reader: Reader,
+) -> (Child, SocketAddr, Option<BufReader<ChildStdout>>) {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{prelude}; exec \"$0\""), env!("CARGO_BIN_EXE_urge")]);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("URGE_")) {
@@ -133,22 +153,24 @@ fn launch(
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let log = BufReader::new(child.stdout.take().unwrap());
+    let mut log = BufReader::new(child.stdout.take().unwrap());
     let (found, address) = mpsc::channel();
-    // It reads to the end, or the node would stop at a full pipe.
     let lines = Arc::clone(lines);
     thread::spawn(move || {
-        for line in log.lines().map_while(Result::ok) {
-            if line.contains("listening")
-                && let Some(address) = listened(&line)
-            {
-                let _ = found.send(address);
-            }
+        for line in log.by_ref().lines().map_while(Result::ok) {
+            let listens = if line.contains("listening") { listened(&line) } else { None };
             lines.lock().unwrap().push(line);
+            if let Some(address) = listens {
+                if reader != Reader::Reads {
+                    let _ = found.send((address, (reader == Reader::Stalls).then_some(log)));
+                    return;
+                }
+                let _ = found.send((address, None));
+            }
         }
     });
     match address.recv_timeout(PATIENCE) {
-        Ok(address) => (child, address),
+        Ok((address, unread)) => (child, address, unread),
         Err(error) => {
             let _ = child.kill();
             panic!("the node does not listen ({error}); it ended with {:?}", child.wait());
