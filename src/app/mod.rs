@@ -26,7 +26,7 @@ use crate::conversations::{ConversationsApi, SyncApi};
 use crate::event::Envelope;
 use crate::messages::MessagesApi;
 use crate::rate::Limiter;
-use crate::server::{self, Cors, Front, NodeApi, Pages, Proxies, Routes};
+use crate::server::{self, Cors, Front, NodeApi, Pages, Places, Proxies, Routes};
 use crate::settings::SettingsApi;
 use crate::store::StoreError;
 use crate::task::Tasks;
@@ -144,7 +144,10 @@ impl App {
         let (sessions, doors) = (self.services.sessions.clone(), Arc::clone(&self.services.doors));
         let (tasks, draining) = (self.tasks.clone(), self.draining.clone());
         let stop = tasks.stopping();
-        let serving = server::serve(listener, endpoint, &self.config.server, stop);
+        let Config { rate_limit, trusted_proxies, server: settings, .. } = &self.config;
+        let per_network = rate_limit.then_some(settings.connections_per_network);
+        let places = Places::new(settings.max_connections, per_network, Proxies::new(trusted_proxies.clone()));
+        let serving = server::serve(listener, endpoint, settings, places, stop);
         let stopping = async {
             shutdown.await;
             tracing::info!("stopping");

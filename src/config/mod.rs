@@ -86,6 +86,10 @@ pub struct SmsSettings {
 pub struct ServerSettings {
     /// Connections at once.
     pub max_connections: usize,
+    /// Connections of one network; not asked when rate limits are off.
+    pub connections_per_network: usize,
+    /// How long a client may leave an answer unread.
+    pub write_timeout: Duration,
     /// How long the head of a request may take.
     pub header_timeout: Duration,
     /// The deadline of a request.
@@ -335,6 +339,8 @@ impl Config {
         };
         let server = ServerSettings {
             max_connections: read.need("server.max_connections", value::count, 1),
+            connections_per_network: read.need("server.connections_per_network", value::count, 1),
+            write_timeout: read.need("server.write_timeout", value::duration, Duration::ZERO),
             header_timeout: read.need("server.header_timeout", value::duration, Duration::ZERO),
             request_timeout: read.need("server.request_timeout", value::duration, Duration::ZERO),
             drain_timeout: read.need("server.drain_timeout", value::duration, Duration::ZERO),

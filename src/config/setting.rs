@@ -117,8 +117,20 @@ pub const SETTINGS: &[Setting] = &[
     .secret(),
     setting("push.firebase_credentials", "", "/etc/urge/firebase.json", "The service account file for push; not used by this version.")
         .once("FIREBASE_CREDENTIALS_PATH"),
-    setting("server.max_connections", "16384", "50000", "Connections at once; further ones wait in the kernel's queue."),
+    setting(
+        "server.max_connections",
+        "16384",
+        "50000",
+        "Connections at once; the last few are kept for this machine, further ones are refused.",
+    ),
+    setting(
+        "server.connections_per_network",
+        "2000",
+        "200",
+        "Connections of one address (IPv6: /64) at once, trusted proxies apart; many people may share one address.",
+    ),
     setting("server.header_timeout", "10s", "5s", "How long a client may take to send the head of a request."),
+    setting("server.write_timeout", "30s", "10s", "How long a client may take nothing of an answer before it is cut off; sockets apart."),
     setting("server.request_timeout", "3s", "5s", "The deadline of a request; sockets, polling and files apart."),
     setting("server.drain_timeout", "5s", "20s", "How long a stopping node waits for what is under way."),
     setting("server.requests_per_minute", "1200", "300", "Requests an address may make a minute."),

@@ -147,15 +147,29 @@ impl IntoResponse for ApiError {
         }
         let mut response = Json(Failure::from(&error)).into_response();
         response.set_status(status);
-        // Who is told to come back later is always told when.
-        let says_when = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
-        if let Some(wait) = error.retry_after.or(says_when.then_some(Duration::from_secs(1))) {
-            // Rounded up: who comes back at the second that was named must find room.
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        if let Some(seconds) = retry_after_s(&error) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
+}
+
+/// Who is told to come back later is always told when.
+fn retry_after_s(error: &Error) -> Option<u64> {
+    let says_when = matches!(status(error.code), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+    let wait = error.retry_after.or(says_when.then_some(Duration::from_secs(1)))?;
+    // Rounded up: who comes back at the second that was named must find room.
+    Some((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1))
+}
+
+/// The answer as it goes over the wire, the last of its connection: for those with whom no request is made out.
+pub fn whole_answer(error: &Error) -> Vec<u8> {
+    let status = status(error.code);
+    let body = serde_json::to_string(&Failure::from(error)).unwrap_or_default();
+    let retry_after = retry_after_s(error).map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
+    let (content_type, length) = (Json::<Failure>::CONTENT_TYPE, body.len());
+    let head = format!("content-type: {content_type}\r\ncontent-length: {length}\r\n{retry_after}connection: close\r\n");
+    format!("HTTP/1.1 {status}\r\n{head}\r\n{body}").into_bytes()
 }
 
 /// Being away or full is told from being broken: the one is expected now and then, the other is a fault of ours.

@@ -1,29 +1,32 @@
 //! The listener: accepts connections and feeds their requests to one endpoint.
-//! It does what poem's own lacks: TCP_NODELAY, a time limit for heads, a limit of connections (upgraded ones count
-//! until they end), a pause when the process is out of files, and a shutdown that finishes what has begun.
+//! It does what poem's own lacks: TCP_NODELAY, time limits for heads and for readers who do not read, a limit of
+//! connections (upgraded ones count until they end), a pause when the process is out of files, and a shutdown that finishes
+//! what has begun.
 
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use poem::endpoint::BoxEndpoint;
+use poem::http::StatusCode;
 use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Response};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::connection::{Connection, Upgraded};
+use super::places::Places;
 use crate::config::ServerSettings;
+use crate::error::Error;
+use crate::rest::failure::whole_answer;
 
 /// The first pause after a failed accept; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -50,9 +53,9 @@ pub async fn serve(
     listener: TcpListener,
     endpoint: Arc<BoxEndpoint<'static, Response>>,
     settings: &ServerSettings,
+    places: Places,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(settings.max_connections));
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     let mut http = hyper::server::conn::http1::Builder::new();
@@ -61,13 +64,22 @@ pub async fn serve(
     let mut accept = Accept { listener, pause: FIRST_PAUSE };
     loop {
         let next = async {
-            let place = Arc::clone(&places).acquire_owned().await.ok()?;
-            Some((accept.next().await, place))
+            let permit = places.free().await?;
+            Some((accept.next().await, permit))
         };
-        let Some(Some((stream, place))) = stop.run_until_cancelled(next).await else { break };
+        let Some(Some(((stream, peer), permit))) = stop.run_until_cancelled(next).await else { break };
+        let place = match places.give(permit, peer.ip()) {
+            Ok(place) => place,
+            Err(error) => {
+                turn_away(stream, &error);
+                continue;
+            }
+        };
         let (http, endpoint, stop, cut) = (http.clone(), Arc::clone(&endpoint), stop.clone(), cut.clone());
+        let upgraded = Upgraded::default();
+        let connection = Connection::new(stream, place, settings.write_timeout, upgraded.clone());
         connections.spawn(async move {
-            let serving = serve_connection(&http, stream, place, endpoint, stop);
+            let serving = serve_connection(&http, connection, upgraded, endpoint, stop);
             cut.run_until_cancelled(serving).await;
         });
     }
@@ -88,15 +100,15 @@ struct Accept {
 impl Accept {
     /// The next connection. An error of one connection is skipped; an error of the process (no files, no memory)
     /// pauses, and is logged when it begins: who has connected waits in the kernel's queue and is not lost.
-    async fn next(&mut self) -> TcpStream {
+    async fn next(&mut self) -> (TcpStream, SocketAddr) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => {
+                Ok(accepted) => {
                     if self.pause > FIRST_PAUSE {
                         tracing::info!("connections are accepted again");
                         self.pause = FIRST_PAUSE;
                     }
-                    return stream;
+                    return accepted;
                 }
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) => {
@@ -116,27 +128,39 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
 }
 
+/// Answers without a request and closes. What has arrived is not read, so the answer may be lost: then it was refused.
+fn turn_away(stream: TcpStream, error: &Error) {
+    metrics::counter!("urge_connections_refused_total", "reason" => error.code.name()).increment(1);
+    // Whatever does not fit into a fresh connection's empty buffer is not waited for.
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.write(&whole_answer(error));
+    }
+}
+
 async fn serve_connection(
     http: &hyper::server::conn::http1::Builder,
-    stream: TcpStream,
-    place: OwnedSemaphorePermit,
+    connection: Connection,
+    upgraded: Upgraded,
     endpoint: Arc<BoxEndpoint<'static, Response>>,
     stop: CancellationToken,
 ) {
     // It ended before it began: there is nobody to serve.
-    let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
-    if let Err(error) = stream.set_nodelay(true) {
+    let (Ok(local), Ok(peer)) = (connection.stream().local_addr(), connection.stream().peer_addr()) else { return };
+    if let Err(error) = connection.stream().set_nodelay(true) {
         tracing::debug!(%error, "a connection keeps its delay");
     }
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let endpoint = Arc::clone(&endpoint);
+        let (endpoint, upgraded) = (Arc::clone(&endpoint), upgraded.clone());
         async move {
             let request = poem::Request::from((request, LocalAddr(local.into()), RemoteAddr(peer.into()), Scheme::HTTP));
-            Ok::<_, Infallible>(http::Response::from(endpoint.get_response(request).await))
+            let response = endpoint.get_response(request).await;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                upgraded.set();
+            }
+            Ok::<_, Infallible>(http::Response::from(response))
         }
     });
-    let counted = Counted::new(stream, place);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(counted), service).with_upgrades());
+    let mut connection = pin!(http.serve_connection(TokioIo::new(connection), service).with_upgrades());
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = stop.cancelled() => {
@@ -146,52 +170,5 @@ async fn serve_connection(
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended with an error");
-    }
-}
-
-/// A connection that holds its place, also after an upgrade, until it is dropped.
-struct Counted {
-    stream: TcpStream,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Counted {
-    fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
-        metrics::gauge!("urge_connections").increment(1.0);
-        Self { stream, _place: place }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        metrics::gauge!("urge_connections").decrement(1.0);
-    }
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

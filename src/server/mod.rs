@@ -1,6 +1,7 @@
 //! The HTTP side of a node: the listener, what happens to every request before and after its handler
 //! ([`Front`]), and the pages that belong to no feature. What a request means is the features' business.
 
+mod connection;
 mod cors;
 mod document;
 mod failure;
@@ -8,6 +9,7 @@ mod front;
 mod listener;
 mod node;
 mod pages;
+mod places;
 mod proxies;
 mod query;
 mod routes;
@@ -18,5 +20,6 @@ pub use front::Front;
 pub use listener::{bind, serve};
 pub use node::NodeApi;
 pub use pages::Pages;
+pub use places::Places;
 pub use proxies::Proxies;
 pub use routes::Routes;

@@ -17,6 +17,11 @@ impl Proxies {
         Self(networks)
     }
 
+    /// Whether this is one of them.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&peer))
+    }
+
     /// The client's address.
     pub fn client(&self, request: &Request) -> IpAddr {
         let RemoteAddr(peer) = request.remote_addr();
@@ -29,7 +34,7 @@ impl Proxies {
     fn walk<'a>(&self, peer: IpAddr, hops: impl Iterator<Item = &'a str>) -> IpAddr {
         let mut client = peer;
         for hop in hops {
-            if !self.0.iter().any(|network| network.contains(&client)) {
+            if !self.trusts(client) {
                 break;
             }
             let Some(before) = address(hop.trim()) else { break };

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
+use urge::config::Config;
 
 use crate::support::{PATIENCE, TestServer};
 
@@ -104,4 +105,73 @@ async fn nonsense_is_refused_and_the_node_goes_on() {
     }
     assert_eq!(server.get("/health").await.status(), 200);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn who_asks_and_never_reads_is_cut_off() {
+    let server = TestServer::with(|config| config.server.write_timeout = Duration::from_millis(300)).await;
+    let mut stream = connect(&server).await;
+    // Answers pile up until nothing more fits between the two; then the node reads no more requests, and waits.
+    let asking = async { while stream.write_all(&b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100)).await.is_ok() {} };
+    timeout(2 * PATIENCE, asking).await.expect("it is waited for without end");
+    let metrics = server.get("/metrics").await.text().await.unwrap();
+    assert!(metrics.contains("\nurge_connections_stalled_total "), "{metrics}");
+    server.stop().await;
+}
+
+/// A connection from this address of the machine.
+async fn connect_from(source: &str, server: &TestServer) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
+    socket.connect(server.address).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_address_does_not_get_all_connections() {
+    let limited = |config: &mut Config| (config.rate_limit, config.server.connections_per_network) = (true, 3);
+    let server = TestServer::with(limited).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut stream = connect(&server).await;
+        ask(&mut stream).await;
+        held.push(stream);
+    }
+    let refused = rest(&mut connect(&server).await).await;
+    let (head, body) = refused.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 429 ") && head.contains("retry-after: 1"), "{head}");
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!((&body["success"], &body["code"]), (&false.into(), &"rate_limited".into()));
+    assert_eq!(body["detail"], body["message"]);
+    ask(&mut connect_from("127.0.0.2", &server).await).await;
+
+    held.pop();
+    let again = async {
+        loop {
+            let mut stream = connect(&server).await;
+            stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+            let mut answer = Vec::new();
+            // One that is turned away may see its connection reset.
+            let _ = stream.read_to_end(&mut answer).await;
+            if answer.starts_with(b"HTTP/1.1 200") {
+                break;
+            }
+        }
+    };
+    timeout(PATIENCE, again).await.expect("its place is not given back");
+    drop(held);
+    server.stop().await;
+
+    let behind_proxies = TestServer::with(|config| {
+        limited(config);
+        config.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    })
+    .await;
+    let mut proxied = Vec::new();
+    for _ in 0..5 {
+        let mut stream = connect(&behind_proxies).await;
+        ask(&mut stream).await;
+        proxied.push(stream);
+    }
+    drop(proxied);
+    behind_proxies.stop().await;
 }
