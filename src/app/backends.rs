@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::StartError;
+use super::{StartError, folder};
 use crate::auth::AuthStore;
 use crate::auth::sms::{LogSms, Sms, Twilio, TwilioAccount};
 use crate::bus::{Bus, Local};
@@ -72,9 +72,13 @@ impl Backends {
 
 /// Opens the embedded store; with `migrate`, missing migrations are applied.
 pub fn open_store(config: &Config, migrate: bool) -> Result<Sqlite, StartError> {
-    let folder = |source| StartError::Folder { folder: config.data_dir.clone(), source };
-    std::fs::create_dir_all(&config.data_dir).map_err(folder)?;
-    Ok(Sqlite::open(&SqliteOptions { path: config.data_dir.join(STORE_FILE), readers: config.store_readers, migrate })?)
+    folder::prepare(&config.data_dir)?;
+    let path = config.data_dir.join(STORE_FILE);
+    if !path.exists() {
+        // The engine would make it for everybody to read; the files beside it follow this one.
+        drop(folder::open(&config.data_dir, STORE_FILE)?);
+    }
+    Ok(Sqlite::open(&SqliteOptions { path, readers: config.store_readers, migrate })?)
 }
 
 fn open_sms(config: &Config) -> Result<Arc<dyn Sms>, StartError> {

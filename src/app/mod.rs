@@ -2,6 +2,7 @@
 //! names Sqlite and Local. A new feature adds its store to `Stores`, its service to `Services` and its API to [`Apis`].
 
 mod backends;
+mod folder;
 mod services;
 
 use std::future::Future;
@@ -9,10 +10,12 @@ use std::hash::Hash;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use backends::{Backends, Stores, open_store};
+use folder::Held;
 use poem::{Endpoint, EndpointExt, Response};
 use poem_openapi::OpenApiService;
 pub use services::Services;
@@ -52,6 +55,15 @@ pub enum StartError {
         folder: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Another node has the data folder.
+    #[error(
+        "the data folder {folder} is in use by another node, and two would spoil each other's work: \
+         stop that one, or point URGE_DATA_DIR elsewhere"
+    )]
+    Taken {
+        /// Which.
+        folder: PathBuf,
     },
     /// The store.
     #[error("the store cannot be opened: {0}")]
@@ -170,10 +182,17 @@ fn per_minute<K: Hash + Eq + Send + Sync + 'static>(enabled: bool, count: usize,
     Limiter::new(enabled, most(count), Duration::from_mins(1), most(burst))
 }
 
-/// Runs a node on its configured backends until `shutdown`.
+/// Runs a node on its configured backends until `shutdown`. The data folder is its own meanwhile.
 pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> Result<(), StartError> {
+    let mut shutdown = pin!(shutdown);
+    let held = tokio::select! {
+        held = Held::take(&config.data_dir) => held?,
+        () = &mut shutdown => return Ok(()),
+    };
     let backends = Backends::open(&config)?;
-    run_on(config, backends, listener, shutdown).await
+    let ended = run_on(config, backends, listener, shutdown).await;
+    drop(held);
+    ended
 }
 
 /// Runs a node on these backends until `shutdown`.

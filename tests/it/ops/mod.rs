@@ -3,6 +3,7 @@
 
 mod connections;
 mod draining;
+mod folder;
 mod logging;
 mod outage;
 mod production;
