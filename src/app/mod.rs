@@ -68,6 +68,9 @@ pub enum StartError {
     /// The store.
     #[error("the store cannot be opened: {0}")]
     Store(#[from] StoreError),
+    /// Threads that hash passwords.
+    #[error("the threads of auth.hashing_threads cannot be started, set fewer: {0}")]
+    Threads(io::Error),
     /// The way to send one-time codes.
     #[error("one-time codes cannot be sent: {0}")]
     Sms(#[from] SmsError),

@@ -64,7 +64,7 @@ impl Services {
             users_policy(config),
         ));
         let blocks = Arc::new(Blocks::new(Arc::clone(&settings), users.clone()));
-        let auth = Arc::new(Auth::new(
+        let auth = Auth::new(
             auth_settings(config)?,
             Arc::clone(&users),
             Arc::clone(&stores.auth),
@@ -72,7 +72,8 @@ impl Services {
             Arc::clone(sms),
             Arc::clone(clock),
             tasks.clone(),
-        ));
+        );
+        let auth = Arc::new(auth.map_err(StartError::Threads)?);
         let index_queue = Arc::new(IndexQueue::default());
         let later: Arc<OnceLock<Weak<Receipts>>> = Arc::default();
         let seen = on_append(Arc::clone(&index_queue), Arc::clone(&later));

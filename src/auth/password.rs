@@ -3,6 +3,7 @@
 //! A storm of logins fills this pool and is refused at once; it slows logins alone. Who has no password, or no account,
 //! costs the same work as who has.
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -44,22 +45,25 @@ pub struct Passwords {
 
 impl Passwords {
     /// A pool of this many threads.
-    pub fn new(threads: NonZeroUsize) -> Self {
+    ///
+    /// # Errors
+    /// The machine has no more threads.
+    pub fn new(threads: NonZeroUsize) -> io::Result<Self> {
         let threads = threads.get();
         let admitted = threads.saturating_mul(1 + WAITING_PER_THREAD);
         let (jobs, waiting) = crossbeam_channel::unbounded::<Job>();
-        for _ in 0..threads {
+        for n in 0..threads {
             let waiting = waiting.clone();
-            std::thread::spawn(move || {
+            std::thread::Builder::new().name(format!("password-{n}")).spawn(move || {
                 for job in waiting {
                     // Whoever waits for a job that panics learns of it; the thread goes on.
                     if catch_unwind(AssertUnwindSafe(job)).is_err() {
                         tracing::error!("a password hash panicked");
                     }
                 }
-            });
+            })?;
         }
-        Self { jobs, admitted: Arc::new(Semaphore::new(admitted)), running: Arc::new(Semaphore::new(threads)) }
+        Ok(Self { jobs, admitted: Arc::new(Semaphore::new(admitted)), running: Arc::new(Semaphore::new(threads)) })
     }
 
     /// A place among those that run now; waits in line while there is room in it.
@@ -164,7 +168,7 @@ mod tests {
     use super::*;
 
     fn pool(threads: usize) -> Passwords {
-        Passwords::new(NonZeroUsize::new(threads).unwrap())
+        Passwords::new(NonZeroUsize::new(threads).unwrap()).unwrap()
     }
 
     async fn verify(pool: &Passwords, password: &str, hash: Option<&str>) -> Result<bool> {

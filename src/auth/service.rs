@@ -104,10 +104,10 @@ impl Auth {
         sms: Arc<dyn Sms>,
         clock: SharedClock,
         tasks: Tasks,
-    ) -> Self {
+    ) -> std::io::Result<Self> {
         let ring = KeyRing::new(&settings.secret, settings.previous_secret.as_deref());
         let signer = Signer::new(ring.clone(), settings.access_token_ttl);
-        let passwords = Passwords::new(settings.hashing_threads);
+        let passwords = Passwords::new(settings.hashing_threads)?;
         let sessions = Sessions::new(Arc::clone(&store), Arc::clone(&users), settings.session_ttl);
         let known = Cache::builder().max_capacity(KNOWN_PEOPLE).time_to_live(KNOWN_FOR).build();
         let codes = Codes {
@@ -118,7 +118,7 @@ impl Auth {
             sms,
             clock: Arc::clone(&clock),
         };
-        Self { settings, users, store, bus, clock, tasks, ring, signer, passwords, codes, sessions, known }
+        Ok(Self { settings, users, store, bus, clock, tasks, ring, signer, passwords, codes, sessions, known })
     }
 
     /// Whom an access token speaks for, if its session goes on and the account may be used.

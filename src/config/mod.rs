@@ -250,6 +250,12 @@ impl Reader<'_> {
 
 /// The smallest outbox that is taken: what a socket is told when it is let in, and the first answers, must fit.
 const MIN_OUTBOX: usize = 16;
+/// Threads that hash, each with 19 MiB; more than a machine has processors only wait for each other.
+const MAX_HASHING_THREADS: usize = 256;
+/// Threads that read the embedded store, each with a cache of 16 MiB.
+const MAX_READERS: usize = 64;
+/// Requests that a limit lets through a minute or at once: how long a bucket takes to fill stays within what clocks count.
+const MAX_REQUESTS: usize = 1_000_000;
 /// The shortest secret that is taken.
 const SECRET_LENGTH: usize = 16;
 
@@ -335,7 +341,7 @@ impl Config {
             access_token_ttl: read.need("auth.access_token_ttl", value::duration, Duration::ZERO),
             refresh_token_ttl: read.need("auth.refresh_token_ttl", value::duration, Duration::ZERO),
             require_verified_phone: read.get("auth.require_verified_phone", value::switch).unwrap_or(production),
-            hashing_threads: read.need("auth.hashing_threads", value::count, 1),
+            hashing_threads: read.need("auth.hashing_threads", value::count_to(MAX_HASHING_THREADS), 1),
         };
         let server = ServerSettings {
             max_connections: read.need("server.max_connections", value::count, 1),
@@ -344,10 +350,10 @@ impl Config {
             header_timeout: read.need("server.header_timeout", value::duration, Duration::ZERO),
             request_timeout: read.need("server.request_timeout", value::duration, Duration::ZERO),
             drain_timeout: read.need("server.drain_timeout", value::duration, Duration::ZERO),
-            requests_per_minute: read.need("server.requests_per_minute", value::count, 1),
-            request_burst: read.need("server.request_burst", value::count, 1),
-            user_requests_per_minute: read.need("server.user_requests_per_minute", value::count, 1),
-            user_request_burst: read.need("server.user_request_burst", value::count, 1),
+            requests_per_minute: read.need("server.requests_per_minute", value::count_to(MAX_REQUESTS), 1),
+            request_burst: read.need("server.request_burst", value::count_to(MAX_REQUESTS), 1),
+            user_requests_per_minute: read.need("server.user_requests_per_minute", value::count_to(MAX_REQUESTS), 1),
+            user_request_burst: read.need("server.user_request_burst", value::count_to(MAX_REQUESTS), 1),
         };
         let sockets = SocketSettings {
             per_user: read.need("sockets.per_user", value::count, 1),
@@ -377,7 +383,7 @@ impl Config {
             sms,
             server,
             sockets,
-            store_readers: read.need("store_sqlite.readers", value::count, 1),
+            store_readers: read.need("store_sqlite.readers", value::count_to(MAX_READERS), 1),
             repair_interval: read.need("log_repair.interval", value::duration, Duration::ZERO),
             warnings,
         };

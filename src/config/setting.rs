@@ -83,7 +83,7 @@ pub const SETTINGS: &[Setting] = &[
         "true",
         "Whether an unverified account can do nothing but verify; true in production when empty.",
     ),
-    setting("auth.hashing_threads", "2", "4", "Password hashes computed at once (19 MiB each)."),
+    setting("auth.hashing_threads", "2", "4", "Password hashes computed at once (19 MiB each), 256 or less."),
     setting(
         "users.directory",
         "",
@@ -141,7 +141,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("sockets.outbox", "1024", "256", "Events that may wait for a slow socket before it is closed, 16 or more."),
     setting("sockets.ping_interval", "25s", "20s", "How often a socket is asked whether it is there."),
     setting("sockets.ping_timeout", "20s", "10s", "How long its answer may take."),
-    setting("store_sqlite.readers", "2", "4", "Reader threads of the embedded store."),
+    setting("store_sqlite.readers", "2", "4", "Reader threads of the embedded store, 64 or less."),
     setting("log_repair.interval", "5m", "1m", "How often the heads of connected users' conversations are read again."),
 ];
 

@@ -97,6 +97,10 @@ fn a_wrong_value_is_named_with_an_example() {
         ("URGE_USERS_DIRECTORY", "all", "users.directory"),
         ("URGE_SERVER_MAX_CONNECTIONS", "0", "server.max_connections"),
         ("URGE_SOCKETS_OUTBOX", "15", "sockets.outbox"),
+        ("URGE_AUTH_HASHING_THREADS", "100000", "auth.hashing_threads"),
+        ("URGE_STORE_SQLITE_READERS", "65", "store_sqlite.readers"),
+        ("URGE_SERVER_REQUEST_BURST", "1000001", "server.request_burst"),
+        ("URGE_AUTH_REFRESH_TOKEN_TTL", "99999999d", "auth.refresh_token_ttl"),
         ("URGE_SMS_COUNTRIES", "US,Germany", "sms.countries"),
     ] {
         let words = refusal(&[(name, value)]);

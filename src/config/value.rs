@@ -1,11 +1,17 @@
 //! The kinds of values that settings have, each with the words that say what is wrong with a bad one.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::phone::Country;
+
+/// No number is larger.
+const MOST: usize = 1_000_000_000;
+/// No length of time is longer: ten years.
+const LONGEST: Duration = Duration::from_hours(24 * 3_650);
 
 /// A value as text becomes what it means, or words that follow "it".
 pub type Parsed<T> = Result<T, String>;
@@ -29,19 +35,33 @@ pub fn duration(text: &str) -> Parsed<Duration> {
         "d" => seconds(86_400)?,
         _ => return Err(wrong()),
     };
-    if duration.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(duration) }
+    match duration {
+        Duration::ZERO => Err("must be longer than nothing".to_owned()),
+        // Far beyond what anybody means, and near enough for clocks to count.
+        long if long > LONGEST => Err("must be 3650d or less".to_owned()),
+        duration => Ok(duration),
+    }
 }
 
 /// A whole number, 1 or more.
 pub fn count(text: &str) -> Parsed<usize> {
-    count_from(1)(text)
+    count_within(1..=MOST)(text)
 }
 
 /// A whole number, `least` or more.
 pub fn count_from(least: usize) -> impl Fn(&str) -> Parsed<usize> {
+    count_within(least..=MOST)
+}
+
+/// A whole number from 1 to `most`.
+pub fn count_to(most: usize) -> impl Fn(&str) -> Parsed<usize> {
+    count_within(1..=most)
+}
+
+fn count_within(range: RangeInclusive<usize>) -> impl Fn(&str) -> Parsed<usize> {
     move |text| match text.parse() {
-        Ok(number) if number < least => Err(format!("must be {least} or more")),
-        Ok(number) if number > 1_000_000_000 => Err("is too large".to_owned()),
+        Ok(number) if number < *range.start() => Err(format!("must be {} or more", range.start())),
+        Ok(number) if number > *range.end() => Err(format!("must be {} or less", range.end())),
         Ok(number) => Ok(number),
         Err(_) => Err("is not a whole number".to_owned()),
     }
@@ -94,8 +114,18 @@ mod tests {
     fn durations_have_units() {
         assert_eq!(duration("30d"), Ok(Duration::from_hours(720)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        for wrong in ["", "30", "d", "3x", "-1s", "0s", "99999999999999999999d", "18446744073709551615d"] {
+        for wrong in ["", "30", "d", "3x", "-1s", "0s", "3651d", "99999999999999999999d", "18446744073709551615d"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_bounds() {
+        assert_eq!((count("1"), count_to(64)("64"), count_from(16)("16")), (Ok(1), Ok(64), Ok(16)));
+        assert_eq!(count_to(64)("65"), Err("must be 64 or less".to_owned()));
+        assert_eq!(count_from(16)("15"), Err("must be 16 or more".to_owned()));
+        for wrong in ["0", "-1", "1.5", "", "1000000001", "99999999999999999999"] {
+            assert!(count(wrong).is_err(), "{wrong}");
         }
     }
 
