@@ -74,21 +74,31 @@ pub(super) fn prepare(connection: &Connection, path: &Path, apply: bool) -> Stor
         return Err(StoreError::Refused(format!("{} lacks {}: run `urge migrate` first", path.display(), names.join(", "))));
     }
     for migration in missing {
-        let script = format!("BEGIN IMMEDIATE;\n{}\n", migration.sql);
-        connection
-            .execute_batch(&script)
-            .and_then(|()| {
-                let checksum = checksum_of(migration.sql);
-                connection.execute("INSERT INTO migrations VALUES (?1, ?2, ?3)", (migration.number, migration.name, checksum))
-            })
-            .and_then(|_| connection.execute_batch("COMMIT"))
+        let applied = connection
+            .execute_batch("BEGIN IMMEDIATE")
+            .and_then(|()| apply_once(connection, migration))
+            .and_then(|applied| connection.execute_batch("COMMIT").map(|()| applied))
             .map_err(|error| {
                 let _ = connection.execute_batch("ROLLBACK");
                 explain(error)
             })?;
-        tracing::info!(migration = migration.name, "schema migrated");
+        if applied {
+            tracing::info!(migration = migration.name, "schema migrated");
+        }
     }
     Ok(())
+}
+
+/// Applies it, in a transaction, unless another process has done so since the file was looked at.
+fn apply_once(connection: &Connection, migration: &Migration) -> rusqlite::Result<bool> {
+    let applied: bool =
+        connection.query_row("SELECT EXISTS (SELECT 1 FROM migrations WHERE number = ?1)", [migration.number], |row| row.get(0))?;
+    if !applied {
+        connection.execute_batch(migration.sql)?;
+        let checksum = checksum_of(migration.sql);
+        connection.execute("INSERT INTO migrations VALUES (?1, ?2, ?3)", (migration.number, migration.name, checksum))?;
+    }
+    Ok(!applied)
 }
 
 /// An error about the file itself, in words that say what to do.
@@ -111,4 +121,20 @@ fn checksum_of(sql: &str) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_another_process_has_applied_meanwhile_is_not_applied_again() {
+        let connection = Connection::open_in_memory().unwrap();
+        prepare(&connection, Path::new("t.db"), true).unwrap();
+        for migration in MIGRATIONS {
+            assert!(!apply_once(&connection, migration).unwrap(), "{}", migration.name);
+        }
+    }
 }

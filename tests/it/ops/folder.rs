@@ -71,9 +71,10 @@ async fn one_that_waits_can_be_stopped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn migrate_runs_beside_a_node() {
     let node = Process::start();
+    let ada = World::at(&node.url()).person("Ada").await;
     let migrated = urge(&node.folder.path().join("data"), &["migrate"]);
     assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
-    World::at(&node.url()).person("Ada").await.rest.me().await.unwrap();
+    ada.rest.me().await.unwrap();
 }
 
 /// Who may do what with it.
