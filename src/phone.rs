@@ -70,6 +70,17 @@ impl Phone {
     pub fn country(&self) -> Option<Country> {
         phonenumber::parse(None, &self.0).ok()?.country().id()
     }
+
+    /// Whether it belongs to one of these countries. A number of a range that no plan knows may be of any country that
+    /// shares its calling code.
+    pub fn is_of(&self, countries: &[Country]) -> bool {
+        let Ok(number) = phonenumber::parse(None, &self.0) else { return false };
+        let calling_code = |country: &Country| DATABASE.by_id(country.as_ref()).map(phonenumber::Metadata::country_code);
+        match number.country().id() {
+            Some(country) => countries.contains(&country),
+            None => countries.iter().any(|country| calling_code(country) == Some(number.country().code())),
+        }
+    }
 }
 
 impl fmt::Display for Phone {
@@ -205,5 +216,19 @@ mod tests {
         let phone = Phone::read("+4915123456789", Some(Country::US)).unwrap();
         assert_eq!(phone.country(), Some(Country::DE));
         assert!(!format!("{phone:?}").contains("4915"));
+    }
+
+    #[test]
+    fn a_number_that_no_plan_knows_may_be_of_any_country_of_its_code() {
+        let is_of = |text: &str, countries: &[Country]| Phone::read(text, None).unwrap().is_of(countries);
+        for (unknown, country) in [("+447700900123", Country::GB), ("+390612345678", Country::IT)] {
+            assert_eq!(Phone::read(unknown, None).unwrap().country(), None);
+            assert!(is_of(unknown, &[Country::FR, country]), "{unknown}");
+            assert!(!is_of(unknown, &[Country::FR, Country::US]), "{unknown}");
+        }
+        // What the plan does know is nobody else's, whoever shares the code.
+        assert!(is_of("+12025550123", &[Country::US]));
+        assert!(!is_of("+18765550123", &[Country::US]), "Jamaica's");
+        assert!(!is_of("+12025550123", &[]));
     }
 }

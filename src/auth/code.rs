@@ -162,7 +162,7 @@ pub(super) struct Claimed(Vec<String>);
 impl Codes {
     /// Takes a message from every budget that it counts against.
     pub async fn claim(&self, phone: &Phone, address: Option<IpAddr>) -> Result<Claimed> {
-        if !self.limits.countries.is_empty() && !phone.country().is_some_and(|country| self.limits.countries.contains(&country)) {
+        if !self.limits.countries.is_empty() && !phone.is_of(&self.limits.countries) {
             return Err(Error::forbidden("codes cannot be sent to numbers of this country"));
         }
         let now = self.clock.now();
