@@ -2,6 +2,7 @@
 //! Metrics are recorded where things happen, with `metrics::counter!` and its like, and rendered here for Prometheus.
 //! Labels never hold ids: their number must not grow with use.
 
+mod described;
 mod output;
 
 use std::sync::OnceLock;
@@ -60,6 +61,7 @@ pub fn recorder() -> &'static Recorder {
         if let Err(error) = &handle {
             tracing::error!(%error, "metrics are not recorded");
         }
+        described::describe();
         Recorder(handle.ok())
     })
 }

@@ -1,0 +1,78 @@
+//! Every metric there is, with what it counts: the `# HELP` of `/metrics`. A test holds the table to the code.
+
+use metrics::{describe_counter, describe_gauge, describe_histogram};
+
+/// What has only ever grown.
+const COUNTERS: &[(&str, &str)] = &[
+    ("urge_accept_errors_total", "Connections that could not be accepted for want of files or memory."),
+    ("urge_bus_publish_failures_total", "Announcements that the bus did not take; what they told comes later, from the log."),
+    ("urge_connections_refused_total", "Connections turned away: too many of their network, or in all."),
+    ("urge_connections_stalled_total", "Connections cut off because their client did not read."),
+    ("urge_gate_refusals_total", "Requests refused at once because too much of their kind was under way."),
+    ("urge_http_requests_total", "Requests answered."),
+    ("urge_hub_gap_fills_total", "Gaps between events that were filled from the log."),
+    ("urge_hub_heads_repaired_total", "Gaps of which nothing but the periodic repair knew."),
+    ("urge_hub_rows_dropped_total", "Rows that came to live delivery when it was already past them."),
+    ("urge_log_append_conflicts_total", "Appends that lost their place to another one and took the next."),
+    ("urge_log_lines_dropped_total", "Lines of the log that were dropped because nobody read them."),
+    ("urge_log_retries_total", "Steps of appends that were tried again because the store was away or full."),
+    ("urge_log_rows_rolled_forward_total", "Rows of other appends that were found beyond the known head and taken in."),
+    ("urge_search_indexed_messages_total", "Messages put into the search index."),
+    ("urge_socket_commands", "Commands of sockets."),
+    ("urge_sockets_closed", "Sockets closed, by reason."),
+];
+
+/// What there is now.
+const GAUGES: &[(&str, &str)] = &[
+    ("urge_connections", "Connections, those of sockets included."),
+    ("urge_search_index_waiting", "Conversations that wait to be indexed."),
+    ("urge_sockets", "Sockets that have been let in."),
+];
+
+/// What has a distribution.
+const HISTOGRAMS: &[(&str, &str)] = &[
+    ("urge_http_request_seconds", "How long requests took, in seconds."),
+    ("urge_log_append_rows", "Rows written by one append."),
+    ("urge_store_commit_writes", "Writes that shared one commit of the embedded store."),
+];
+
+/// Describes them to the recorder that is installed.
+pub fn describe() {
+    COUNTERS.iter().for_each(|&(name, what)| describe_counter!(name, what));
+    GAUGES.iter().for_each(|&(name, what)| describe_gauge!(name, what));
+    HISTOGRAMS.iter().for_each(|&(name, what)| describe_histogram!(name, what));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The names given to this macro below this folder.
+    fn used(folder: &Path, call: &str, names: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                used(&path, call, names);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let calls = text.split(call).skip(1);
+            let named = calls.filter_map(|rest| Some(rest.trim_start().strip_prefix('"')?.split_once('"')?.0.to_owned()));
+            names.extend(named.filter(|name| name.starts_with("urge_")));
+        }
+    }
+
+    #[test]
+    fn every_metric_is_described_as_what_it_is() {
+        for (call, described) in [("metrics::counter!(", COUNTERS), ("metrics::gauge!(", GAUGES), ("metrics::histogram!(", HISTOGRAMS)] {
+            let mut names = BTreeSet::new();
+            used(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), call, &mut names);
+            assert_eq!(names, described.iter().map(|(name, _)| (*name).to_owned()).collect(), "{call}");
+        }
+    }
+}
