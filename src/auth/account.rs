@@ -68,8 +68,10 @@ impl Auth {
     /// Ends one session and closes its sockets; whether there was one.
     pub(super) async fn end_session(&self, user: UserId, session: SessionId) -> Result<bool> {
         let ended = self.store.end_session(user, session).await;
-        // Also when the store did not say: it may have ended.
-        self.revoked(user, Some(session), None).await;
+        // Also when the store did not say: it may have ended. Not when there was none: the id is anybody's choice.
+        if !matches!(ended, Ok(false)) {
+            self.revoked(user, Some(session), None).await;
+        }
         Ok(ended?)
     }
 

@@ -93,6 +93,9 @@ async fn metrics_count_by_route_and_never_hold_ids() {
     }
     assert!(after.contains("urge_http_request_seconds_bucket{method=\"GET\",route=\"/health\",le=\""), "{after}");
     assert!(!after.contains(&id));
+    let helped = |name: &str| after.contains(&format!("# HELP {name} "));
+    let mut names = after.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).peekable();
+    assert!(names.peek().is_some() && names.all(helped), "{after}");
     server.stop().await;
 }
 
@@ -177,4 +180,16 @@ fn every_operation_is_explained_with_examples_and_errors() {
         }
     }
     assert!(lacks.is_empty(), "{lacks:#?}");
+}
+
+#[test]
+fn every_call_stands_under_a_heading() {
+    let document: serde_json::Value = serde_json::from_str(&urge::server::document::<urge::app::Apis>()).unwrap();
+    let headings: Vec<_> = document["tags"].as_array().unwrap().iter().map(|tag| &tag["name"]).collect();
+    let paths = document["paths"].as_object().unwrap();
+    let calls = paths.iter().flat_map(|(path, calls)| calls.as_object().unwrap().iter().map(move |(method, call)| (path, method, call)));
+    for (path, method, call) in calls {
+        let tags = call["tags"].as_array().map_or(&[][..], Vec::as_slice);
+        assert!(tags.len() == 1 && headings.contains(&&tags[0]), "{method} {path}: {tags:?}");
+    }
 }

@@ -1,13 +1,15 @@
 //! Sessions: refreshing, theft, listing, ending, forgotten passwords, profiles, tickets.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use loadtest::{Auth, Door, Options};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use urge::clock::Clock;
 
 use super::{Person, call, code_for, failed, ok, sign_up};
-use crate::support::TestServer;
+use crate::support::{Switch, TestServer};
 
 const ADA: &str = "+12025550101";
 
@@ -91,6 +93,22 @@ async fn sessions_are_listed_and_ended() {
     for route in ["GET /auth/me", "GET /auth/sessions", "POST /auth/logout", "PUT /auth/profile", "POST /auth/socket-ticket"] {
         failed(call(&server, route, None, &Value::Null).await, 401, "unauthenticated").await;
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn asking_for_the_end_of_somebody_elses_login_changes_nothing_for_him() {
+    let switch = Switch::default();
+    let server = TestServer::on(Arc::new(TempDir::new().unwrap()), |_| {}, |backends| switch.wrap(backends)).await;
+    let (ada, bob) = (ada(&server).await, sign_up(&server, &json!({"phone_number": "+12025550102"})).await);
+    let bobs = ok(call(&server, "GET /auth/sessions", Some(&bob.token), &Value::Null).await).await;
+    let bobs = bobs["sessions"][0]["id"].as_str().unwrap();
+    let me = ok(call(&server, "GET /auth/me", Some(&bob.token), &Value::Null).await).await;
+    failed(call(&server, &format!("DELETE /auth/sessions/{bobs}"), Some(&ada.token), &Value::Null).await, 404, "not_found").await;
+    // Without the store he is answered from memory, unless his login is known to have ended.
+    switch.take_away();
+    assert_eq!(ok(call(&server, "GET /auth/me", Some(&bob.token), &Value::Null).await).await, me);
+    switch.give_back();
     server.stop().await;
 }
 
