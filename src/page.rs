@@ -19,6 +19,9 @@ const MAX_CURSOR_BYTES: usize = 512;
 /// A cursor that counts more than this before its page is none of ours: no list is as long.
 pub const MAX_FOUND: usize = 1_000_000_000;
 
+/// What a limit in a body must be, for the person who sent something else.
+const WHOLE: &str = "a whole number, like 50";
+
 /// What part of a list the caller wants.
 #[derive(Clone, Debug)]
 pub struct Page {
@@ -50,12 +53,16 @@ impl Page {
 /// # Errors
 /// What is no whole number.
 pub fn saturating<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<i64>, D::Error> {
-    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
+    let number = match Option::<serde_json::Value>::deserialize(deserializer)? {
+        None => return Ok(None),
+        Some(serde_json::Value::Number(number)) => number,
+        Some(_) => return Err(D::Error::invalid_type(Unexpected::Other("something else"), &WHOLE)),
+    };
     let above = || number.as_u64().map(|_| i64::MAX);
     // So large that JSON has it as a float: the nearest there is.
     let far = || number.as_f64().filter(|number| number.fract() == 0.0).map(|number| number as i64);
     let whole = number.as_i64().or_else(above).or_else(far);
-    whole.map(Some).ok_or_else(|| D::Error::invalid_type(Unexpected::Float(number.as_f64().unwrap_or_default()), &"i64"))
+    whole.map(Some).ok_or_else(|| D::Error::invalid_type(Unexpected::Float(number.as_f64().unwrap_or_default()), &WHOLE))
 }
 
 /// An opaque place in a list.

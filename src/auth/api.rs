@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use poem::Request;
-use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
+use poem_openapi::{OpenApi, Tags};
 
 use super::{
     AnyCaller, Auth, Bearer, Caller, CheckResetCode, Client, LogIn, LogOut, LoginAnswer, OptionalCaller, ProfileAnswer, Refresh,
@@ -14,13 +14,19 @@ use crate::id::SessionId;
 use crate::rest::{ApiResult, ClientAddress, Json, JsonWithNulls, Success};
 use crate::users::{UpdateProfile, User};
 
+#[derive(Tags)]
+enum Tag {
+    /// Accounts and logins.
+    Auth,
+}
+
 /// The calls about logins.
 pub struct AuthApi {
     /// The service.
     pub auth: Arc<Auth>,
 }
 
-#[OpenApi(prefix_path = "/auth")]
+#[OpenApi(prefix_path = "/auth", tag = "Tag::Auth")]
 impl AuthApi {
     /// Make an account
     ///

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use poem_openapi::types::Example;
-use poem_openapi::{Object, OpenApi};
+use poem_openapi::{Object, OpenApi, Tags};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,12 @@ use crate::store::Probe;
 
 /// How long the store may take to show that it is there.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[derive(Tags)]
+enum Tag {
+    /// The node itself: what it is, and whether it is well.
+    Node,
+}
 
 /// What this is.
 #[derive(Serialize, Deserialize, Object)]
@@ -112,7 +118,7 @@ pub struct NodeApi {
     pub stopping: CancellationToken,
 }
 
-#[OpenApi]
+#[OpenApi(tag = "Tag::Node")]
 #[allow(clippy::unused_async, reason = "handlers are async, also those that wait for nothing")]
 impl NodeApi {
     /// What this is, and where to go from here

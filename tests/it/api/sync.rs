@@ -299,6 +299,8 @@ async fn bad_requests_are_named() {
     let many: HashMap<_, _> = (0..10_001).map(|_| (ConversationId::fresh().to_string(), 1)).collect();
     world.refused(&ada, ROUTE, &json!({"known": many}), 422, "validation_error").await;
     // Conversations that are none, or somebody else's, say nothing; null and nothing are the same.
+    let wrong = world.refused(&ada, ROUTE, &json!({"known": {}, "limit": "5"}), 422, "validation_error").await;
+    assert_eq!(wrong["message"], "limit must be a whole number, like 50");
     for body in [json!({"known": {id: 3}}), json!({"known": null, "limit": null}), json!({}), json!({"known": {id: -1}, "limit": -3})] {
         assert_eq!(world.call(&ada, ROUTE, &body).await["conversations"], json!([]));
     }
