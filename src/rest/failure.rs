@@ -164,7 +164,11 @@ fn retry_after_s(error: &Error) -> Option<u64> {
 
 /// The answer as it goes over the wire, the last of its connection: for those with whom no request is made out.
 pub fn whole_answer(error: &Error) -> Vec<u8> {
-    let status = status(error.code);
+    whole_answer_as(status(error.code), error)
+}
+
+/// The same with this status.
+pub fn whole_answer_as(status: StatusCode, error: &Error) -> Vec<u8> {
     let body = serde_json::to_string(&Failure::from(error)).unwrap_or_default();
     let retry_after = retry_after_s(error).map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
     let (content_type, length) = (Json::<Failure>::CONTENT_TYPE, body.len());

@@ -22,7 +22,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::{Connection, Upgraded};
+use super::connection::Connection;
+use super::exchange::Exchanges;
 use super::places::Places;
 use crate::config::ServerSettings;
 use crate::error::Error;
@@ -76,10 +77,10 @@ pub async fn serve(
             }
         };
         let (http, endpoint, stop, cut) = (http.clone(), Arc::clone(&endpoint), stop.clone(), cut.clone());
-        let upgraded = Upgraded::default();
-        let connection = Connection::new(stream, place, settings.write_timeout, upgraded.clone());
+        let exchanges = Exchanges::default();
+        let connection = Connection::new(stream, place, settings.write_timeout, exchanges.clone());
         connections.spawn(async move {
-            let serving = serve_connection(&http, connection, upgraded, endpoint, stop);
+            let serving = serve_connection(&http, connection, exchanges, endpoint, stop);
             cut.run_until_cancelled(serving).await;
         });
     }
@@ -140,7 +141,7 @@ fn turn_away(stream: TcpStream, error: &Error) {
 async fn serve_connection(
     http: &hyper::server::conn::http1::Builder,
     connection: Connection,
-    upgraded: Upgraded,
+    exchanges: Exchanges,
     endpoint: Arc<BoxEndpoint<'static, Response>>,
     stop: CancellationToken,
 ) {
@@ -150,14 +151,14 @@ async fn serve_connection(
         tracing::debug!(%error, "a connection keeps its delay");
     }
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let (endpoint, upgraded) = (Arc::clone(&endpoint), upgraded.clone());
+        let (endpoint, exchanges, exchange) = (Arc::clone(&endpoint), exchanges.clone(), exchanges.begin());
         async move {
             let request = poem::Request::from((request, LocalAddr(local.into()), RemoteAddr(peer.into()), Scheme::HTTP));
             let response = endpoint.get_response(request).await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                upgraded.set();
+                exchanges.upgrade();
             }
-            Ok::<_, Infallible>(http::Response::from(response))
+            Ok::<_, Infallible>(http::Response::from(response).map(|body| exchange.track(body)))
         }
     });
     let mut connection = pin!(http.serve_connection(TokioIo::new(connection), service).with_upgrades());

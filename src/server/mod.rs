@@ -4,6 +4,7 @@
 mod connection;
 mod cors;
 mod document;
+mod exchange;
 mod failure;
 mod front;
 mod listener;
@@ -13,6 +14,7 @@ mod places;
 mod proxies;
 mod query;
 mod routes;
+mod unparsed;
 
 pub use cors::Cors;
 pub use document::{document, service};

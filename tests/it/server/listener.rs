@@ -94,16 +94,76 @@ async fn stopping_finishes_what_has_begun_and_takes_nothing_new() {
     stopping.await.unwrap();
 }
 
+/// Holds the answer of a raw connection to the envelope.
+fn refusal(answer: &str, status: &str, code: &str) {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    assert!(head.contains("\r\ncontent-type: application/json\r\n") && head.contains("\r\nconnection: close"), "{head}");
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!((&body["success"], &body["code"]), (&false.into(), &code.into()));
+    assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()) && body["detail"] == body["message"], "{body}");
+}
+
+/// What the engine answers by itself: bytes, status, code.
+fn unparsed() -> Vec<(Vec<u8>, &'static str, &'static str)> {
+    let get = "GET /health HTTP/1.1\r\nhost: x\r\n";
+    let headers: String = (0..200).map(|n| format!("x-{n}: 1\r\n")).collect();
+    vec![
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), "400", "bad_request"),
+        (b"GET\r\n\r\n".to_vec(), "400", "bad_request"),
+        (b"\0\0\0\0\r\n\r\n".to_vec(), "400", "bad_request"),
+        (format!("{get}content-length: x\r\n\r\n").into_bytes(), "400", "bad_request"),
+        (format!("{get}transfer-encoding: gzip\r\n\r\n").into_bytes(), "400", "bad_request"),
+        (format!("{get}{headers}\r\n").into_bytes(), "431", "too_large"),
+        (format!("{get}x-long: {}\r\n\r\n", "x".repeat(200_000)).into_bytes(), "431", "too_large"),
+    ]
+}
+
 #[tokio::test]
-async fn nonsense_is_refused_and_the_node_goes_on() {
+async fn what_cannot_be_parsed_is_refused_with_the_envelope() {
     let server = TestServer::start().await;
-    for nonsense in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"GET\r\n\r\n", b"\0\0\0\0\r\n\r\n"] {
+    for (nonsense, status, code) in unparsed() {
         let mut stream = connect(&server).await;
-        stream.write_all(nonsense).await.unwrap();
-        let answer = rest(&mut stream).await;
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+        // It may not be read to its end.
+        let _ = stream.write_all(&nonsense).await;
+        refusal(&rest(&mut stream).await, status, code);
+        // On a connection that was good so far it is the same.
+        let mut stream = connect(&server).await;
+        for _ in 0..2 {
+            ask(&mut stream).await;
+        }
+        let _ = stream.write_all(&nonsense).await;
+        refusal(&rest(&mut stream).await, status, code);
     }
     assert_eq!(server.get("/health").await.status(), 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn our_own_refusals_leave_as_they_are() {
+    let server = TestServer::start().await;
+    let mut stream = connect(&server).await;
+    let login = |body: &str, rest: &str| {
+        let head = format!("POST /auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{rest}");
+        format!("{head}content-length: {}\r\n\r\n{body}", body.len())
+    };
+    // One after the other, and then two at once and nonsense behind them.
+    for _ in 0..2 {
+        stream.write_all(login("{", "").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"}") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "the connection was closed");
+        }
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("x-request-id: "), "{answer}");
+    }
+    stream.write_all(format!("{}{}GET\r\n\r\n", login("{", ""), login("[", "")).as_bytes()).await.unwrap();
+    let answers = rest(&mut stream).await;
+    let answers: Vec<_> = answers.split("HTTP/1.1 ").skip(1).collect();
+    let [first, second, last] = answers[..] else { panic!("{answers:?}") };
+    assert!([first, second].iter().all(|answer| answer.starts_with("400 ") && answer.contains("x-request-id: ")), "{answers:?}");
+    refusal(&format!("HTTP/1.1 {last}"), "400", "bad_request");
+    assert!(!last.contains("x-request-id"), "{last}");
     server.stop().await;
 }
 
