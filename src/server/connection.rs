@@ -140,7 +140,7 @@ mod tests {
     /// Writes as long as it goes well.
     async fn fill(connection: &mut Connection) -> io::Error {
         loop {
-            if let Err(error) = connection.write_all(&[0; 65_536]).await {
+            if let Err(error) = connection.write_all(&[0; 8_192]).await {
                 return error;
             }
         }

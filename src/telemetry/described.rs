@@ -38,9 +38,15 @@ const HISTOGRAMS: &[(&str, &str)] = &[
 
 /// Describes them to the recorder that is installed.
 pub fn describe() {
-    COUNTERS.iter().for_each(|&(name, what)| describe_counter!(name, what));
-    GAUGES.iter().for_each(|&(name, what)| describe_gauge!(name, what));
-    HISTOGRAMS.iter().for_each(|&(name, what)| describe_histogram!(name, what));
+    for &(name, what) in COUNTERS {
+        describe_counter!(name, what);
+    }
+    for &(name, what) in GAUGES {
+        describe_gauge!(name, what);
+    }
+    for &(name, what) in HISTOGRAMS {
+        describe_histogram!(name, what);
+    }
 }
 
 #[cfg(test)]
@@ -62,8 +68,8 @@ mod tests {
             }
             let text = std::fs::read_to_string(&path).unwrap();
             let calls = text.split(call).skip(1);
-            let named = calls.filter_map(|rest| Some(rest.trim_start().strip_prefix('"')?.split_once('"')?.0.to_owned()));
-            names.extend(named.filter(|name| name.starts_with("urge_")));
+            let literals = calls.filter_map(|rest| Some(rest.trim_start().strip_prefix('"')?.split_once('"')?.0.to_owned()));
+            names.extend(literals.filter(|name| name.starts_with("urge_")));
         }
     }
 
