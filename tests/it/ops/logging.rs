@@ -17,7 +17,7 @@ async fn flood(node: &Process) {
         requests.write_all(b"GET /nowhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
     };
     let mut answered = Vec::new();
-    let (_, read) = tokio::join!(sending, timeout(4 * PATIENCE, answers.read_to_end(&mut answered)));
+    let ((), read) = tokio::join!(sending, timeout(4 * PATIENCE, answers.read_to_end(&mut answered)));
     read.expect("the node hangs").unwrap();
     assert_eq!(String::from_utf8(answered).unwrap().matches("HTTP/1.1 404").count(), FLOOD);
 }

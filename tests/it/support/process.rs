@@ -33,7 +33,8 @@ pub struct Process {
     log: Arc<Mutex<Vec<String>>>,
     reader: Reader,
     child: Child,
-    _unread: Option<BufReader<ChildStdout>>,
+    /// Held open and not read.
+    unread: Option<BufReader<ChildStdout>>,
 }
 
 impl Process {
@@ -58,7 +59,7 @@ impl Process {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>();
         let folder = Arc::new(TempDir::new().unwrap());
         let (child, address, unread) = launch("127.0.0.1:0", &folder, &settings, &prelude, &log, reader);
-        Self { address, folder, settings, prelude, log, reader, child, _unread: unread }
+        Self { address, folder, settings, prelude, log, reader, child, unread }
     }
 
     /// `http://host:port`.
@@ -118,7 +119,7 @@ impl Process {
     /// Starts it again, at the same address and in the same folder.
     pub fn start_again(&mut self) {
         let address = self.address.to_string();
-        (self.child, _, self._unread) = launch(&address, &self.folder, &self.settings, &self.prelude, &self.log, self.reader);
+        (self.child, _, self.unread) = launch(&address, &self.folder, &self.settings, &self.prelude, &self.log, self.reader);
     }
 }
 
