@@ -19,7 +19,7 @@ struct Jobs<T> {
 }
 
 /// Why a job was not taken.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     /// There are as many as may wait.
     Full,

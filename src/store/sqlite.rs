@@ -63,8 +63,8 @@ impl Sqlite {
     /// # Errors
     /// [`StoreError::Refused`] says in words what is wrong with the file and what to do about it.
     pub fn open(options: &SqliteOptions) -> StoreResult<Self> {
-        let writer = connect(&options.path)?;
-        migrate::prepare(&writer, &options.path, options.migrate)?;
+        let connection = connect(&options.path)?;
+        migrate::prepare(&connection, &options.path, options.migrate)?;
         let (writes, reads) = (Arc::new(Queue::<Box<dyn Write>>::new(QUEUE_LIMIT)), Arc::new(Queue::<Read>::new(QUEUE_LIMIT)));
         let waiting = AtomicUsize::new(0);
         let mut handles = Vec::new();
@@ -76,7 +76,7 @@ impl Sqlite {
         let due = Arc::clone(&checkpoints);
         handles.push(spawn("sqlite-checkpoint".to_owned(), Box::new(move || due.run(&checkpointer, &checkpoint_receiver)))?);
         let jobs = Arc::clone(&writes);
-        handles.push(spawn("sqlite-writer".to_owned(), Box::new(move || write_all(writer, &jobs, &checkpoints)))?);
+        handles.push(spawn("sqlite-writer".to_owned(), Box::new(move || write_all(connection, &jobs, &checkpoints)))?);
         for n in 0..options.readers.max(1) {
             let reader = connect(&options.path)?;
             reader.pragma_update(None, "query_only", true).map_err(map)?;

@@ -190,11 +190,11 @@ async fn connect_from(source: &str, server: &TestServer) -> TcpStream {
 async fn one_address_does_not_get_all_connections() {
     let limited = |config: &mut Config| (config.rate_limit, config.server.connections_per_network) = (true, 3);
     let server = TestServer::with(limited).await;
-    let mut held = Vec::new();
+    let mut taken = Vec::new();
     for _ in 0..3 {
         let mut stream = connect(&server).await;
         ask(&mut stream).await;
-        held.push(stream);
+        taken.push(stream);
     }
     let refused = rest(&mut connect(&server).await).await;
     let (head, body) = refused.split_once("\r\n\r\n").unwrap();
@@ -204,7 +204,7 @@ async fn one_address_does_not_get_all_connections() {
     assert_eq!(body["detail"], body["message"]);
     ask(&mut connect_from("127.0.0.2", &server).await).await;
 
-    held.pop();
+    taken.pop();
     let again = async {
         loop {
             let mut stream = connect(&server).await;
@@ -218,7 +218,7 @@ async fn one_address_does_not_get_all_connections() {
         }
     };
     timeout(PATIENCE, again).await.expect("its place is not given back");
-    drop(held);
+    drop(taken);
     server.stop().await;
 
     let behind_proxies = TestServer::with(|config| {
