@@ -98,8 +98,8 @@ async fn a_killed_node_loses_nothing() {
             (process, switch)
         }
     });
-    village.live(10, &enough).await;
-    let (mut process, _switch) = crashes.await.unwrap();
+    // Side by side: a node that does not start again fails the test, instead of letting everybody wait for it.
+    let ((mut process, _switch), ()) = tokio::join!(async { crashes.await.unwrap() }, village.live(10, &enough));
     let mut history = village.close().await;
     let process = tokio::task::spawn_blocking(move || {
         assert!(process.terminate().success(), "the node did not end well");

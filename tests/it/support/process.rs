@@ -2,11 +2,12 @@
 //! For what a node in this process cannot show: other languages' clients, crashes, signals.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
+use rand::RngExt as _;
 use tempfile::TempDir;
 
 use super::node::PATIENCE;
@@ -58,7 +59,8 @@ impl Process {
         let (prelude, log) = (prelude.to_owned(), Arc::default());
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>();
         let folder = Arc::new(TempDir::new().unwrap());
-        let (child, address, unread) = launch("127.0.0.1:0", &folder, &settings, &prelude, &log, reader);
+        let address = lasting_address().to_string();
+        let (child, address, unread) = launch(&address, &folder, &settings, &prelude, &log, reader);
         Self { address, folder, settings, prelude, log, reader, child, unread }
     }
 
@@ -128,6 +130,16 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// An address that is free and stays so while the node is down. Not of the ports that the kernel gives to whoever connects:
+/// a client that knocks at such a one while nobody listens may be given that same port and reach itself, and then the node
+/// cannot have it back.
+fn lasting_address() -> SocketAddr {
+    let mut ports = rand::rng();
+    let is_free = |address: &SocketAddr| TcpListener::bind(address).is_ok();
+    let any = std::iter::repeat_with(|| SocketAddr::from(([127, 0, 0, 1], ports.random_range(10_000..30_000))));
+    any.take(1_000).find(is_free).unwrap()
 }
 
 /// Starts the binary and waits for the log line that says where it listens.
