@@ -1,5 +1,6 @@
 //! The load-test harness: `loadtest <scenario>` against a running node. What it measures and how to believe it: README.md.
 
+mod attack;
 mod cli;
 mod closed;
 mod failure;
@@ -54,6 +55,7 @@ fn run(cli: Cli) -> Result<()> {
             Scenario::Fanout(figures) => scenario::fanout::run(&settings, figures).await,
             Scenario::Reconnect(figures) => scenario::reconnect::run(&settings, figures).await,
             Scenario::Login(figures) => scenario::login::run(&settings, figures).await,
+            Scenario::Hostile(figures) => scenario::hostile::run(&settings, figures).await,
             Scenario::Rest(figures) => scenario::rest::run(&settings, figures).await,
             Scenario::Max(figures) => scenario::max::run(&settings, figures).await,
         }

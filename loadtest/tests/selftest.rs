@@ -193,6 +193,19 @@ async fn who_comes_back_is_told_once_what_he_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attack_stands_beside_the_messages_and_is_counted() {
+    let (url, fake) = fake::start(Faults::default()).await;
+    let report = run(&url, "hostile storm --attackers 3 --pairs 2 --rate 100 --seconds 1 --warmup 0").await;
+    let result = &report["result"];
+    for phase in ["before", "during", "after"] {
+        let count = |name: &str| result[phase][name].as_u64().unwrap();
+        assert_eq!([count("acknowledged"), count("received"), count("lost"), count("doubled")], [100, 100, 0, 0], "{phase}");
+    }
+    assert_eq!(Done::count(&fake.done.messages), 300, "those who storm write nothing");
+    assert!(result["attackers"]["connected"].as_u64().unwrap() > 3, "each came again: {}", result["attackers"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_are_kept_and_made_anew_for_a_server_that_does_not_know_them() {
     let people = format!("{}/people-{}.json", env!("CARGO_TARGET_TMPDIR"), std::process::id());
     for _ in 0..2 {
