@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Counts the instructions of the hot paths (benches/instructions.rs under callgrind) and holds them to benches/instructions.json: they do
+# not move with the machine's mood, so one that differs by more than 3 % is a change of the code. Fewer fails too, so that it is kept.
+# usage: benches/instructions.sh [--keep]; --keep writes what was counted. It needs valgrind and python3, and installs the runner below
+# the target folder.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+version=0.20.0
+command -v valgrind >/dev/null || { echo "valgrind is missing: install it (Debian: apt-get install valgrind)" >&2; exit 1; }
+target="$(mkdir -p "${CARGO_TARGET_DIR:-target}" && realpath "${CARGO_TARGET_DIR:-target}")"
+tools="$target/gungraun-$version"
+[[ -x "$tools/bin/gungraun-runner" ]] || cargo install --quiet --locked --root "$tools" gungraun-runner --version "$version"
+
+# Optimised, though not across crates: what is built for a release takes twice as long to build, and says no more.
+export CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_CODEGEN_UNITS=16 CARGO_PROFILE_BENCH_STRIP=none
+export GUNGRAUN_RUNNER="$tools/bin/gungraun-runner"
+counted="$(mktemp)"
+trap 'rm -f "$counted"' EXIT
+cargo bench --locked --bench instructions -- --output-format=json >"$counted"
+
+python3 - "$counted" benches/instructions.json "${1:-}" <<'PYTHON'
+import json, sys
+
+counted, kept_path, keep = sys.argv[1:]
+TOLERANCE = 0.03
+
+
+def instructions(node):
+    """The new value of the first `Ir` that is found."""
+    if isinstance(node, dict):
+        if "Ir" in node:
+            value = node["Ir"]
+            while isinstance(value, dict):
+                value = value.get("Left") or value.get("Int") or value.get("metrics") or next(iter(value.values()))
+                if isinstance(value, list):
+                    value = value[0]
+            return int(value)
+        node = list(node.values())
+    if isinstance(node, list):
+        return next((found for found in map(instructions, node) if found is not None), None)
+    return None
+
+
+now = {}
+with open(counted) as lines:
+    for line in filter(str.strip, lines):
+        summary = json.loads(line)
+        now[summary["function_name"]] = instructions(summary["profiles"])
+if not now or None in now.values():
+    sys.exit(f"no counts were found: {now}")
+if keep == "--keep":
+    with open(kept_path, "w") as file:
+        json.dump(now, file, indent=2, sort_keys=True)
+        file.write("\n")
+    print(f"kept in {kept_path}")
+with open(kept_path) as file:
+    kept = json.load(file)
+differs = sorted(set(now) ^ set(kept))
+for name, count in sorted(now.items()):
+    change = count / kept[name] - 1 if name in kept else 0.0
+    print(f"{name:24} {count:>12,} instructions {change:+8.2%}")
+    if abs(change) > TOLERANCE:
+        differs.append(name)
+if differs:
+    sys.exit(f"not as in {kept_path}: {', '.join(differs)}. If that is as it should be: benches/instructions.sh --keep")
+PYTHON
