@@ -38,7 +38,32 @@ pub struct SqliteOptions {
 /// One job of the writer: run in a transaction with others, told afterwards how the commit went.
 trait Write: Send {
     fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
-    fn answer(self: Box<Self>, outcome: Option<StoreError>);
+
+    /// Answers whoever waits, and hands him the others of his commit to answer; given back when he has gone.
+    fn answer(self: Box<Self>, outcome: Option<StoreError>, others: Committed) -> Option<Committed>;
+}
+
+/// Jobs that are on the disk and not answered yet, the first one last. Waking a task from outside of the runtime costs more than everything else
+/// about an answer, so the writer wakes one, and that one, inside, the others of its commit.
+#[derive(Default)]
+struct Committed(Vec<Box<dyn Write>>);
+
+impl Committed {
+    fn answer(&mut self) {
+        while let Some(job) = self.0.pop() {
+            self.0 =
+                job.answer(None, Self(std::mem::take(&mut self.0))).map(|mut others| std::mem::take(&mut others.0)).unwrap_or_default();
+        }
+    }
+}
+
+impl Drop for Committed {
+    fn drop(&mut self) {
+        // Here, one by one: nobody is handed the others any more.
+        while let Some(job) = self.0.pop() {
+            let _ = job.answer(None, Self::default());
+        }
+    }
 }
 
 type Read = Box<dyn FnOnce(&Connection) + Send>;
@@ -116,7 +141,9 @@ impl Sqlite {
         let write = Box::new(Job { run: job, result: None, sender });
         self.threads.writes.push(write).map_err(refused)?;
         let _waiting = Waiting::new(&self.threads.waiting);
-        receiver.await.map_err(|_| stopped())?
+        let (answer, others) = receiver.await.map_err(|_| stopped())?;
+        drop(others);
+        answer
     }
 
     /// Writes that wait for their commit now.
@@ -166,7 +193,7 @@ impl Drop for Threads {
 struct Job<T, F> {
     run: F,
     result: Option<T>,
-    sender: oneshot::Sender<StoreResult<T>>,
+    sender: oneshot::Sender<(StoreResult<T>, Committed)>,
 }
 
 impl<T, F> Write for Job<T, F>
@@ -179,24 +206,25 @@ where
         Ok(())
     }
 
-    fn answer(self: Box<Self>, outcome: Option<StoreError>) {
+    fn answer(self: Box<Self>, outcome: Option<StoreError>, others: Committed) -> Option<Committed> {
         let answer = match (outcome, self.result) {
             (None, Some(value)) => Ok(value),
             (Some(error), _) => Err(error),
             (None, None) => Err(stopped()),
         };
-        let _ = self.sender.send(answer);
+        self.sender.send((answer, others)).err().map(|(_, others)| others)
     }
 }
 
 fn write_all(mut connection: Connection, jobs: &Queue<Box<dyn Write>>, checkpoints: &Checkpoints) {
-    let mut group = Vec::with_capacity(GROUP_LIMIT);
+    let mut group = Vec::new();
     let mut outage = Outage::default();
     while jobs.take(&mut group, GROUP_LIMIT) {
         metrics::histogram!("urge_store_commit_writes").record(group.len() as f64);
         if commit(&mut connection, &mut group).is_ok() {
             outage.ended();
-            group.drain(..).for_each(|job| job.answer(None));
+            group.reverse();
+            Committed(std::mem::take(&mut group)).answer();
         } else {
             // One of them failed and took the others along: each gets its own transaction and its own answer.
             for job in group.drain(..) {
@@ -204,7 +232,7 @@ fn write_all(mut connection: Connection, jobs: &Queue<Box<dyn Write>>, checkpoin
                 let outcome = commit(&mut connection, &mut alone).err().map(map);
                 outage.note(outcome.as_ref());
                 let [job] = alone;
-                job.answer(outcome);
+                let _ = job.answer(outcome, Committed::default());
             }
         }
         checkpoints.committed(&connection);
@@ -325,5 +353,42 @@ mod tests {
             sqlite.write::<(), _>(|_| panic!("a write")).await.unwrap_err();
         }
         sqlite.probe().await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_goes_away_leaves_nobody_of_his_commit_unanswered() {
+        let folder = tempfile::tempdir().unwrap();
+        let sqlite = Sqlite::open(&SqliteOptions { path: folder.path().join("t.db"), readers: 1, migrate: true }).unwrap();
+        // While this one holds the writer up, the others come together.
+        let (go_on, wait) = crossbeam_channel::bounded::<()>(0);
+        let first = tokio::spawn({
+            let sqlite = sqlite.clone();
+            async move { sqlite.write(move |_| Ok(wait.recv().unwrap_or(()))).await }
+        });
+        while sqlite.writes_waiting() < 1 {
+            tokio::task::yield_now().await;
+        }
+        let writes: Vec<_> = (0..90)
+            .map(|n| {
+                let sqlite = sqlite.clone();
+                tokio::spawn(async move { sqlite.write(move |_| Ok(n)).await })
+            })
+            .collect();
+        while sqlite.writes_waiting() < 91 {
+            tokio::task::yield_now().await;
+        }
+        // The first ones, the last ones, and every third between them.
+        let goes = |n: usize| !(10..80).contains(&n) || n % 3 == 0;
+        for (_, write) in writes.iter().enumerate().filter(|(n, _)| goes(*n)) {
+            write.abort();
+        }
+        while sqlite.writes_waiting() > 1 + (0..90).filter(|n| !goes(*n)).count() {
+            tokio::task::yield_now().await;
+        }
+        drop(go_on);
+        first.await.unwrap().unwrap();
+        for (n, write) in writes.into_iter().enumerate().filter(|(n, _)| !goes(*n)) {
+            assert_eq!(write.await.unwrap().unwrap(), n);
+        }
     }
 }
