@@ -1,6 +1,6 @@
 //! The hot paths as counts of instructions (callgrind), which do not move with the machine's mood: what a message costs on the wire,
 //! at the hub and at the door.
-//! `cargo install gungraun-runner --version 0.20.0 && cargo bench --bench instructions`; it needs valgrind.
+//! `benches/instructions.sh` runs them and holds them to `instructions.json`.
 #![allow(clippy::expect_used)]
 
 mod node;

@@ -16,13 +16,18 @@ use super::socket::MAX_WAITING;
 use super::socketio::{self, Sessions};
 use super::{Credentials, Gateway, Login, Visitor, command, websocket};
 use crate::error::{Error, ErrorCode};
-use crate::rate::network;
+use crate::id::UserId;
+use crate::rate::{Limiter, network};
 use crate::rest::ClientAddress;
+
+/// Sockets that one user may open each second, and at once: many times what reconnecting clients need.
+const OPENED_A_SECOND: u32 = 10;
+const OPENED_AT_ONCE: u32 = 50;
 
 /// How the doors behave. The defaults are the contract's; tests make the times shorter.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Limits on commands of a socket, and on the strangers of a network.
+    /// Limits on commands of a socket, on the sockets that a user opens, and on the strangers of a network.
     pub rate_limit: bool,
     /// From one ping of ours to the next.
     pub ping_interval: Duration,
@@ -74,6 +79,7 @@ pub struct Doors {
     pub(super) sessions: Sessions,
     pub(super) tasks: TaskTracker,
     strangers: Mutex<Strangers>,
+    opened: Limiter<UserId>,
 }
 
 /// Connections that have not authenticated yet.
@@ -87,7 +93,8 @@ impl Doors {
     /// Doors to this gateway.
     pub fn new(gateway: Arc<dyn Gateway>, settings: Settings) -> Arc<Self> {
         let (sessions, tasks, strangers) = (Sessions::default(), TaskTracker::new(), Mutex::default());
-        Arc::new(Self { gateway, settings, sessions, tasks, strangers })
+        let opened = Limiter::new(settings.rate_limit, OPENED_A_SECOND, Duration::from_secs(1), OPENED_AT_ONCE);
+        Arc::new(Self { gateway, settings, sessions, tasks, strangers, opened })
     }
 
     /// Adds `/ws` and `/socket.io/`. Requests there take as long as they like: no deadline may be put around them.
@@ -109,10 +116,12 @@ impl Doors {
         self.tasks.wait().await;
     }
 
-    /// Who these credentials stand for; a store that does not answer is away.
+    /// Who these credentials stand for; a store that does not answer is away, and who opens sockets without end is a flood.
     pub(super) async fn authenticate(&self, credentials: Credentials, visitor: &Visitor) -> Result<Login, Error> {
         let found = timeout(self.settings.command_timeout, self.gateway.authenticate(credentials, visitor)).await;
-        found.unwrap_or_else(|_| Err(unavailable("the login could not be checked in time: try again")))
+        let login = found.unwrap_or_else(|_| Err(unavailable("the login could not be checked in time: try again")))?;
+        self.opened.check(login.user_id)?;
+        Ok(login)
     }
 
     /// Takes a stranger's place, until it is dropped.

@@ -150,24 +150,30 @@ impl Gateway for Sessions {
         self.came(socket.user_id);
         let hold = seat.hold();
         let (hub, user, id) = (hub.clone(), socket.user_id, socket.id);
-        let weak = Arc::downgrade(socket);
-        let stopping = tasks.stopping();
+        let (socket, stopping) = (Arc::clone(socket), tasks.stopping());
         let opened = tokio::time::Instant::now();
         tasks.spawn(async move {
-            tokio::time::sleep(RESUME_WAIT).await;
-            seat.release(Some(hold)).await;
-            drop(seat);
             let seat_at = async |time| {
                 stopping.run_until_cancelled(tokio::time::sleep_until(opened + time)).await?;
-                hub.seats().seat_of(&*weak.upgrade()?)
+                hub.seats().seat_of(&*socket)
             };
-            if seat_at(SECOND_LOOK).await.is_some()
-                && let Err(error) = hub.repair_user(user).await
-            {
-                tracing::warn!(%error, socket = %id, "heads could not be read a second time");
-            }
-            if let Some(seat) = seat_at(LATE_RESUME).await {
-                seat.resumes_no_more();
+            let looks = async {
+                tokio::time::sleep(RESUME_WAIT).await;
+                seat.release(Some(hold)).await;
+                drop(seat);
+                if seat_at(SECOND_LOOK).await.is_some()
+                    && let Err(error) = hub.repair_user(user).await
+                {
+                    tracing::warn!(%error, socket = %id, "heads could not be read a second time");
+                }
+                if let Some(seat) = seat_at(LATE_RESUME).await {
+                    seat.resumes_no_more();
+                }
+            };
+            // Of who goes away again nothing is left: those who come and go all the time would pile up.
+            tokio::select! {
+                () = socket.ended() => {}
+                () = looks => {}
             }
         });
         Ok(())

@@ -71,14 +71,15 @@ pub struct Socket {
     outbox: Mutex<Outbox>,
     filled: Notify,
     emptied: Notify,
+    over: Notify,
 }
 
 impl Socket {
     /// A socket with an empty outbox that holds up to `max_waiting` frames.
     pub fn new(login: Login, door: Door, max_waiting: usize) -> Arc<Self> {
         let Login { user_id, session_id } = login;
-        let (outbox, filled, emptied) = (Mutex::new(Outbox::new(max_waiting)), Notify::new(), Notify::new());
-        Arc::new(Self { id: SocketId::fresh(), user_id, session_id, door, outbox, filled, emptied })
+        let (outbox, filled, emptied, over) = (Mutex::new(Outbox::new(max_waiting)), Notify::new(), Notify::new(), Notify::new());
+        Arc::new(Self { id: SocketId::fresh(), user_id, session_id, door, outbox, filled, emptied, over })
     }
 
     /// Puts an event into the outbox; never waits. A socket that does not keep up loses typing and presence,
@@ -112,6 +113,15 @@ impl Socket {
     pub fn end(&self) {
         self.outbox.lock().is_over = true;
         self.wake(true);
+        self.over.notify_waiters();
+    }
+
+    /// Returns once it is.
+    pub async fn ended(&self) {
+        let over = self.over.notified();
+        if !self.outbox.lock().is_over {
+            over.await;
+        }
     }
 
     /// Returns once the outbox is less than half full, or the socket closes or has ended.
@@ -356,6 +366,7 @@ mod tests {
         assert!(poll!(waiting.as_mut()).is_pending());
         socket.end();
         waiting.await;
+        socket.ended().await;
         socket.send(event(EventKind::MessageReceived, 1));
         assert_eq!((socket.take(usize::MAX).frames.len(), socket.closing()), (MAX_WAITING / 2, None));
     }

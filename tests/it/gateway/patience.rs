@@ -164,3 +164,21 @@ async fn a_network_has_only_so_many_strangers() {
     let free = House::with(Settings { max_strangers_per_network: 0, rate_limit: false, ..Settings::default() }).await;
     free.enter(UserId::fresh()).await;
 }
+
+#[tokio::test]
+async fn who_opens_sockets_without_end_is_a_flood() {
+    let house = House::with(Settings::default()).await;
+    let (user, mut let_in) = (UserId::fresh(), 0);
+    let token = json!({"event": "authenticate", "data": {"token": user}}).to_string();
+    let refused = loop {
+        let mut socket = house.dial("/ws", &[]).await;
+        socket.send(token.clone()).await;
+        match socket.came().await {
+            Came::Text(_) => let_in += 1,
+            end => break end,
+        }
+        assert!(let_in < 1_000, "some come back while they are counted, but not so many");
+    };
+    assert!(let_in >= 50 && matches!(refused, Came::Close(4429, _)), "{let_in} {refused:?}");
+    house.enter(UserId::fresh()).await;
+}

@@ -2,6 +2,7 @@
 
 use loadtest::{Account, Auth, Door, Socket};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::{about, is_for_good, is_for_now, send, through_every_door};
 use crate::support::{PATIENCE, Person, TestServer, World, id};
@@ -183,4 +184,26 @@ async fn a_node_that_goes_asks_its_clients_to_come_back() {
         }
     };
     tokio::join!(server.stop(), ends);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_and_goes_all_the_time_leaves_nothing_behind() {
+    through_every_door(|scene| async move {
+        let (ann, _, _) = scene.pair().await;
+        let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        // What the first one sets up stays.
+        ann.connect(scene.door).await.abort().await.unwrap();
+        let before = alive();
+        for _ in 0..30 {
+            ann.connect(scene.door).await.abort().await.unwrap();
+        }
+        // Long before the looks after those who have just come, which take half a minute.
+        let gone = async {
+            while alive() > before + 10 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, gone).await.expect("tasks of sockets that have ended");
+    })
+    .await;
 }
