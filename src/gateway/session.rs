@@ -155,7 +155,7 @@ impl Gateway for Sessions {
         tasks.spawn(async move {
             let seat_at = async |time| {
                 stopping.run_until_cancelled(tokio::time::sleep_until(opened + time)).await?;
-                hub.seats().seat_of(&*socket)
+                hub.seats().seat_of(&socket)
             };
             let looks = async {
                 tokio::time::sleep(RESUME_WAIT).await;

@@ -98,11 +98,9 @@ impl Announcer {
         }
     }
 
-    /// The event for those in a group whom the sender has blocked; in a DIRECT conversation nobody can send across a block.
+    /// The event for those whom the sender has blocked.
     async fn faceless(&self, kind: EventKind, sender: UserId, message: Message, audience: &[UserId]) -> Option<Faceless> {
-        if message.sender_avatar.is_none() || audience.len() <= 2 {
-            return None;
-        }
+        message.sender_avatar.as_ref()?;
         let users = self.users.blocked_among(sender, audience).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "whom a sender has blocked could not be read: nobody is shown his picture");
             audience.into()

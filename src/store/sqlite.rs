@@ -4,15 +4,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode as SqliteCode, OpenFlags};
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpoints;
 use super::migrate;
@@ -39,32 +40,22 @@ pub struct SqliteOptions {
 trait Write: Send {
     fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
 
-    /// Answers whoever waits, and hands him the others of his commit to answer; given back when he has gone.
-    fn answer(self: Box<Self>, outcome: Option<StoreError>, others: Committed) -> Option<Committed>;
+    fn answer(self: Box<Self>, outcome: Option<StoreError>);
 }
 
-/// Jobs that are on the disk and not answered yet, the first one last. Waking a task from outside of the runtime costs more than everything else
-/// about an answer, so the writer wakes one, and that one, inside, the others of its commit.
-#[derive(Default)]
+/// Jobs that are on the disk and not answered yet; dropping it answers them. Waking a task from outside of the runtime costs
+/// more than everything else about an answer, so the writer wakes one task a commit, which does nothing but wake the others.
 struct Committed(Vec<Box<dyn Write>>);
-
-impl Committed {
-    fn answer(&mut self) {
-        while let Some(job) = self.0.pop() {
-            self.0 =
-                job.answer(None, Self(std::mem::take(&mut self.0))).map(|mut others| std::mem::take(&mut others.0)).unwrap_or_default();
-        }
-    }
-}
 
 impl Drop for Committed {
     fn drop(&mut self) {
-        // Here, one by one: nobody is handed the others any more.
-        while let Some(job) = self.0.pop() {
-            let _ = job.answer(None, Self::default());
-        }
+        self.0.drain(..).for_each(|job| job.answer(None));
     }
 }
+
+/// Where the writer leaves what is to be answered, once a runtime has a task for it. Until then, and after that one's end, it
+/// answers by itself.
+type Answers = Arc<OnceLock<mpsc::UnboundedSender<Committed>>>;
 
 type Read = Box<dyn FnOnce(&Connection) + Send>;
 
@@ -78,6 +69,7 @@ struct Threads {
     writes: Arc<Queue<Box<dyn Write>>>,
     reads: Arc<Queue<Read>>,
     checkpoints: Option<Sender<()>>,
+    answers: Answers,
     waiting: AtomicUsize,
     handles: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -100,8 +92,9 @@ impl Sqlite {
         let (checkpoint_sender, checkpoint_receiver) = crossbeam_channel::bounded(0);
         let due = Arc::clone(&checkpoints);
         handles.push(spawn("sqlite-checkpoint".to_owned(), Box::new(move || due.run(&checkpointer, &checkpoint_receiver)))?);
-        let jobs = Arc::clone(&writes);
-        handles.push(spawn("sqlite-writer".to_owned(), Box::new(move || write_all(connection, &jobs, &checkpoints)))?);
+        let (jobs, answers) = (Arc::clone(&writes), Answers::default());
+        let answered = Arc::clone(&answers);
+        handles.push(spawn("sqlite-writer".to_owned(), Box::new(move || write_all(connection, &jobs, &checkpoints, &answered)))?);
         for n in 0..options.readers.max(1) {
             let reader = connect(&options.path)?;
             reader.pragma_update(None, "query_only", true).map_err(map)?;
@@ -109,7 +102,7 @@ impl Sqlite {
             handles.push(spawn(format!("sqlite-reader-{n}"), Box::new(move || read_all(&reader, &jobs)))?);
         }
         let handles = Mutex::new(handles);
-        let threads = Threads { writes, reads, checkpoints: Some(checkpoint_sender), waiting, handles };
+        let threads = Threads { writes, reads, checkpoints: Some(checkpoint_sender), answers, waiting, handles };
         Ok(Self { threads: Arc::new(threads) })
     }
 
@@ -139,11 +132,14 @@ impl Sqlite {
     {
         let (sender, receiver) = oneshot::channel();
         let write = Box::new(Job { run: job, result: None, sender });
+        if self.threads.answers.get().is_none()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            self.threads.answers.get_or_init(|| answer_all(&runtime));
+        }
         self.threads.writes.push(write).map_err(refused)?;
         let _waiting = Waiting::new(&self.threads.waiting);
-        let (answer, others) = receiver.await.map_err(|_| stopped())?;
-        drop(others);
-        answer
+        receiver.await.map_err(|_| stopped())?
     }
 
     /// Writes that wait for their commit now.
@@ -193,7 +189,7 @@ impl Drop for Threads {
 struct Job<T, F> {
     run: F,
     result: Option<T>,
-    sender: oneshot::Sender<(StoreResult<T>, Committed)>,
+    sender: oneshot::Sender<StoreResult<T>>,
 }
 
 impl<T, F> Write for Job<T, F>
@@ -206,25 +202,28 @@ where
         Ok(())
     }
 
-    fn answer(self: Box<Self>, outcome: Option<StoreError>, others: Committed) -> Option<Committed> {
+    fn answer(self: Box<Self>, outcome: Option<StoreError>) {
         let answer = match (outcome, self.result) {
             (None, Some(value)) => Ok(value),
             (Some(error), _) => Err(error),
             (None, None) => Err(stopped()),
         };
-        self.sender.send((answer, others)).err().map(|(_, others)| others)
+        let _ = self.sender.send(answer);
     }
 }
 
-fn write_all(mut connection: Connection, jobs: &Queue<Box<dyn Write>>, checkpoints: &Checkpoints) {
+fn write_all(mut connection: Connection, jobs: &Queue<Box<dyn Write>>, checkpoints: &Checkpoints, answers: &Answers) {
     let mut group = Vec::new();
     let mut outage = Outage::default();
     while jobs.take(&mut group, GROUP_LIMIT) {
         metrics::histogram!("urge_store_commit_writes").record(group.len() as f64);
         if commit(&mut connection, &mut group).is_ok() {
             outage.ended();
-            group.reverse();
-            Committed(std::mem::take(&mut group)).answer();
+            let committed = Committed(std::mem::take(&mut group));
+            if let Some(answers) = answers.get() {
+                // Given back when the runtime has ended: then it is answered here.
+                let _ = answers.send(committed);
+            }
         } else {
             // One of them failed and took the others along: each gets its own transaction and its own answer.
             for job in group.drain(..) {
@@ -232,11 +231,18 @@ fn write_all(mut connection: Connection, jobs: &Queue<Box<dyn Write>>, checkpoin
                 let outcome = commit(&mut connection, &mut alone).err().map(map);
                 outage.note(outcome.as_ref());
                 let [job] = alone;
-                let _ = job.answer(outcome, Committed::default());
+                job.answer(outcome);
             }
         }
         checkpoints.committed(&connection);
     }
+}
+
+/// Starts the task that answers; it ends with its runtime, or with the store.
+fn answer_all(runtime: &Handle) -> mpsc::UnboundedSender<Committed> {
+    let (sender, mut commits) = mpsc::unbounded_channel();
+    runtime.spawn(async move { while commits.recv().await.is_some() {} });
+    sender
 }
 
 /// A time in which nothing can be committed: logged when it begins and when it ends, not once a write.
@@ -363,26 +369,29 @@ mod tests {
         let (go_on, wait) = crossbeam_channel::bounded::<()>(0);
         let first = tokio::spawn({
             let sqlite = sqlite.clone();
-            async move { sqlite.write(move |_| Ok(wait.recv().unwrap_or(()))).await }
+            async move { sqlite.write(move |_| Ok(wait.recv().is_ok())).await }
         });
         while sqlite.writes_waiting() < 1 {
             tokio::task::yield_now().await;
         }
+        // Somebody who is not polled while the others wait: he holds up himself alone.
+        let mut idle = Box::pin(sqlite.write(|_| Ok("idle")));
+        assert!(futures_util::poll!(&mut idle).is_pending());
         let writes: Vec<_> = (0..90)
             .map(|n| {
                 let sqlite = sqlite.clone();
                 tokio::spawn(async move { sqlite.write(move |_| Ok(n)).await })
             })
             .collect();
-        while sqlite.writes_waiting() < 91 {
+        while sqlite.writes_waiting() < 92 {
             tokio::task::yield_now().await;
         }
         // The first ones, the last ones, and every third between them.
-        let goes = |n: usize| !(10..80).contains(&n) || n % 3 == 0;
+        let goes = |n: usize| !(10..80).contains(&n) || n.is_multiple_of(3);
         for (_, write) in writes.iter().enumerate().filter(|(n, _)| goes(*n)) {
             write.abort();
         }
-        while sqlite.writes_waiting() > 1 + (0..90).filter(|n| !goes(*n)).count() {
+        while sqlite.writes_waiting() > 2 + (0..90).filter(|n| !goes(*n)).count() {
             tokio::task::yield_now().await;
         }
         drop(go_on);
@@ -390,5 +399,6 @@ mod tests {
         for (n, write) in writes.into_iter().enumerate().filter(|(n, _)| !goes(*n)) {
             assert_eq!(write.await.unwrap().unwrap(), n);
         }
+        assert_eq!(idle.await.unwrap(), "idle");
     }
 }

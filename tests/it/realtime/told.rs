@@ -149,6 +149,7 @@ async fn whom_a_sender_has_blocked_does_not_see_his_picture() {
         let (ann, ben, _) = scene.pair().await;
         let cy = scene.world.person("Cy").await;
         let group = scene.world.group(&ann, "Club", &[&ben, &cy]).await;
+        let two = scene.world.group(&ann, "Two", &[&ben]).await;
         let picture = "https://example.org/ann.png";
         ann.rest.put("/auth/profile", &json!({"avatar_url": picture})).await.unwrap();
         ann.rest.block(ben.id()).await.unwrap();
@@ -159,6 +160,8 @@ async fn whom_a_sender_has_blocked_does_not_see_his_picture() {
             assert_eq!(about(&mut blocked, event, &id(&sent)).await["senderAvatar"], json!(null), "{event}");
             assert_eq!(about(&mut friend, event, &id(&sent)).await["senderAvatar"], picture, "{event}");
         }
+        let sent_to_two = ann.rest.send_text(&two, "hello", None).await.unwrap();
+        assert_eq!(about(&mut blocked, "message:received", &id(&sent_to_two)).await["senderAvatar"], json!(null));
         // Neither does a replay show it.
         let mut again = ben.connect(scene.door).await;
         let (_, came) = resume(&mut again, &json!({})).await;
