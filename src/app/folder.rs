@@ -12,7 +12,7 @@ use super::StartError;
 const LOCK_FILE: &str = "lock";
 /// How long a node waits for its predecessor to drain: short enough for whoever starts it again to do so in time.
 const HANDOVER: Duration = Duration::from_secs(6);
-/// How often it looks.
+/// How often it looks: a thread that waited for the lock could not be called off at a shutdown.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Makes the folder if it is not there, for its owner alone; one that is there is left as it is.

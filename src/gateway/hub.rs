@@ -142,7 +142,7 @@ impl Hub {
         Ok(memberships)
     }
 
-    /// Tells all sockets to connect elsewhere, in `batches` with `pause` between them.
+    /// Tells all sockets to connect elsewhere, in `batches` with `pause` between them, so that not all come to the others at once.
     pub async fn drain(&self, batches: usize, pause: Duration) {
         let mut seats: Vec<_> = self.shared.seats.users().into_iter().flat_map(|user| self.shared.seats.of(user)).collect();
         let size = seats.len().div_ceil(batches.max(1)).max(1);

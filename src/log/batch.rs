@@ -405,7 +405,8 @@ where
     }
 }
 
-/// Repeats the same statement until it answers; the deadline of the append ends it. Every statement here may be repeated.
+/// Repeats the same statement until it answers, after pauses, for no store tells when it is back; the deadline of the append
+/// ends it. Every statement here may be repeated.
 pub(super) async fn persist<T, F>(mut statement: impl FnMut() -> F) -> StoreResult<T>
 where
     F: Future<Output = StoreResult<T>>,
