@@ -42,21 +42,22 @@ impl Checkpoints {
         Self { pause, worth_pages, restart_pages, is_due: AtomicBool::new(false), restart: AtomicBool::new(false) }
     }
 
-    /// Checkpoints on this connection until `stop` is closed.
-    pub fn run(&self, connection: &Connection, stop: &Receiver<()>) {
+    /// Checkpoints on this connection until `stop` is closed; gives it back.
+    pub fn run(&self, connection: Connection, stop: &Receiver<()>) -> Connection {
         let mut looks = 0;
         while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(self.pause) {
             looks += 1;
             if !self.is_due.load(Ordering::Relaxed) {
                 continue;
             }
-            match self.look(connection, looks >= PATIENCE) {
+            match self.look(&connection, looks >= PATIENCE) {
                 Ok(true) => looks = 0,
                 Ok(false) => {}
                 // Disk full, for one: the log keeps everything, and the writer says so if it cannot grow.
                 Err(error) => tracing::debug!(%error, "a checkpoint was not made; the next one makes up for it"),
             }
         }
+        connection
     }
 
     /// Moves what is worth it, or anything; says whether it did.
@@ -118,7 +119,7 @@ mod tests {
         let (stopper, stop) = crossbeam_channel::bounded(0);
         std::thread::scope(|scope| {
             let due = &checkpoints;
-            let running = scope.spawn(move || due.run(&checkpointer, &stop));
+            let running = scope.spawn(move || due.run(checkpointer, &stop));
             let mut restarts = 0;
             // What would be 32 MiB; the file never shrinks, so that its size is the most that it held.
             for _ in 0..2_000 {

@@ -71,7 +71,8 @@ struct Threads {
     checkpoints: Option<Sender<()>>,
     answers: Answers,
     waiting: AtomicUsize,
-    handles: Mutex<Vec<JoinHandle<()>>>,
+    /// Each gives its connection back at its end.
+    handles: Mutex<Vec<JoinHandle<Connection>>>,
 }
 
 impl Sqlite {
@@ -85,13 +86,13 @@ impl Sqlite {
         let (writes, reads) = (Arc::new(Queue::<Box<dyn Write>>::new(QUEUE_LIMIT)), Arc::new(Queue::<Read>::new(QUEUE_LIMIT)));
         let waiting = AtomicUsize::new(0);
         let mut handles = Vec::new();
-        let spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
+        let spawn = |name: String, body: Box<dyn FnOnce() -> Connection + Send>| {
             std::thread::Builder::new().name(name).spawn(body).map_err(|error| StoreError::Unavailable(Box::new(error)))
         };
         let (checkpointer, checkpoints) = (connect(&options.path)?, Arc::new(Checkpoints::default()));
         let (checkpoint_sender, checkpoint_receiver) = crossbeam_channel::bounded(0);
         let due = Arc::clone(&checkpoints);
-        handles.push(spawn("sqlite-checkpoint".to_owned(), Box::new(move || due.run(&checkpointer, &checkpoint_receiver)))?);
+        handles.push(spawn("sqlite-checkpoint".to_owned(), Box::new(move || due.run(checkpointer, &checkpoint_receiver)))?);
         let (jobs, answers) = (Arc::clone(&writes), Answers::default());
         let answered = Arc::clone(&answers);
         handles.push(spawn("sqlite-writer".to_owned(), Box::new(move || write_all(connection, &jobs, &checkpoints, &answered)))?);
@@ -99,7 +100,7 @@ impl Sqlite {
             let reader = connect(&options.path)?;
             reader.pragma_update(None, "query_only", true).map_err(map)?;
             let jobs = Arc::clone(&reads);
-            handles.push(spawn(format!("sqlite-reader-{n}"), Box::new(move || read_all(&reader, &jobs)))?);
+            handles.push(spawn(format!("sqlite-reader-{n}"), Box::new(move || read_all(reader, &jobs)))?);
         }
         let handles = Mutex::new(handles);
         let threads = Threads { writes, reads, checkpoints: Some(checkpoint_sender), answers, waiting, handles };
@@ -180,9 +181,10 @@ impl Drop for Threads {
         self.writes.close();
         self.reads.close();
         self.checkpoints = None;
-        for handle in self.handles.get_mut().drain(..) {
-            let _ = handle.join();
-        }
+        let ended: Vec<_> = self.handles.get_mut().drain(..).map(JoinHandle::join).collect();
+        // One by one: of two that close at once each takes the other for a user of the file, and neither does what is up to
+        // the last one: to move everything into it and remove the write-ahead log.
+        ended.into_iter().for_each(drop);
     }
 }
 
@@ -212,7 +214,7 @@ where
     }
 }
 
-fn write_all(mut connection: Connection, jobs: &Queue<Box<dyn Write>>, checkpoints: &Checkpoints, answers: &Answers) {
+fn write_all(mut connection: Connection, jobs: &Queue<Box<dyn Write>>, checkpoints: &Checkpoints, answers: &Answers) -> Connection {
     let mut group = Vec::new();
     let mut outage = Outage::default();
     while jobs.take(&mut group, GROUP_LIMIT) {
@@ -236,6 +238,7 @@ fn write_all(mut connection: Connection, jobs: &Queue<Box<dyn Write>>, checkpoin
         }
         checkpoints.committed(&connection);
     }
+    connection
 }
 
 /// Starts the task that answers; it ends with its runtime, or with the store.
@@ -284,16 +287,17 @@ fn commit(connection: &mut Connection, group: &mut [Box<dyn Write>]) -> rusqlite
     transaction.commit()
 }
 
-fn read_all(connection: &Connection, jobs: &Queue<Read>) {
+fn read_all(connection: Connection, jobs: &Queue<Read>) -> Connection {
     let mut next = Vec::with_capacity(1);
     while jobs.take(&mut next, 1) {
         for job in next.drain(..) {
             // A job that panics takes its own answer along, not the thread that all others need.
-            if catch_unwind(AssertUnwindSafe(|| job(connection))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| job(&connection))).is_err() {
                 tracing::error!("a read panicked");
             }
         }
     }
+    connection
 }
 
 fn connect(path: &Path) -> StoreResult<Connection> {
@@ -359,6 +363,16 @@ mod tests {
             sqlite.write::<(), _>(|_| panic!("a write")).await.unwrap_err();
         }
         sqlite.probe().await.unwrap();
+    }
+
+    #[test]
+    fn a_closed_store_is_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        for n in 0..50 {
+            let path = folder.path().join(format!("{n}.db"));
+            drop(Sqlite::open(&SqliteOptions { path: path.clone(), readers: 3, migrate: true }).unwrap());
+            assert!(!path.with_extension("db-wal").exists(), "{n}");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

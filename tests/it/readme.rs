@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client;
-use crate::support::Process;
+use crate::support::{Process, command};
 
 const README: &str = include_str!("../../README.md");
 const ADDRESS: &str = "http://127.0.0.1:8080";
@@ -37,7 +37,7 @@ fn block(language: &str, words: &str) -> &'static str {
 }
 
 fn shell(folder: &Path, script: &str) -> Output {
-    Command::new("sh").args(["-c", script]).current_dir(folder).env("no_proxy", "*").output().unwrap()
+    command::tool(Command::new("sh").args(["-c", script]).current_dir(folder).env("no_proxy", "*"))
 }
 
 /// What the script prints, line by line.
@@ -125,9 +125,9 @@ fn the_session_in_javascript_prints_what_it_says() {
 
 #[test]
 fn every_command_and_setting_that_it_names_exists() {
-    let help = Command::new(env!("CARGO_BIN_EXE_urge")).arg("--help").output().unwrap();
+    let help = command::output(Command::new(env!("CARGO_BIN_EXE_urge")).arg("--help"));
     let help = String::from_utf8(help.stdout).unwrap();
-    let template = Command::new(env!("CARGO_BIN_EXE_urge")).args(["config", "--template"]).output().unwrap();
+    let template = command::output(Command::new(env!("CARGO_BIN_EXE_urge")).args(["config", "--template"]));
     let template = String::from_utf8(template.stdout).unwrap();
     for quoted in README.split('`').skip(1).step_by(2) {
         if let Some(command) = quoted.strip_prefix("urge ").and_then(|rest| rest.split(' ').next()) {

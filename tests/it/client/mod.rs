@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Process, World};
+use crate::support::{Process, World, command};
 
 /// No check waits longer than 15 s for each of its events; the longest has four.
 const LINE_TIMEOUT: Duration = Duration::from_secs(75);
@@ -41,7 +41,7 @@ fn is_fresh(made: &Path, sources: &[PathBuf]) -> bool {
 }
 
 fn must_run(command: &mut Command) {
-    let output = command.output().unwrap();
+    let output = command::tool(command);
     assert!(
         output.status.success(),
         "{command:?} failed:\n{}{}",

@@ -7,13 +7,13 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, Process, World};
+use crate::support::{PATIENCE, Process, World, command};
 
 /// The binary with this data folder.
 fn urge(data: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_urge"));
     command.args(arguments).args(["--listen", "127.0.0.1:0"]).current_dir(data.parent().unwrap()).env_clear();
-    command.env("URGE_DATA_DIR", data).output().unwrap()
+    command::output(command.env("URGE_DATA_DIR", data))
 }
 
 /// Waits until it has logged this.

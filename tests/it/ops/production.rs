@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, Process, World};
+use crate::support::{PATIENCE, Process, World, command};
 
 /// Settings with which production starts; nobody listens where codes go.
 const PRODUCTION: [(&str, &str); 8] = [
@@ -25,7 +25,7 @@ const PRODUCTION: [(&str, &str); 8] = [
 fn urge(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_urge"));
     command.args(arguments).current_dir(folder).env_clear().envs(PRODUCTION).env("URGE_LISTEN", "127.0.0.1:0");
-    command.output().unwrap()
+    command::output(&mut command)
 }
 
 #[test]

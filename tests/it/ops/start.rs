@@ -7,10 +7,12 @@ use std::process::{Command, Output};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use crate::support::command;
+
 fn urge(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_urge"));
     command.args(arguments).args(["--listen", "127.0.0.1:0"]).current_dir(folder).env_clear().env("NO_COLOR", "1");
-    command.output().unwrap()
+    command::output(&mut command)
 }
 
 /// A folder with a store that this version made.
@@ -88,7 +90,7 @@ fn a_port_that_is_taken_is_refused() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_urge"));
-    let output = command.args(["--listen", &address]).current_dir(folder.path()).env_clear().output().unwrap();
+    let output = command::output(command.args(["--listen", &address]).current_dir(folder.path()).env_clear());
     let words = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{words}");
     assert!(words.contains(&format!("cannot listen on {address}")), "{words}");

@@ -2,12 +2,12 @@
 
 use std::process::{Command, Output};
 
-use crate::support::TestServer;
+use crate::support::{TestServer, command};
 
 fn urge(folder: &std::path::Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_urge"));
     command.args(arguments).current_dir(folder).env_clear().envs(environment.iter().copied());
-    command.output().unwrap()
+    command::output(&mut command)
 }
 
 fn text(bytes: &[u8]) -> &str {
