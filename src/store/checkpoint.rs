@@ -13,11 +13,11 @@ use rusqlite::Connection;
 const PAUSE: Duration = Duration::from_millis(250);
 /// Pages that wait in the log before they are moved: 32 MiB. The fewer checkpoints, the fewer commits that have to wait for
 /// the disk beside one, and a page that is written again and again is moved once.
-const WORTH_PAGES: i64 = 8_192;
+const WORTH_PAGES: i64 = 16_384;
 /// Looks after which even little is moved.
 const PATIENCE: u32 = 40;
 /// Pages in the log above which the writer begins it anew: 64 MiB.
-const RESTART_PAGES: i64 = 16_384;
+const RESTART_PAGES: i64 = 32_768;
 
 /// What the writer and the checkpointer tell each other.
 #[derive(Debug)]
