@@ -19,6 +19,7 @@ use super::resume::READING;
 use super::rounds::Rounds;
 use super::socket::{CloseReason, Mark, Socket};
 use super::typing::TypingNow;
+use super::watch::WATCHING;
 use super::{Credentials, Gateway, Login, Visitor};
 use crate::auth::Auth;
 use crate::bus::Bus;
@@ -78,6 +79,8 @@ pub(super) struct Shared {
     pub typing: TypingNow,
     /// Resumes that read the store.
     pub replays: Gate,
+    /// Comings and goings that are written down and told: when all phones come at once, these wait, and not the phones.
+    pub watching: Gate,
     /// The users whose presence is being told, each with those toward whom a block was set or ended.
     pub presence: Rounds<UserId, Vec<UserId>>,
     /// Those whom this node has told of as online, and not as offline since.
@@ -92,8 +95,9 @@ impl Sessions {
     pub fn new(parts: Parts) -> Self {
         let (typing, presence) = (TypingNow::default(), Rounds::default());
         let (shown, gone) = (Mutex::default(), Mutex::default());
-        let (replays, draining) = (Gate::new("resume", READING), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { parts, typing, replays, presence, shown, gone, draining }) }
+        let (replays, watching) = (Gate::new("resume", READING), Gate::new("presence", WATCHING));
+        let draining = AtomicBool::new(false);
+        Self { shared: Arc::new(Shared { parts, typing, replays, watching, presence, shown, gone, draining }) }
     }
 
     /// No new sockets from now on; the open ones are told to go elsewhere, a few at a time.

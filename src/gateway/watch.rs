@@ -21,6 +21,8 @@ use crate::presence::Presence as _;
 
 /// A user whose last socket went is online this long still: phones change networks.
 pub const GRACE: Duration = Duration::from_secs(3);
+/// Users whose coming or going is written down and told at a time.
+pub(super) const WATCHING: usize = 64;
 /// People whom one user's presence concerns at most.
 const MAX_WATCHERS: usize = 500;
 /// Conversations that are looked through for them at most, the latest first.
@@ -37,6 +39,7 @@ impl Sessions {
         }
         let sessions = self.clone();
         tasks.spawn(async move {
+            let _turn = sessions.shared.watching.wait().await;
             // Should this node die, nobody is left to write when he went.
             sessions.note_seen(user, sessions.shared.parts.clock.now()).await;
             sessions.tell_presence(user, Vec::new()).await;
@@ -69,6 +72,7 @@ impl Sessions {
                 online.set(user, true);
                 return;
             }
+            let _turn = sessions.shared.watching.wait().await;
             sessions.note_seen(user, last_seen).await;
             // A node that goes tells of nobody: its users are back before the grace is over, on another one or on itself.
             if !sessions.is_draining() && !stopping.is_cancelled() {
@@ -272,7 +276,10 @@ impl Sessions {
     fn look_anew(&self, user: UserId, toward: Option<UserId>) {
         if self.is_shown(user) || self.shared.parts.online.is_online(user) {
             let sessions = self.clone();
-            self.shared.parts.tasks.spawn(async move { sessions.tell_presence(user, toward.into_iter().collect()).await });
+            self.shared.parts.tasks.spawn(async move {
+                let _turn = sessions.shared.watching.wait().await;
+                sessions.tell_presence(user, toward.into_iter().collect()).await;
+            });
         }
     }
 

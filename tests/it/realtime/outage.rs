@@ -9,6 +9,7 @@ use loadtest::socket::{Close, ConnectError};
 use loadtest::{Auth, Door, Options};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use super::{about, is_for_now, knock};
 use crate::support::{PATIENCE, Person, Switch, TestServer, World, id};
@@ -90,5 +91,23 @@ async fn a_node_that_drains_lets_nobody_in() {
             other => panic!("{door:?}: {other:?}"),
         }
     }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_everybody_goes_at_once_writing_that_down_leaves_room_for_others() {
+    /// Comings and goings that are written down at a time.
+    const AT_A_TIME: usize = 64;
+    let switch = Switch::default();
+    let server = TestServer::on(Arc::new(TempDir::new().unwrap()), |_| {}, |backends| switch.wrap(backends)).await;
+    let world = World::on(&server);
+    let people = join_all((0..2 * AT_A_TIME).map(async |n| world.person(&format!("Person {n}")).await)).await;
+    let sockets = join_all(people.iter().map(|person| person.connect(Door::WebSocket))).await;
+    switch.stall();
+    join_all(sockets.iter().map(|socket| socket.abort())).await.into_iter().for_each(|ended| ended.unwrap());
+    timeout(PATIENCE, switch.asked_by(AT_A_TIME)).await.expect("their going is written down");
+    let more = timeout(Duration::from_secs(1), switch.asked_by(AT_A_TIME + 8)).await;
+    assert!(more.is_err(), "the store's queue is for those who wait for an answer");
+    switch.give_back();
     server.stop().await;
 }

@@ -33,28 +33,36 @@ enum Place {
 
 /// Whether the store is there; clones are the same switch.
 #[derive(Clone)]
-pub struct Switch(Arc<watch::Sender<Place>>);
+pub struct Switch {
+    place: Arc<watch::Sender<Place>>,
+    waiting: Arc<watch::Sender<usize>>,
+}
 
 impl Default for Switch {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(Place::There)))
+        Self { place: Arc::new(watch::Sender::new(Place::There)), waiting: Arc::default() }
     }
 }
 
 impl Switch {
     /// From now on the store is away.
     pub fn take_away(&self) {
-        self.0.send_replace(Place::Away);
+        self.place.send_replace(Place::Away);
     }
 
     /// From now on it does not answer.
     pub fn stall(&self) {
-        self.0.send_replace(Place::Stalled);
+        self.place.send_replace(Place::Stalled);
     }
 
     /// From now on it is there.
     pub fn give_back(&self) {
-        self.0.send_replace(Place::There);
+        self.place.send_replace(Place::There);
+    }
+
+    /// Returns once as many calls wait for a store that does not answer.
+    pub async fn asked_by(&self, calls: usize) {
+        self.waiting.subscribe().wait_for(|waiting| *waiting >= calls).await.unwrap();
     }
 
     /// These backends with the log alone behind the switch.
@@ -96,11 +104,28 @@ struct Away<S: ?Sized> {
 
 impl<S: ?Sized> Away<S> {
     async fn ask(&self) -> StoreResult<&S> {
-        let mut places = self.switch.0.subscribe();
+        let mut places = self.switch.place.subscribe();
+        let _waits = Waits::new(&self.switch.waiting);
         match places.wait_for(|place| *place != Place::Stalled).await.as_deref() {
             Ok(Place::There) => Ok(&self.store),
             _ => Err(StoreError::Unavailable("the test has taken it away".into())),
         }
+    }
+}
+
+/// A call that waits; it may be given up.
+struct Waits<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waits<'a> {
+    fn new(waiting: &'a watch::Sender<usize>) -> Self {
+        waiting.send_modify(|waiting| *waiting += 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
     }
 }
 

@@ -24,8 +24,8 @@ async fn the_words_of_a_message_stay_as_they_were_typed() {
     assert_eq!(got["content"], ODD);
     for socket in &mut sockets {
         // What the stage has sent may still be on its way when a socket opens.
-        let told = socket.next_match("message:received", PATIENCE, |event| event.data["id"] == sent["id"]).await.unwrap();
-        assert_eq!(told.data["content"], ODD);
+        let told = socket.next_match("message:received", PATIENCE, |event| event.json()["id"] == sent["id"]).await.unwrap();
+        assert_eq!(told.json()["content"], ODD);
     }
     let edited = people.call(ada, &format!("PUT /messages/{}", stage.message), &json!({"content": format!("{ODD}!")})).await;
     assert_eq!(edited["content"], format!("{ODD}!"));
