@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use loadtest::socket::{Close, ConnectError};
-use loadtest::{Auth, Door, Options};
+use loadtest::{Auth, Door, Options, Socket};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -104,7 +104,7 @@ async fn when_everybody_goes_at_once_writing_that_down_leaves_room_for_others() 
     let people = join_all((0..2 * AT_A_TIME).map(async |n| world.person(&format!("Person {n}")).await)).await;
     let sockets = join_all(people.iter().map(|person| person.connect(Door::WebSocket))).await;
     switch.stall();
-    join_all(sockets.iter().map(|socket| socket.abort())).await.into_iter().for_each(|ended| ended.unwrap());
+    join_all(sockets.iter().map(Socket::abort)).await.into_iter().for_each(|ended| ended.unwrap());
     timeout(PATIENCE, switch.asked_by(AT_A_TIME)).await.expect("their going is written down");
     let more = timeout(Duration::from_secs(1), switch.asked_by(AT_A_TIME + 8)).await;
     assert!(more.is_err(), "the store's queue is for those who wait for an answer");
