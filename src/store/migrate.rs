@@ -20,14 +20,15 @@ pub struct Migration {
 }
 
 macro_rules! migrations {
-    ($($number:literal $name:literal),* $(,)?) => {
+    ($folder:literal; $($number:literal $name:literal),* $(,)?) => {
         /// Every migration, in order.
         pub const MIGRATIONS: &[Migration] =
-            &[$(Migration { number: $number, name: $name, sql: include_str!(concat!("../../sql/", $name)) }),*];
+            &[$(Migration { number: $number, name: $name, sql: include_str!(concat!($folder, $name)) }),*];
     };
 }
+pub(super) use migrations;
 
-migrations! {
+migrations! { "../../sql/";
     1 "001_log.sql",
     2 "002_users.sql",
     3 "003_settings.sql",
@@ -51,21 +52,7 @@ pub(super) fn prepare(connection: &Connection, path: &Path, apply: bool) -> Stor
         .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))
         .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
         .map_err(explain)?;
-    for (number, name, checksum) in &applied {
-        let Some(known) = MIGRATIONS.iter().find(|migration| migration.number == *number) else {
-            return Err(StoreError::Refused(format!(
-                "{} was written by a newer version of urge (it has migration {name}): run that version or newer, or point URGE_DATA_DIR elsewhere",
-                path.display()
-            )));
-        };
-        if checksum_of(known.sql) != *checksum {
-            return Err(StoreError::Refused(format!(
-                "{}: migration {name} is not the one that this version carries: run the version that made the file, or restore a backup",
-                path.display()
-            )));
-        }
-    }
-    let missing: Vec<_> = MIGRATIONS.iter().skip(applied.len()).collect();
+    let missing = checked(MIGRATIONS, &applied, &path.display().to_string(), "URGE_DATA_DIR")?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -87,6 +74,28 @@ pub(super) fn prepare(connection: &Connection, path: &Path, apply: bool) -> Stor
         }
     }
     Ok(())
+}
+
+/// Which of these migrations have not been applied to `place`, which `setting` names; refused when what has been is not what this version knows.
+pub(super) fn checked(
+    known: &'static [Migration],
+    applied: &[(i64, String, String)],
+    place: &str,
+    setting: &str,
+) -> StoreResult<Vec<&'static Migration>> {
+    for (number, name, checksum) in applied {
+        let Some(migration) = known.iter().find(|migration| migration.number == *number) else {
+            return Err(StoreError::Refused(format!(
+                "{place} was written by a newer version of urge (it has migration {name}): run that version or newer, or point {setting} elsewhere"
+            )));
+        };
+        if checksum_of(migration.sql) != *checksum {
+            return Err(StoreError::Refused(format!(
+                "{place}: migration {name} is not the one that this version carries: run the version that made it, or restore a backup"
+            )));
+        }
+    }
+    Ok(known.iter().filter(|migration| !applied.iter().any(|(number, ..)| *number == migration.number)).collect())
 }
 
 /// Applies it, in a transaction, unless another process has done so since the file was looked at.
@@ -115,7 +124,8 @@ pub(super) fn explain(path: &Path, error: rusqlite::Error) -> StoreError {
     }
 }
 
-fn checksum_of(sql: &str) -> String {
+/// SHA-256 in hexadecimal.
+pub(super) fn checksum_of(sql: &str) -> String {
     use std::fmt::Write as _;
     Sha256::digest(sql.as_bytes()).iter().fold(String::with_capacity(64), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

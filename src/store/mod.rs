@@ -6,10 +6,13 @@ mod cached;
 mod checkpoint;
 mod migrate;
 mod queue;
+mod scylla;
 mod sqlite;
 
 pub use cached::{BeforeRead, Cached};
 pub use migrate::{MIGRATIONS, Migration};
+pub(crate) use scylla::statements;
+pub use scylla::{Kind, Prepared, Scylla, ScyllaOptions, Server, Statements};
 pub use sqlite::{Sqlite, SqliteOptions};
 
 use async_trait::async_trait;

@@ -4,7 +4,8 @@
 Everything lives below the build folder: what is downloaded, data, logs, ports. Versions are pinned. Each command may be given
 again: what is done is not done twice.
 
-    servers.py start [--count 1|3] [--until PID] [--durable]   prints where they are, as NAME=VALUE lines
+    servers.py start [--count 1|3] [--until PID] [--durable]   prints where they are, as NAME=VALUE lines; with --until they end
+                                                              and are forgotten when that process has ended
     servers.py status                                         one line a server
     servers.py kill|pause|resume|restart|wipe SERVER          nats-1, cassandra-2 ...; wipe forgets its data and starts it empty
     servers.py stop
@@ -369,6 +370,7 @@ def watch(servers, pid):
     select.select([watched], [], [])
     with locked(servers.state):
         servers.stop(signal.SIGKILL)
+        shutil.rmtree(servers.state, ignore_errors=True)
     os._exit(0)
 
 
@@ -379,7 +381,7 @@ def main():
     start = commands.add_parser("start")
     start.add_argument("--count", type=int, choices=[1, 3], default=1)
     start.add_argument("--durable", action="store_true", help="what was acknowledged outlives the server's process and its restart")
-    start.add_argument("--until", type=int, metavar="PID", help="end them when this process has ended")
+    start.add_argument("--until", type=int, metavar="PID", help="end and forget them when this process has ended")
     commands.add_parser("stop")
     commands.add_parser("status")
     for name in ("kill", "pause", "resume", "restart", "wipe"):

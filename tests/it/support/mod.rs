@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "the features' tests come to use all of it")]
 
 mod away;
+pub mod cluster;
 pub mod command;
 mod crash;
 pub mod document;

@@ -1,0 +1,163 @@
+//! The cluster's schema: `cql/NNN_*.cql`, compiled in, applied once each in order and remembered with a checksum, by one
+//! runner at a time. A keyspace that is not there, newer or altered is refused with what to do.
+
+use std::time::Duration;
+
+use scylla::client::session::Session;
+use scylla::deserialize::row::DeserializeRow;
+use scylla::statement::unprepared::Statement;
+use scylla::statement::Consistency;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{ScyllaOptions, Server, corrupt, error, is_applied, map};
+use crate::store::migrate::{Migration, checked, checksum_of, migrations};
+use crate::store::{StoreError, StoreResult};
+
+migrations! { "../../../cql/";
+    1 "001_init.cql",
+}
+
+/// How long a runner that has died keeps the others waiting, in seconds.
+const LOCK_S: i32 = 120;
+/// How long one waits for another.
+const LOCK_PATIENCE: Duration = Duration::from_secs(180);
+const LOCK_PAUSE: Duration = Duration::from_millis(200);
+
+/// Finds out which server answers: the one has system tables of its own name.
+pub async fn server(session: &Session) -> StoreResult<Server> {
+    let tables: Vec<(String,)> = rows(session, "SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'system'").await?;
+    Ok(if tables.iter().any(|(name,)| name.contains("scylla")) { Server::Scylla } else { Server::Cassandra })
+}
+
+/// Takes the keyspace into use; makes it and what it lacks, if that is wanted.
+pub async fn prepare(session: &Session, options: &ScyllaOptions) -> StoreResult<()> {
+    let keyspace = &options.keyspace;
+    let is_name = |name: &str| {
+        let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        (1..=48).contains(&name.len()) && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(letters)
+    };
+    if !is_name(keyspace) {
+        return Err(StoreError::Refused(format!("{keyspace:?} is no name of a keyspace: up to 48 of a-z, 0-9 and _, a letter first")));
+    }
+    let wanted = format!("SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = '{keyspace}'");
+    let is_there = !rows::<(String,)>(session, &wanted).await?.is_empty();
+    match options.migrate {
+        None if !is_there => {
+            return Err(StoreError::Refused(format!("the keyspace {keyspace} is not there: run `urge migrate` first")));
+        }
+        Some(replicas) if !is_there => {
+            let replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {replicas}}}");
+            execute(session, &format!("CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}")).await?;
+            agree(session).await?;
+        }
+        _ => {}
+    }
+    session.use_keyspace(keyspace.clone(), true).await.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+    if options.migrate.is_none() {
+        let missing = missing(session, keyspace).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = missing.iter().map(|migration| migration.name).collect();
+        return Err(StoreError::Refused(format!("the keyspace {keyspace} lacks {}: run `urge migrate` first", names.join(", "))));
+    }
+    if is_there && has_table(session, keyspace).await? && missing(session, keyspace).await?.is_empty() {
+        return Ok(());
+    }
+    migrate(session, keyspace).await
+}
+
+async fn migrate(session: &Session, keyspace: &str) -> StoreResult<()> {
+    execute(session, "CREATE TABLE IF NOT EXISTS migrations (number bigint PRIMARY KEY, name text, checksum text)").await?;
+    execute(session, "CREATE TABLE IF NOT EXISTS migration_lock (id int PRIMARY KEY, owner uuid)").await?;
+    agree(session).await?;
+    let owner = Uuid::new_v4();
+    lock(session, keyspace, owner).await?;
+    let done = apply_missing(session, keyspace).await;
+    let unlock = session.query_unpaged("DELETE FROM migration_lock WHERE id = 0 IF owner = ?", (owner,)).await;
+    if let Err(error) = unlock {
+        tracing::warn!(%error, "the lock of the migrations could not be given back; it ends by itself in two minutes");
+    }
+    done
+}
+
+/// Takes the lock: also the trial of whether this keyspace takes conditions at all.
+async fn lock(session: &Session, keyspace: &str, owner: Uuid) -> StoreResult<()> {
+    let take = format!("INSERT INTO migration_lock (id, owner) VALUES (0, ?) IF NOT EXISTS USING TTL {LOCK_S}");
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        let answer = session.query_unpaged(take.as_str(), (owner,)).await;
+        let answer = answer.map_err(|error| match map(error) {
+            StoreError::Statement(cause) => StoreError::Refused(format!(
+                "the keyspace {keyspace} takes no conditional writes ({cause}): on older versions of ScyllaDB make it with tablets = {{'enabled': false}}"
+            )),
+            other => other,
+        })?;
+        if is_applied(answer)? {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            return Err(StoreError::Refused(format!("somebody else has been migrating the keyspace {keyspace} for minutes: try again")));
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+}
+
+async fn apply_missing(session: &Session, keyspace: &str) -> StoreResult<()> {
+    for migration in missing(session, keyspace).await? {
+        for statement in statements_of(migration.sql) {
+            execute(session, &statement).await?;
+        }
+        agree(session).await?;
+        let values = (migration.number, migration.name, checksum_of(migration.sql));
+        let remember = "INSERT INTO migrations (number, name, checksum) VALUES (?, ?, ?)";
+        session.query_unpaged(remember, values).await.map_err(map)?;
+        tracing::info!(migration = migration.name, "schema migrated");
+    }
+    Ok(())
+}
+
+async fn missing(session: &Session, keyspace: &str) -> StoreResult<Vec<&'static Migration>> {
+    if !has_table(session, keyspace).await? {
+        return Ok(MIGRATIONS.iter().collect());
+    }
+    let mut applied: Vec<(i64, String, String)> = rows(session, "SELECT number, name, checksum FROM migrations").await?;
+    applied.sort_unstable();
+    checked(MIGRATIONS, &applied, &format!("the keyspace {keyspace}"), "URGE_STORE")
+}
+
+async fn has_table(session: &Session, keyspace: &str) -> StoreResult<bool> {
+    let wanted = format!("SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}' AND table_name = 'migrations'");
+    Ok(!rows::<(String,)>(session, &wanted).await?.is_empty())
+}
+
+async fn rows<R>(session: &Session, cql: &str) -> StoreResult<Vec<R>>
+where
+    R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+{
+    let mut statement = Statement::new(cql);
+    statement.set_consistency(if cql.contains("system_schema") { Consistency::One } else { Consistency::LocalQuorum });
+    let result = session.query_unpaged(statement, ()).await.map_err(map)?.into_rows_result().map_err(corrupt)?;
+    result.rows::<R>().map_err(corrupt)?.collect::<Result<_, _>>().map_err(corrupt)
+}
+
+async fn execute(session: &Session, cql: &str) -> StoreResult<()> {
+    let mut statement = Statement::new(cql);
+    // A change of the schema takes longer than a request may.
+    statement.set_request_timeout(Some(Duration::from_secs(30)));
+    session.query_unpaged(statement, ()).await.map_err(map)?;
+    Ok(())
+}
+
+/// Waits until all nodes have the same schema.
+async fn agree(session: &Session) -> StoreResult<()> {
+    session.await_schema_agreement().await.map_err(error::of_agreeing)?;
+    Ok(())
+}
+
+/// The statements of a file: without comments, cut at semicolons, which stand nowhere else.
+fn statements_of(cql: &str) -> Vec<String> {
+    let lines = cql.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
+    lines.split(';').map(str::trim).filter(|statement| !statement.is_empty()).map(str::to_owned).collect()
+}

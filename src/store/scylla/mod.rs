@@ -1,0 +1,302 @@
+//! The cluster's engine: ScyllaDB, or Apache Cassandra 5, through one session a node. It prepares the features' statements
+//! when the node starts, bounds what is under way, retries what may be retried, and knows what became of a condition.
+//! No statement of a feature stands here; `LOCAL_QUORUM` and `LOCAL_SERIAL` hold for all of them.
+
+mod error;
+mod migrate;
+mod retry;
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+pub use error::{corrupt, map};
+use scylla::client::PoolSize;
+use scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileHandle};
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::deserialize::row::DeserializeRow;
+use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
+use scylla::policies::timestamp_generator::MonotonicTimestampGenerator;
+use scylla::response::query_result::QueryResult;
+use scylla::response::PagingState;
+use scylla::serialize::batch::BatchValues;
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::batch::{Batch, BatchType};
+use scylla::statement::prepared::PreparedStatement;
+use scylla::statement::{Consistency, SerialConsistency};
+use scylla::value::{CqlValue, Row};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::{Probe, StoreError, StoreResult};
+
+/// Every request ends by then: what a caller waits for at most, too.
+const DEADLINE: Duration = Duration::from_secs(3);
+/// A read that has not been answered by then is asked of another replica as well.
+const SPECULATE_AFTER: Duration = Duration::from_millis(100);
+/// Statements under way at a time; what comes on top is refused with [`StoreError::Full`].
+const IN_FLIGHT: usize = 4_096;
+/// How long a node of the cluster may take to be connected to.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// Connections to each node, or one to each of its shards, if it has more.
+const CONNECTIONS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(4).unwrap();
+/// Rows that come in one answer.
+const PAGE_ROWS: i32 = 1_000;
+
+/// Where the cluster is.
+#[derive(Clone, Debug)]
+pub struct ScyllaOptions {
+    /// `host:port` of some of its nodes.
+    pub nodes: Vec<String>,
+    /// The keyspace.
+    pub keyspace: String,
+    /// Make the keyspace, with so many replicas of everything, and apply missing migrations; else what is missing is refused.
+    pub migrate: Option<u8>,
+}
+
+/// Which server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// ScyllaDB.
+    Scylla,
+    /// Apache Cassandra.
+    Cassandra,
+}
+
+/// What a statement does, which decides how it is executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Reads what a quorum has.
+    Read,
+    /// Reads after finishing what conditions have begun: what became of one.
+    Serial,
+    /// Writes without a condition, and may be repeated.
+    Write,
+    /// Writes under a condition.
+    Conditional,
+}
+
+/// The statements of one feature, prepared. See [`statements!`].
+#[async_trait]
+pub trait Statements: Send + Sync + Sized + 'static {
+    /// Prepares them all.
+    async fn prepare(scylla: &Scylla) -> StoreResult<Self>;
+}
+
+/// A struct of prepared statements: `statements! { struct LogStatements { row: Read "SELECT …"; } }`.
+macro_rules! statements {
+    ($(#[$doc:meta])* $visibility:vis struct $name:ident { $($field:ident: $kind:ident $cql:expr;)+ }) => {
+        $(#[$doc])*
+        $visibility struct $name {
+            $($field: ::scylla::statement::prepared::PreparedStatement,)+
+        }
+
+        #[::async_trait::async_trait]
+        impl $crate::store::Statements for $name {
+            async fn prepare(scylla: &$crate::store::Scylla) -> $crate::store::StoreResult<Self> {
+                Ok(Self { $($field: scylla.prepare($crate::store::Kind::$kind, $cql).await?,)+ })
+            }
+        }
+    };
+}
+pub(crate) use statements;
+
+/// The session of this node; clones share it.
+#[derive(Clone)]
+pub struct Scylla {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    session: Session,
+    server: Server,
+    places: Semaphore,
+    profiles: Profiles,
+    probe: ProbeStatements,
+}
+
+/// How each kind of statement is executed.
+struct Profiles {
+    read: ExecutionProfileHandle,
+    serial: ExecutionProfileHandle,
+    write: ExecutionProfileHandle,
+}
+
+impl Profiles {
+    fn new() -> Self {
+        let base = ExecutionProfile::builder()
+            .request_timeout(Some(DEADLINE))
+            .serial_consistency(Some(SerialConsistency::LocalSerial))
+            .consistency(Consistency::LocalQuorum)
+            .retry_policy(Arc::new(retry::Retries));
+        let speculative = Arc::new(SimpleSpeculativeExecutionPolicy { max_retry_count: 1, retry_interval: SPECULATE_AFTER });
+        Self {
+            read: base.clone().speculative_execution_policy(Some(speculative)).build().into_handle(),
+            serial: base.clone().consistency(Consistency::LocalSerial).build().into_handle(),
+            write: base.build().into_handle(),
+        }
+    }
+}
+
+struct ProbeStatements {
+    write: PreparedStatement,
+    read: PreparedStatement,
+}
+
+/// A store of one feature: the session and the feature's statements.
+pub struct Prepared<S> {
+    scylla: Scylla,
+    /// The statements.
+    pub statements: S,
+}
+
+impl<S> Deref for Prepared<S> {
+    type Target = Scylla;
+
+    fn deref(&self) -> &Scylla {
+        &self.scylla
+    }
+}
+
+impl Scylla {
+    /// Connects, looks at the keyspace and its schema, and applies what is missing if that is wanted.
+    ///
+    /// # Errors
+    /// `Unavailable`: no node answers. `Refused` says in words what is wrong with the keyspace or its schema, and what to do.
+    pub async fn connect(options: &ScyllaOptions) -> StoreResult<Self> {
+        let profiles = Profiles::new();
+        let session = SessionBuilder::new()
+            .known_nodes(&options.nodes)
+            .connection_timeout(CONNECT_LIMIT)
+            .pool_size(PoolSize::PerHost(CONNECTIONS))
+            .timestamp_generator(Arc::new(MonotonicTimestampGenerator::new()))
+            .fetch_schema_metadata(false)
+            .auto_await_schema_agreement(false)
+            .default_execution_profile_handle(profiles.write.clone())
+            .build()
+            .await
+            .map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+        let server = migrate::server(&session).await?;
+        migrate::prepare(&session, options).await?;
+        let probe = ProbeStatements {
+            write: prepare(&session, &profiles, Kind::Write, "UPDATE probe SET n = ? WHERE id = 0").await?,
+            read: prepare(&session, &profiles, Kind::Read, "SELECT n FROM probe WHERE id = 0").await?,
+        };
+        tracing::info!(?server, keyspace = options.keyspace, "connected to the store");
+        Ok(Self { shared: Arc::new(Shared { session, server, places: Semaphore::new(IN_FLIGHT), profiles, probe }) })
+    }
+
+    /// Which server it is.
+    pub fn server(&self) -> Server {
+        self.shared.server
+    }
+
+    /// The store of a feature: prepares its statements.
+    pub async fn prepared<S: Statements>(&self) -> StoreResult<Prepared<S>> {
+        Ok(Prepared { scylla: self.clone(), statements: S::prepare(self).await? })
+    }
+
+    /// Prepares one statement.
+    pub async fn prepare(&self, kind: Kind, cql: &str) -> StoreResult<PreparedStatement> {
+        prepare(&self.shared.session, &self.shared.profiles, kind, cql).await
+    }
+
+    fn enter(&self) -> StoreResult<SemaphorePermit<'_>> {
+        self.shared.places.try_acquire().map_err(|_| StoreError::Full)
+    }
+
+    /// All rows of a [`Kind::Read`] or [`Kind::Serial`] statement, page after page; an empty page is not the end.
+    pub async fn rows<R>(&self, statement: &PreparedStatement, values: impl SerializeRow) -> StoreResult<Vec<R>>
+    where
+        R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+    {
+        let _place = self.enter()?;
+        let (mut rows, mut page) = (Vec::new(), PagingState::start());
+        loop {
+            let (result, next) = self.shared.session.execute_single_page(statement, &values, page).await.map_err(map)?;
+            let result = result.into_rows_result().map_err(corrupt)?;
+            for row in result.rows::<R>().map_err(corrupt)? {
+                rows.push(row.map_err(corrupt)?);
+            }
+            match next.into_paging_control_flow() {
+                std::ops::ControlFlow::Break(()) => return Ok(rows),
+                std::ops::ControlFlow::Continue(state) => page = state,
+            }
+        }
+    }
+
+    /// The first row, if there is one.
+    pub async fn row<R>(&self, statement: &PreparedStatement, values: impl SerializeRow) -> StoreResult<Option<R>>
+    where
+        R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+    {
+        Ok(self.rows(statement, values).await?.into_iter().next())
+    }
+
+    /// Executes a [`Kind::Write`] statement.
+    pub async fn write(&self, statement: &PreparedStatement, values: impl SerializeRow) -> StoreResult<()> {
+        let _place = self.enter()?;
+        self.shared.session.execute_unpaged(statement, values).await.map_err(map)?;
+        Ok(())
+    }
+
+    /// Executes writes of one partition as one, none of them with a condition.
+    pub async fn write_batch(&self, statements: &[&PreparedStatement], values: impl BatchValues) -> StoreResult<()> {
+        let _place = self.enter()?;
+        let mut batch = batch_of(statements);
+        batch.set_is_idempotent(true);
+        self.shared.session.batch(&batch, values).await.map_err(map)?;
+        Ok(())
+    }
+
+    /// Executes a [`Kind::Conditional`] statement; whether its condition held, and it was done.
+    pub async fn apply(&self, statement: &PreparedStatement, values: impl SerializeRow) -> StoreResult<bool> {
+        let _place = self.enter()?;
+        is_applied(self.shared.session.execute_unpaged(statement, values).await.map_err(map)?)
+    }
+
+    /// Executes statements of one partition, one of them at least with a condition: all or none. Whether all.
+    pub async fn apply_batch(&self, statements: &[&PreparedStatement], values: impl BatchValues) -> StoreResult<bool> {
+        let _place = self.enter()?;
+        is_applied(self.shared.session.batch(&batch_of(statements), values).await.map_err(map)?)
+    }
+}
+
+#[async_trait]
+impl Probe for Scylla {
+    async fn probe(&self) -> StoreResult<()> {
+        let ProbeStatements { write, read } = &self.shared.probe;
+        self.write(write, (rand::random::<i64>(),)).await?;
+        self.row::<(Option<i64>,)>(read, ()).await?;
+        Ok(())
+    }
+}
+
+async fn prepare(session: &Session, profiles: &Profiles, kind: Kind, cql: &str) -> StoreResult<PreparedStatement> {
+    let mut statement = session.prepare(cql).await.map_err(error::of_preparing)?;
+    let profile = match kind {
+        Kind::Read => &profiles.read,
+        Kind::Serial => &profiles.serial,
+        Kind::Write | Kind::Conditional => &profiles.write,
+    };
+    statement.set_execution_profile_handle(Some(profile.clone()));
+    statement.set_is_idempotent(kind != Kind::Conditional);
+    statement.set_page_size(PAGE_ROWS);
+    Ok(statement)
+}
+
+fn batch_of(statements: &[&PreparedStatement]) -> Batch {
+    let mut batch = Batch::new(BatchType::Unlogged);
+    statements.iter().for_each(|statement| batch.append_statement((*statement).clone()));
+    batch
+}
+
+/// The one column that both servers answer, whatever else they do.
+fn is_applied(result: QueryResult) -> StoreResult<bool> {
+    let rows = result.into_rows_result().map_err(corrupt)?;
+    let at = rows.column_specs().get_by_name("[applied]").map(|(at, _)| at);
+    let at = at.ok_or_else(|| StoreError::Corrupt("the answer to a condition does not say whether it held".into()))?;
+    let row: Row = rows.first_row().map_err(corrupt)?;
+    Ok(matches!(row.columns.get(at), Some(Some(CqlValue::Boolean(true)))))
+}

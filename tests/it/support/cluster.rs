@@ -1,0 +1,74 @@
+//! The real servers of the cluster, one of each, for all tests of a run: those that `URGE_TEST_SCYLLA` and `URGE_TEST_NATS` name,
+//! or else what `tests/servers/servers.py` starts on a machine that can have them. On one that cannot, the tests of the cluster
+//! are skipped, loudly; under `CI` that is a failure. What is named and does not answer is a failure anywhere.
+
+use std::io::Write as _;
+use std::process::Command;
+use std::sync::LazyLock;
+
+use tokio::runtime::Runtime;
+use urge::store::{Prepared, Scylla, ScyllaOptions, Statements};
+
+use super::command;
+
+/// Where the servers are.
+pub struct Servers {
+    /// `host:port`, one or more.
+    pub scylla: Vec<String>,
+    /// `host:port`, one or more.
+    pub nats: Vec<String>,
+}
+
+/// The servers of this run; none on a machine that cannot have them.
+pub fn servers() -> Option<&'static Servers> {
+    static SERVERS: LazyLock<Option<Servers>> = LazyLock::new(|| named().or_else(started));
+    SERVERS.as_ref()
+}
+
+fn named() -> Option<Servers> {
+    let list = |name: &str| std::env::var(name).ok().map(|text| text.split(',').map(str::to_owned).collect());
+    Some(Servers { scylla: list("URGE_TEST_SCYLLA")?, nats: list("URGE_TEST_NATS")? })
+}
+
+fn started() -> Option<Servers> {
+    let missing: Vec<_> = ["python3", "java", "mvn"].into_iter().filter(|tool| Command::new(tool).arg("--version").output().is_err()).collect();
+    if !missing.is_empty() {
+        assert!(std::env::var_os("CI").is_none(), "{missing:?} must be installed: the cluster's servers need them");
+        let words = format!("SKIPPED, NOTHING OF THE CLUSTER WAS TESTED: {missing:?} not found\n");
+        // Past the harness, which keeps what a passing test prints to itself.
+        std::io::stderr().write_all(words.as_bytes()).unwrap();
+        return None;
+    }
+    let root = env!("CARGO_MANIFEST_DIR");
+    let pid = std::process::id().to_string();
+    // A set of its own: it ends with this process, whoever else tests on this machine.
+    let state = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("servers-{pid}"));
+    let mut script = Command::new(format!("{root}/tests/servers/servers.py"));
+    let output = command::tool(script.arg("--state").arg(state).args(["start", "--until", &pid]));
+    let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "the cluster's servers did not start:\n{printed}{errors}");
+    let list = |name: &str| {
+        let line = printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.unwrap_or_else(|| panic!("{name} is not in {printed}")).split(',').map(str::to_owned).collect()
+    };
+    Some(Servers { scylla: list("URGE_TEST_SCYLLA"), nats: list("URGE_TEST_NATS") })
+}
+
+/// The keyspace of this run, connected to once: each test has a runtime of its own, and a session ends with the one that it was
+/// made on.
+pub fn scylla() -> Option<&'static Scylla> {
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+    static SCYLLA: LazyLock<Option<Scylla>> = LazyLock::new(|| {
+        let nodes = servers()?.scylla.clone();
+        let keyspace = format!("urge_test_{}", uuid::Uuid::now_v7().simple());
+        let connecting = async move { Scylla::connect(&ScyllaOptions { nodes, keyspace, migrate: Some(1) }).await.unwrap() };
+        // Not on a test's own runtime, which must not be blocked by another one.
+        std::thread::spawn(|| Some(RUNTIME.block_on(connecting))).join().unwrap()
+    });
+    SCYLLA.as_ref()
+}
+
+/// The store of a feature on the cluster.
+pub async fn on_cluster<S: Statements>() -> Option<Prepared<S>> {
+    Some(scylla()?.prepared().await.unwrap())
+}
