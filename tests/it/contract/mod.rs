@@ -8,9 +8,22 @@ use tempfile::TempDir;
 use tokio::sync::Barrier;
 use urge::store::{Sqlite, SqliteOptions};
 
-/// A test for each promise on each store.
+/// A test for each promise on each store; those of the cluster take the feature's statements.
 macro_rules! promises {
     ($($promise:ident),* $(,)?) => {
+        promises!(@on_sqlite $($promise),*);
+    };
+    ($statements:ty; $($promise:ident),* $(,)?) => {
+        promises!(@on_sqlite $($promise),*);
+        mod on_the_cluster {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                let Some(store) = crate::support::cluster::on_cluster::<$statements>().await else { return };
+                super::$promise(std::sync::Arc::new(store)).await;
+            })*
+        }
+    };
+    (@on_sqlite $($promise:ident),*) => {
         mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $promise() {
