@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{ORDERS, new_phone, racing};
 
 promises!(
+    urge::auth::AuthStatements;
     sessions_are_one_persons,
     the_last_use_goes_forward_only,
     a_session_ends_once_and_for_ever,

@@ -1,0 +1,240 @@
+//! What is counted or spent: a row is read, what becomes of it is decided, and all of it is written with a new revision, under
+//! the condition that its revision is still the one that was read. Who was too slow reads again; who does not know whether
+//! he has written looks for his own revision.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::super::code::{CodeRecord, CodeState, Purpose};
+use super::super::keys::Bytes32;
+use super::AuthStatements;
+use crate::clock::Timestamp;
+use crate::id::UserId;
+use crate::phone::Phone;
+use crate::store::{Prepared, StoreError, StoreResult};
+
+/// How often others may be quicker, and for how long.
+const TRIES: u32 = 32;
+const LIMIT: Duration = Duration::from_secs(10);
+/// The longest pause after the first try, in milliseconds; each one more adds as much.
+const PAUSE_MS: u64 = 5;
+/// How long a row stays after its end, in seconds: more than clocks differ.
+const SPARE_S: u64 = 60 * 60;
+/// The servers take 20 years at most.
+const LONGEST_S: u64 = 10 * 365 * 24 * 60 * 60;
+
+/// When a row goes by itself that lives so long, in seconds.
+pub(super) fn ttl(lives: Duration) -> i32 {
+    lives.as_secs().saturating_add(SPARE_S).min(LONGEST_S) as i32
+}
+
+/// The tries of one write that others may be in the way of.
+pub(super) struct Tries {
+    made: u32,
+    until: Instant,
+}
+
+impl Tries {
+    pub fn new() -> Self {
+        Self { made: 0, until: Instant::now() + LIMIT }
+    }
+
+    /// Makes room for the others for a moment. An error: it was tried often enough.
+    pub async fn again(&mut self) -> StoreResult<()> {
+        self.made += 1;
+        if self.made == TRIES || Instant::now() > self.until {
+            return Err(StoreError::Unavailable("others were quicker each time".into()));
+        }
+        let pause = rand::random_range(0..=PAUSE_MS * u64::from(self.made));
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        Ok(())
+    }
+}
+
+/// A row that changes under its revision.
+pub(super) trait Counted: Sized + Send {
+    /// Which row.
+    type Key: Send + Sync;
+
+    /// Reads it, with its revision.
+    fn read(store: &Prepared<AuthStatements>, key: &Self::Key) -> impl Future<Output = StoreResult<Option<(Uuid, Self)>>> + Send;
+
+    /// Writes all of it, if its revision is still the one read; none: if it is still not there.
+    fn put(
+        self,
+        store: &Prepared<AuthStatements>,
+        key: &Self::Key,
+        ttl: i32,
+        revision: Uuid,
+        read: Option<Uuid>,
+    ) -> impl Future<Output = StoreResult<bool>> + Send;
+
+    /// Removes it, if its revision is still the one read.
+    fn remove(store: &Prepared<AuthStatements>, key: &Self::Key, read: Option<Uuid>) -> impl Future<Output = StoreResult<bool>> + Send;
+}
+
+/// What becomes of a row, and the answer once that is done.
+pub(super) enum Step<R, T> {
+    /// Nothing.
+    Leave(T),
+    /// This, which lives so long.
+    Put(R, Duration, T),
+    /// It goes.
+    Remove(T),
+}
+
+/// What to do when a change was perhaps made, and somebody else has changed the row since.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum InDoubt {
+    /// Decide again: twice is no harm.
+    Repeat,
+    /// Say so.
+    Fail,
+}
+
+/// Changes a row as `decide` says of what is there.
+pub(super) async fn change<R: Counted, T: Send>(
+    store: &Prepared<AuthStatements>,
+    key: &R::Key,
+    in_doubt: InDoubt,
+    mut decide: impl FnMut(Option<R>) -> Step<R, T> + Send,
+) -> StoreResult<T> {
+    // One for all tries: also what a server comes to do late, after the next try has begun, is known again by it.
+    let revision = Uuid::new_v4();
+    let mut tries = Tries::new();
+    let (mut doubt, mut perhaps) = (None, None::<StoreError>);
+    loop {
+        let known = match R::read(store, key).await {
+            Ok(known) => known,
+            Err(error) => return Err(perhaps.unwrap_or(error)),
+        };
+        let (read, row) = known.unzip();
+        if let Some((before, wanted, answer)) = doubt.take() {
+            if read == wanted {
+                return Ok(answer);
+            }
+            if let (true, InDoubt::Fail) = (read != before, in_doubt)
+                && let Some(error) = perhaps
+            {
+                return Err(error);
+            }
+        }
+        let (wrote, wanted, answer) = match decide(row) {
+            Step::Leave(answer) => return Ok(answer),
+            Step::Put(row, lives, answer) => (row.put(store, key, ttl(lives), revision, read).await, Some(revision), answer),
+            Step::Remove(answer) => (R::remove(store, key, read).await, None, answer),
+        };
+        match wrote {
+            Ok(true) => return Ok(answer),
+            Ok(false) if perhaps.is_none() => {}
+            // Refused, perhaps by what the try before came to do after all.
+            Ok(false) => doubt = Some((read, wanted, answer)),
+            Err(error @ StoreError::Unavailable(_)) => {
+                perhaps = Some(error);
+                doubt = Some((read, wanted, answer));
+            }
+            Err(error) => return Err(perhaps.unwrap_or(error)),
+        }
+        tries.again().await.map_err(|error| perhaps.take().unwrap_or(error))?;
+    }
+}
+
+impl Counted for CodeRecord {
+    type Key = (Phone, Purpose);
+
+    async fn read(store: &Prepared<AuthStatements>, (phone, purpose): &Self::Key) -> StoreResult<Option<(Uuid, Self)>> {
+        type CodeRow = (Uuid, Uuid, Vec<u8>, i64, i64, i32, i32, Vec<u8>);
+        let row = store.row::<CodeRow>(&store.statements.code, (phone.as_str(), *purpose as i32)).await?;
+        let Some((revision, id, code_hash, sent_at, expires_at, tries, state, claim)) = row else { return Ok(None) };
+        let state = match state {
+            0 => CodeState::Fresh,
+            1 => CodeState::Verified,
+            2 => CodeState::Spent,
+            3 => CodeState::Verifying,
+            4 => CodeState::Claimed,
+            other => return Err(StoreError::Corrupt(format!("{other} is no state of a code"))),
+        };
+        // Empty, not absent: what is absent would have to be deleted.
+        let claim = if claim.is_empty() { None } else { Some(hash(&claim)?) };
+        let (sent_at, expires_at) = (Timestamp(sent_at), Timestamp(expires_at));
+        Ok(Some((revision, Self { id, hash: hash(&code_hash)?, sent_at, expires_at, tries: tries as u32, state, claim })))
+    }
+
+    async fn put(
+        self,
+        store: &Prepared<AuthStatements>,
+        (phone, purpose): &Self::Key,
+        ttl: i32,
+        revision: Uuid,
+        read: Option<Uuid>,
+    ) -> StoreResult<bool> {
+        let claim = self.claim.as_ref().map_or(&[][..], |claim| &claim[..]);
+        let (sent_at, expires_at, tries, state) = (self.sent_at.0, self.expires_at.0, self.tries as i32, self.state as i32);
+        let (phone, purpose) = (phone.as_str(), *purpose as i32);
+        let values = (ttl, revision, self.id, self.hash, sent_at, expires_at, tries, state, claim, phone, purpose, read);
+        store.apply(&store.statements.put_code, values).await
+    }
+
+    async fn remove(store: &Prepared<AuthStatements>, (phone, purpose): &Self::Key, read: Option<Uuid>) -> StoreResult<bool> {
+        store.apply(&store.statements.remove_code, (phone.as_str(), *purpose as i32, read)).await
+    }
+}
+
+/// A budget: when the units were spent that count, the oldest first, and when none of them does any more.
+pub(super) struct Units {
+    pub spent_at: Vec<Timestamp>,
+    pub ends_at: Timestamp,
+}
+
+impl Counted for Units {
+    type Key = String;
+
+    async fn read(store: &Prepared<AuthStatements>, name: &String) -> StoreResult<Option<(Uuid, Self)>> {
+        let row = store.row::<(Uuid, Vec<u8>, i64)>(&store.statements.budget, (name,)).await?;
+        Ok(row.map(|(revision, bytes, ends_at)| {
+            let (times, _) = bytes.as_chunks::<8>();
+            let spent_at = times.iter().map(|time| Timestamp(i64::from_le_bytes(*time))).collect();
+            (revision, Self { spent_at, ends_at: Timestamp(ends_at) })
+        }))
+    }
+
+    async fn put(self, store: &Prepared<AuthStatements>, name: &String, ttl: i32, revision: Uuid, read: Option<Uuid>) -> StoreResult<bool> {
+        let bytes: Vec<u8> = self.spent_at.iter().flat_map(|at| at.0.to_le_bytes()).collect();
+        store.apply(&store.statements.put_budget, (ttl, revision, bytes, self.ends_at.0, name, read)).await
+    }
+
+    async fn remove(store: &Prepared<AuthStatements>, name: &String, read: Option<Uuid>) -> StoreResult<bool> {
+        store.apply(&store.statements.remove_budget, (name, read)).await
+    }
+}
+
+/// A login ticket.
+pub(super) struct LoginTicket {
+    pub tries: u32,
+    pub expires_at: Timestamp,
+}
+
+impl Counted for LoginTicket {
+    type Key = UserId;
+
+    async fn read(store: &Prepared<AuthStatements>, user: &UserId) -> StoreResult<Option<(Uuid, Self)>> {
+        let row = store.row::<(Uuid, i32, i64)>(&store.statements.login_ticket, (user.0,)).await?;
+        Ok(row.map(|(revision, tries, expires_at)| (revision, Self { tries: tries as u32, expires_at: Timestamp(expires_at) })))
+    }
+
+    async fn put(self, store: &Prepared<AuthStatements>, user: &UserId, ttl: i32, revision: Uuid, read: Option<Uuid>) -> StoreResult<bool> {
+        let values = (ttl, revision, self.tries as i32, self.expires_at.0, user.0, read);
+        store.apply(&store.statements.put_login_ticket, values).await
+    }
+
+    async fn remove(store: &Prepared<AuthStatements>, user: &UserId, read: Option<Uuid>) -> StoreResult<bool> {
+        store.apply(&store.statements.remove_login_ticket, (user.0, read)).await
+    }
+}
+
+/// The 32 bytes of a hash.
+pub(super) fn hash(bytes: &[u8]) -> StoreResult<Bytes32> {
+    bytes.try_into().map_err(|_| StoreError::Corrupt(format!("a hash of {} bytes", bytes.len())))
+}
