@@ -92,9 +92,9 @@ impl AuthStore for Prepared<AuthStatements> {
         unused_since: Timestamp,
         now: Timestamp,
     ) -> StoreResult<Refreshed> {
-        let (used, mut now, mut tries, mut perhaps) = (i64::from(generation), now, Tries::new(), None);
+        let (number, mut now, mut tries, mut perhaps) = (i64::from(generation), now, Tries::new(), None);
         loop {
-            let values = (used, now.0, user.0, id.0, secret_hash, used, unused_since.0, now.0);
+            let values = (number, now.0, user.0, id.0, secret_hash, number, unused_since.0, now.0);
             match self.apply(&self.statements.use_generation, values).await {
                 Ok(true) => return Ok(Refreshed::Applied),
                 Ok(false) => {}

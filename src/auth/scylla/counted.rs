@@ -55,16 +55,18 @@ impl Tries {
 
 /// A row that changes under its revision.
 pub(super) trait Counted: Sized + Send {
+    /// Where it is.
+    type Store: Sync;
     /// Which row.
     type Key: Send + Sync;
 
     /// Reads it, with its revision.
-    fn read(store: &Prepared<AuthStatements>, key: &Self::Key) -> impl Future<Output = StoreResult<Option<(Uuid, Self)>>> + Send;
+    fn read(store: &Self::Store, key: &Self::Key) -> impl Future<Output = StoreResult<Option<(Uuid, Self)>>> + Send;
 
     /// Writes all of it, if its revision is still the one read; none: if it is still not there.
     fn put(
         self,
-        store: &Prepared<AuthStatements>,
+        store: &Self::Store,
         key: &Self::Key,
         ttl: i32,
         revision: Uuid,
@@ -72,7 +74,7 @@ pub(super) trait Counted: Sized + Send {
     ) -> impl Future<Output = StoreResult<bool>> + Send;
 
     /// Removes it, if its revision is still the one read.
-    fn remove(store: &Prepared<AuthStatements>, key: &Self::Key, read: Option<Uuid>) -> impl Future<Output = StoreResult<bool>> + Send;
+    fn remove(store: &Self::Store, key: &Self::Key, read: Option<Uuid>) -> impl Future<Output = StoreResult<bool>> + Send;
 }
 
 /// What becomes of a row, and the answer once that is done.
@@ -86,7 +88,7 @@ pub(super) enum Step<R, T> {
 }
 
 /// What to do when a change was perhaps made, and somebody else has changed the row since.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum InDoubt {
     /// Decide again: twice is no harm.
     Repeat,
@@ -96,7 +98,7 @@ pub(super) enum InDoubt {
 
 /// Changes a row as `decide` says of what is there.
 pub(super) async fn change<R: Counted, T: Send>(
-    store: &Prepared<AuthStatements>,
+    store: &R::Store,
     key: &R::Key,
     in_doubt: InDoubt,
     mut decide: impl FnMut(Option<R>) -> Step<R, T> + Send,
@@ -142,6 +144,7 @@ pub(super) async fn change<R: Counted, T: Send>(
 }
 
 impl Counted for CodeRecord {
+    type Store = Prepared<AuthStatements>;
     type Key = (Phone, Purpose);
 
     async fn read(store: &Prepared<AuthStatements>, (phone, purpose): &Self::Key) -> StoreResult<Option<(Uuid, Self)>> {
@@ -189,6 +192,7 @@ pub(super) struct Units {
 }
 
 impl Counted for Units {
+    type Store = Prepared<AuthStatements>;
     type Key = String;
 
     async fn read(store: &Prepared<AuthStatements>, name: &String) -> StoreResult<Option<(Uuid, Self)>> {
@@ -217,6 +221,7 @@ pub(super) struct LoginTicket {
 }
 
 impl Counted for LoginTicket {
+    type Store = Prepared<AuthStatements>;
     type Key = UserId;
 
     async fn read(store: &Prepared<AuthStatements>, user: &UserId) -> StoreResult<Option<(Uuid, Self)>> {
@@ -237,4 +242,114 @@ impl Counted for LoginTicket {
 /// The 32 bytes of a hash.
 pub(super) fn hash(bytes: &[u8]) -> StoreResult<Bytes32> {
     bytes.try_into().map_err(|_| StoreError::Corrupt(format!("a hash of {} bytes", bytes.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// What becomes of a write that gets no answer.
+    #[derive(Clone, Copy, Debug)]
+    enum Fate {
+        Done,
+        Lost,
+        /// It is done, but not before the row was read again.
+        Late,
+        /// It is done, and somebody else counts then.
+        Overtaken,
+    }
+
+    /// A row, and the fates of the first writes to it: those after them are answered.
+    #[derive(Default)]
+    struct Fake {
+        row: Option<(Uuid, u32)>,
+        fates: VecDeque<Fate>,
+        late: Option<(Uuid, u32)>,
+    }
+
+    struct Count(u32);
+
+    impl Counted for Count {
+        type Store = Mutex<Fake>;
+        type Key = ();
+
+        async fn read(store: &Mutex<Fake>, (): &()) -> StoreResult<Option<(Uuid, Self)>> {
+            let mut there = store.lock().unwrap();
+            let row = there.row;
+            there.row = there.late.take().or(row);
+            Ok(row.map(|(revision, count)| (revision, Self(count))))
+        }
+
+        async fn put(self, store: &Mutex<Fake>, (): &(), _ttl: i32, revision: Uuid, read: Option<Uuid>) -> StoreResult<bool> {
+            let mut there = store.lock().unwrap();
+            if there.row.map(|(revision, _)| revision) != read {
+                return Ok(false);
+            }
+            let row = Some((revision, self.0));
+            let fate = there.fates.pop_front();
+            match fate {
+                None | Some(Fate::Done) => there.row = row,
+                Some(Fate::Lost) => {}
+                Some(Fate::Late) => there.late = row,
+                Some(Fate::Overtaken) => there.row = Some((Uuid::new_v4(), self.0 + 1)),
+            }
+            fate.map_or(Ok(true), |fate| Err(StoreError::Unavailable(format!("{fate:?}").into())))
+        }
+
+        async fn remove(store: &Mutex<Fake>, (): &(), read: Option<Uuid>) -> StoreResult<bool> {
+            let mut there = store.lock().unwrap();
+            let is_there = there.row.map(|(revision, _)| revision) == read;
+            there.row = there.row.filter(|_| !is_there);
+            Ok(is_there)
+        }
+    }
+
+    /// Counts one, up from `begin`; what it says, and the count afterwards.
+    async fn count(begin: Option<u32>, fates: &[Fate], in_doubt: InDoubt) -> (StoreResult<u32>, u32) {
+        let row = begin.map(|count| (Uuid::new_v4(), count));
+        let store = Mutex::new(Fake { row, fates: fates.iter().copied().collect(), late: None });
+        let answer = change(&store, &(), in_doubt, |known: Option<Count>| {
+            let next = known.map_or(0, |count| count.0) + 1;
+            Step::Put(Count(next), Duration::ZERO, next)
+        })
+        .await;
+        let left = store.lock().unwrap().row.unwrap().1;
+        (answer, left)
+    }
+
+    #[tokio::test]
+    async fn a_write_without_an_answer_counts_once() {
+        for begin in [None, Some(7)] {
+            let next = begin.unwrap_or(0) + 1;
+            for in_doubt in [InDoubt::Repeat, InDoubt::Fail] {
+                for fates in
+                    [&[Fate::Done][..], &[Fate::Lost], &[Fate::Late], &[Fate::Lost, Fate::Late], &[Fate::Lost, Fate::Lost, Fate::Done]]
+                {
+                    let (answer, left) = count(begin, fates, in_doubt).await;
+                    assert_eq!((answer.unwrap(), left), (next, next), "{fates:?}, {in_doubt:?}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_overtaken_is_done_again_only_where_that_is_no_harm() {
+        let (answer, left) = count(Some(7), &[Fate::Overtaken], InDoubt::Repeat).await;
+        assert_eq!((answer.unwrap(), left), (10, 10));
+        let (answer, left) = count(Some(7), &[Fate::Overtaken], InDoubt::Fail).await;
+        assert!(matches!(answer, Err(StoreError::Unavailable(_))));
+        assert_eq!(left, 9);
+    }
+
+    #[tokio::test]
+    async fn the_tries_end() {
+        let (answer, left) = count(Some(7), &[Fate::Lost; TRIES as usize], InDoubt::Repeat).await;
+        assert!(matches!(answer, Err(StoreError::Unavailable(_))));
+        assert_eq!(left, 7);
+    }
 }
