@@ -9,6 +9,7 @@ use urge::messages::{MessageStore, RowWords, Star, TermMatch};
 use super::{ORDERS, racing};
 
 promises!(
+    urge::messages::MessageStatements;
     stars_are_their_owners_and_keep_their_time,
     hidden_rows_are_read_by_range_and_counted,
     words_are_found_whole_or_by_their_beginning,

@@ -10,6 +10,7 @@ use urge::users::{Claim, Inserted, Replaced, SHARDS, Totp, UserRecord, UserRole,
 use super::{ORDERS, new_phone, racing};
 
 promises!(
+    urge::users::UserStatements;
     a_number_has_one_owner,
     an_account_comes_back_as_it_was_written,
     an_account_is_inserted_once,
