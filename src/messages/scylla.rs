@@ -148,9 +148,7 @@ impl Index<'_> {
         }
         let terms = rows.iter().flat_map(|row| row.words.iter().map(|word| (word, row.seq, time_of(row.version))));
         let terms: Vec<_> = terms.map(|(word, seq, time)| (self.conversation, self.block, word, seq, time)).collect();
-        for part in terms.chunks(BATCH_TERMS) {
-            self.write(&statements.put_term, part).await?;
-        }
+        self.write(&statements.put_term, &terms).await?;
         for part in rows.chunks(BATCH_ROWS) {
             let asked: Vec<Seq> = part.iter().map(|row| row.seq).collect();
             let found: Vec<(Seq, i64)> = self.store.rows(&statements.versions, (self.conversation, self.block, asked)).await?;
@@ -173,14 +171,16 @@ impl Index<'_> {
         let Some((latest, said)) = documents.pop_last() else { return Ok(()) };
         let gone = documents.values().flatten().filter(|word| !said.contains(word));
         let gone: Vec<_> = gone.map(|word| (time_of(latest) - 1, self.conversation, self.block, word, row.seq)).collect();
-        for part in gone.chunks(BATCH_TERMS) {
-            self.write(&statements.remove_term, part).await?;
-        }
+        self.write(&statements.remove_term, &gone).await?;
         let earlier: Vec<_> = documents.keys().map(|version| (self.conversation, self.block, row.seq, *version)).collect();
         self.write(&statements.remove_document, &earlier).await
     }
 
+    /// In batches of a bounded size, none of them empty.
     async fn write<V: SerializeRow>(&self, statement: &PreparedStatement, values: &[V]) -> StoreResult<()> {
-        self.store.write_batch(&vec![statement; values.len()], values).await
+        for part in values.chunks(BATCH_TERMS) {
+            self.store.write_batch(&vec![statement; part.len()], part).await?;
+        }
+        Ok(())
     }
 }
