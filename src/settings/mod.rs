@@ -3,6 +3,7 @@
 
 mod api;
 mod people;
+mod scylla;
 mod service;
 mod sqlite;
 mod store;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 pub use api::SettingsApi;
 pub use people::{BlockCheck, Blocks, People, Person};
 use poem_openapi::Object;
+pub use scylla::SettingsStatements;
 use serde::{Deserialize, Serialize};
 pub use service::Settings;
 pub use store::SettingsStore;

@@ -11,8 +11,8 @@ mod sqlite;
 
 pub use cached::{BeforeRead, Cached};
 pub use migrate::{MIGRATIONS, Migration};
-pub(crate) use scylla::statements;
 pub use scylla::{Kind, Prepared, Scylla, ScyllaOptions, Server, Statements};
+pub(crate) use scylla::{corrupt, limit, statements};
 pub use sqlite::{Sqlite, SqliteOptions};
 
 use async_trait::async_trait;

@@ -6,6 +6,7 @@ mod api;
 mod card;
 mod directory;
 mod profile;
+mod scylla;
 mod search;
 mod service;
 mod sqlite;
@@ -22,6 +23,7 @@ pub use api::UsersApi;
 pub use card::{Card, Seen};
 pub use directory::{Found, Listing};
 pub use profile::{UpdateProfile, clean_email, clean_name, is_web_address};
+pub use scylla::UserStatements;
 use serde::{Deserialize, Serialize};
 pub use service::{NewUser, Registered, Users, UsersPolicy};
 pub use store::{Claim, Inserted, Replaced, UserStore};
@@ -76,6 +78,28 @@ pub enum UserRole {
     CoFounder,
     /// The person behind the service.
     Founder,
+}
+
+impl UserRole {
+    /// How it is stored.
+    fn number(self) -> u8 {
+        match self {
+            Self::Regular => 0,
+            Self::Verified => 1,
+            Self::CoFounder => 2,
+            Self::Founder => 3,
+        }
+    }
+
+    /// A role of a later version is shown as the least.
+    fn of_number(number: u8) -> Self {
+        match number {
+            1 => Self::Verified,
+            2 => Self::CoFounder,
+            3 => Self::Founder,
+            _ => Self::Regular,
+        }
+    }
 }
 
 /// A second factor (RFC 6238).

@@ -165,7 +165,7 @@ fn put(c: &Connection, statement: &str, record: &UserRecord) -> rusqlite::Result
         ":email": record.email,
         ":display_name": record.display_name,
         ":avatar_url": record.avatar_url,
-        ":role": role_number(record.role),
+        ":role": record.role.number(),
         ":bio": record.bio,
         ":social_links": social_links,
         ":is_verified": record.is_verified,
@@ -186,7 +186,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<UserRecord> {
         email: row.get(2)?,
         display_name: row.get(3)?,
         avatar_url: row.get(4)?,
-        role: role_of(row.get(5)?),
+        role: UserRole::of_number(row.get(5)?),
         bio: row.get(6)?,
         social_links: serde_json::from_str(&row.get::<_, String>(7)?).map_err(json(7))?,
         is_verified: row.get(8)?,
@@ -198,25 +198,6 @@ fn record(row: &Row<'_>) -> rusqlite::Result<UserRecord> {
         last_seen: Timestamp(row.get(14)?),
         login_epoch: row.get(15)?,
     })
-}
-
-fn role_number(role: UserRole) -> u8 {
-    match role {
-        UserRole::Regular => 0,
-        UserRole::Verified => 1,
-        UserRole::CoFounder => 2,
-        UserRole::Founder => 3,
-    }
-}
-
-/// A role of a later version is shown as the least.
-fn role_of(number: u8) -> UserRole {
-    match number {
-        1 => UserRole::Verified,
-        2 => UserRole::CoFounder,
-        3 => UserRole::Founder,
-        _ => UserRole::Regular,
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use crate::store::StoreError;
 /// What a failed request means.
 pub fn map(error: ExecutionError) -> StoreError {
     match &error {
-        ExecutionError::BadQuery(BadQuery::SerializationError(_)) | ExecutionError::PrepareError(_) => StoreError::Statement(Box::new(error)),
+        ExecutionError::BadQuery(BadQuery::SerializationError(_)) | ExecutionError::PrepareError(_) => {
+            StoreError::Statement(Box::new(error))
+        }
         ExecutionError::LastAttemptError(RequestAttemptError::DbError(reason, _)) if is_ours(reason) => {
             StoreError::Statement(Box::new(error))
         }

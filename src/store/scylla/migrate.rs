@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use scylla::client::session::Session;
 use scylla::deserialize::row::DeserializeRow;
-use scylla::statement::unprepared::Statement;
 use scylla::statement::Consistency;
+use scylla::statement::unprepared::Statement;
 use tokio::time::Instant;
 use uuid::Uuid;
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 pub use error::{corrupt, map};
+use futures_util::future::try_join_all;
 use scylla::client::PoolSize;
 use scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileHandle};
 use scylla::client::session::Session;
@@ -19,8 +20,8 @@ use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use scylla::policies::timestamp_generator::MonotonicTimestampGenerator;
-use scylla::response::query_result::QueryResult;
 use scylla::response::PagingState;
+use scylla::response::query_result::QueryResult;
 use scylla::serialize::batch::BatchValues;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::batch::{Batch, BatchType};
@@ -241,6 +242,13 @@ impl Scylla {
         Ok(())
     }
 
+    /// Executes a [`Kind::Write`] statement with each of these values, side by side; `Full`: none of them was begun.
+    pub async fn write_all<V: SerializeRow>(&self, statement: &PreparedStatement, values: &[V]) -> StoreResult<()> {
+        let _places = self.shared.places.try_acquire_many(values.len() as u32).map_err(|_| StoreError::Full)?;
+        try_join_all(values.iter().map(|values| self.shared.session.execute_unpaged(statement, values))).await.map_err(map)?;
+        Ok(())
+    }
+
     /// Executes writes of one partition as one, none of them with a condition.
     pub async fn write_batch(&self, statements: &[&PreparedStatement], values: impl BatchValues) -> StoreResult<()> {
         let _place = self.enter()?;
@@ -271,6 +279,11 @@ impl Probe for Scylla {
         self.row::<(Option<i64>,)>(read, ()).await?;
         Ok(())
     }
+}
+
+/// So many rows at most, as `LIMIT` takes it.
+pub fn limit(rows: usize) -> i32 {
+    i32::try_from(rows).unwrap_or(i32::MAX)
 }
 
 async fn prepare(session: &Session, profiles: &Profiles, kind: Kind, cql: &str) -> StoreResult<PreparedStatement> {

@@ -27,7 +27,9 @@ impl RetrySession for Tried {
         match request.error {
             // It did not begin: whatever it is.
             RequestAttemptError::UnableToAllocStreamId
-            | RequestAttemptError::DbError(DbError::IsBootstrapping | DbError::Unavailable { .. }, _) => RetryDecision::RetryNextTarget(None),
+            | RequestAttemptError::DbError(DbError::IsBootstrapping | DbError::Unavailable { .. }, _) => {
+                RetryDecision::RetryNextTarget(None)
+            }
             // Whether a condition held is read, not tried again.
             RequestAttemptError::DbError(DbError::WriteTimeout { write_type: WriteType::Cas, .. }, _) => RetryDecision::DontRetry,
             RequestAttemptError::DbError(DbError::WriteTimeout { .. } | DbError::Overloaded | DbError::ServerError, _)

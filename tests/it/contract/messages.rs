@@ -9,11 +9,14 @@ use urge::messages::{MessageStore, RowWords, Star, TermMatch};
 use super::{ORDERS, racing};
 
 promises!(
+    urge::messages::MessageStatements;
     stars_are_their_owners_and_keep_their_time,
+    stars_are_in_the_order_of_their_ids,
     hidden_rows_are_read_by_range_and_counted,
     words_are_found_whole_or_by_their_beginning,
     a_row_is_found_by_its_words_of_now,
     words_of_racing_writers_are_all_there,
+    of_racing_versions_of_a_row_the_latest_stands,
 );
 
 async fn stars_are_their_owners_and_keep_their_time(store: Arc<dyn MessageStore>) {
@@ -33,6 +36,24 @@ async fn stars_are_their_owners_and_keep_their_time(store: Arc<dyn MessageStore>
     assert_eq!(store.stars_in(user, conversation, 0, 99).await.unwrap(), [3, 9]);
     store.put_star(user, &star(5, 8)).await.unwrap();
     assert_eq!(store.stars(user, 10).await.unwrap(), [star(3, 2), star(5, 8), star(9, 3)], "a new star has a new time");
+}
+
+async fn stars_are_in_the_order_of_their_ids(store: Arc<dyn MessageStore>) {
+    let user = UserId::fresh();
+    // Groups and DIRECT conversations have ids of different kinds.
+    let mut conversations: Vec<_> = (0..8).map(|_| ConversationId::fresh()).collect();
+    conversations.extend((0..8).map(|_| ConversationId::direct(user, UserId::fresh())));
+    let mut stars = Vec::new();
+    for seq in [300, 2] {
+        for conversation_id in &conversations {
+            let star = Star { conversation_id: *conversation_id, seq, starred_at: Timestamp(seq) };
+            store.put_star(user, &star).await.unwrap();
+            stars.push(star);
+        }
+    }
+    stars.sort_unstable_by_key(|star| (star.conversation_id, star.seq));
+    assert_eq!(store.stars(user, 100).await.unwrap(), stars);
+    assert_eq!(store.stars(user, 9).await.unwrap(), stars[..9]);
 }
 
 async fn hidden_rows_are_read_by_range_and_counted(store: Arc<dyn MessageStore>) {
@@ -112,4 +133,29 @@ async fn words_of_racing_writers_are_all_there(store: Arc<dyn MessageStore>) {
     .await;
     let found = store.term_rows(conversation, 0, &TermMatch::Word("same".into()), 100, 100).await.unwrap();
     assert_eq!(found, Some((1..=16).rev().collect()));
+}
+
+async fn of_racing_versions_of_a_row_the_latest_stands(store: Arc<dyn MessageStore>) {
+    for _ in 0..8 {
+        let conversation = ConversationId::fresh();
+        racing(16, |number| {
+            let store = Arc::clone(&store);
+            // Each version says a word of its own, one that it shares with its neighbour, and one that all say.
+            let version = number as i64 / 2;
+            let words = [format!("own{version}"), format!("pair{}", version / 2), "all".to_owned()];
+            let words: Vec<_> = words.iter().map(String::as_str).collect();
+            let rows = [row(3, version, &words), row(4, 0, &["all"])];
+            async move { store.put_words(conversation, 0, &rows).await.unwrap() }
+        })
+        .await;
+        let find = async |wanted| store.term_rows(conversation, 0, &wanted, 100, 100).await.unwrap().unwrap();
+        for version in 0..8 {
+            let stands = version == 7;
+            assert_eq!(find(TermMatch::Word(format!("own{version}"))).await == [3], stands, "the word of version {version}");
+        }
+        for pair in 0..4 {
+            assert_eq!(find(TermMatch::Word(format!("pair{pair}"))).await == [3], pair == 3, "the word of pair {pair}");
+        }
+        assert_eq!(find(TermMatch::Word("all".into())).await, [4, 3]);
+    }
 }

@@ -10,6 +10,7 @@ use urge::settings::{ChangeNotifications, ChangePrivacy, NotificationSettings, P
 use super::racing;
 
 promises!(
+    urge::settings::SettingsStatements;
     what_one_never_said_is_the_default,
     what_is_not_named_stays,
     racing_changes_of_different_cells_all_stand,

@@ -10,9 +10,11 @@ use urge::users::{Claim, Inserted, Replaced, SHARDS, Totp, UserRecord, UserRole,
 use super::{ORDERS, new_phone, racing};
 
 promises!(
+    urge::users::UserStatements;
     a_number_has_one_owner,
     an_account_comes_back_as_it_was_written,
     an_account_is_inserted_once,
+    a_change_empties_what_is_absent,
     of_racing_changes_of_one_version_one_is_applied,
     last_seen_goes_forward_only,
     the_latest_version_of_a_prefix_stands,
@@ -82,6 +84,28 @@ async fn an_account_is_inserted_once(store: Arc<dyn UserStore>) {
     assert_eq!(store.user(id).await.unwrap().as_ref(), Some(&applied[0]));
 }
 
+async fn a_change_empties_what_is_absent(store: Arc<dyn UserStore>) {
+    let plain = account();
+    let full = UserRecord {
+        email: Some("a@example.org".into()),
+        display_name: Some("Ada".into()),
+        avatar_url: Some("https://example.org/a.png".into()),
+        bio: Some("writes programs".into()),
+        social_links: [("mastodon".to_owned(), "https://example.org/@ada".to_owned())].into(),
+        is_verified: true,
+        password_hash: Some("$argon2id$x".into()),
+        totp: Some(Totp::default()),
+        login_epoch: 1,
+        ..plain.clone()
+    };
+    store.insert_user(&full).await.unwrap();
+    for (version, record) in [(1, plain), (2, full)] {
+        let record = UserRecord { version, ..record };
+        assert_eq!(store.replace_user(&record).await.unwrap(), Replaced::Applied);
+        assert_eq!(store.user(record.id).await.unwrap(), Some(record));
+    }
+}
+
 async fn of_racing_changes_of_one_version_one_is_applied(store: Arc<dyn UserStore>) {
     let user = account();
     assert_eq!(store.replace_user(&UserRecord { version: 1, ..user.clone() }).await.unwrap(), Replaced::Stale, "nobody to change");
@@ -116,9 +140,11 @@ async fn last_seen_goes_forward_only(store: Arc<dyn UserStore>) {
         assert_eq!(store.replace_user(&UserRecord { version: 1, ..user.clone() }).await.unwrap(), Replaced::Applied);
         assert_eq!(store.user(user.id).await.unwrap().unwrap().last_seen, Timestamp(9_000));
     }
-    let nobody = UserId::fresh();
-    store.mark_seen(nobody, Timestamp(1)).await.unwrap();
-    assert_eq!(store.user(nobody).await.unwrap(), None);
+    let nobody = account();
+    store.mark_seen(nobody.id, Timestamp(1)).await.unwrap();
+    assert_eq!(store.user(nobody.id).await.unwrap(), None);
+    assert_eq!(store.replace_user(&UserRecord { version: 1, ..nobody.clone() }).await.unwrap(), Replaced::Stale);
+    assert_eq!(store.insert_user(&nobody).await.unwrap(), Inserted::Applied, "having been seen makes nobody an account");
 }
 
 /// A prefix that no other test uses.
