@@ -6,9 +6,11 @@ mod append;
 mod batch;
 mod body;
 mod loading;
+mod numbers;
 mod reader;
 mod record;
 mod revise;
+mod scylla;
 mod sqlite;
 mod state;
 mod store;
@@ -23,6 +25,7 @@ pub use body::{
 };
 pub use reader::LogReader;
 pub use record::{Cleared, ConversationRecord, Flags, Head, Location, LogRow, Member, Membership};
+pub use scylla::LogStatements;
 pub use state::ConversationState;
 pub use store::{Insert, LogStore, MemberMark, OwnMark, Rewrite, Rewritten, Whole, WholeAppend};
 

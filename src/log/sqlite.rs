@@ -5,12 +5,13 @@ mod row;
 mod statement;
 
 use async_trait::async_trait;
-use row::{encode, kind_number, kind_of, read_head, read_member, read_membership, read_row, unreadable};
+use row::{encode, read_head, read_kind, read_member, read_membership, read_row, unreadable};
 use rusqlite::{OptionalExtension, params};
 use statement::{
     insert_row, is_taken, locate, move_head, move_read_mark, put_head, put_member, put_membership, select_location, select_row,
 };
 
+use super::numbers::kind_number;
 use super::store::{Insert, LogStore, MemberMark, OwnMark, Rewrite, Rewritten, Whole, WholeAppend};
 use super::{BUCKET_ROWS, Cleared, ConversationKind, ConversationRecord, Flags, Head, Location, LogRow, Member, Membership, bucket_of};
 use crate::clock::Timestamp;
@@ -161,7 +162,7 @@ impl LogStore for Sqlite {
                 .query_row([id.0], |row| {
                     let profile: String = row.get(3)?;
                     Ok(ConversationRecord {
-                        kind: kind_of(row.get(0)?)?,
+                        kind: read_kind(row, 0)?,
                         created_by: UserId(row.get(1)?),
                         created_at: Timestamp(row.get(2)?),
                         profile: serde_json::from_str(&profile).map_err(|error| unreadable(3, error))?,

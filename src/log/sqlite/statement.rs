@@ -3,8 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::ROW;
-use super::row::{body_number, encode, kind_number, read_row, role_number, state_number};
+use super::row::{encode, read_row};
 use crate::id::{ConversationId, MessageId, Seq, UserId};
+use crate::log::numbers::{body_number, kind_number, role_number, state_number};
 use crate::log::{Cleared, ConversationKind, Head, Location, LogRow, Member, MemberState, OwnMark, bucket_of};
 
 pub fn insert_row(connection: &Connection, row: &LogRow) -> rusqlite::Result<()> {

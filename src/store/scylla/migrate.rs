@@ -21,7 +21,7 @@ migrations! { "../../../cql/";
 /// How long a runner that has died keeps the others waiting, in seconds.
 const LOCK_S: i32 = 120;
 /// How long one waits for another.
-const LOCK_PATIENCE: Duration = Duration::from_secs(180);
+const LOCK_PATIENCE: Duration = Duration::from_mins(3);
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
 
 /// Finds out which server answers: the one has system tables of its own name.

@@ -90,7 +90,7 @@ macro_rules! statements {
     ($(#[$doc:meta])* $visibility:vis struct $name:ident { $($field:ident: $kind:ident $cql:expr;)+ }) => {
         $(#[$doc])*
         $visibility struct $name {
-            $($field: ::scylla::statement::prepared::PreparedStatement,)+
+            $(pub(crate) $field: ::scylla::statement::prepared::PreparedStatement,)+
         }
 
         #[::async_trait::async_trait]
@@ -301,7 +301,9 @@ async fn prepare(session: &Session, profiles: &Profiles, kind: Kind, cql: &str) 
 
 fn batch_of(statements: &[&PreparedStatement]) -> Batch {
     let mut batch = Batch::new(BatchType::Unlogged);
-    statements.iter().for_each(|statement| batch.append_statement((*statement).clone()));
+    for statement in statements {
+        batch.append_statement((*statement).clone());
+    }
     batch
 }
 

@@ -32,15 +32,7 @@ impl RetrySession for Tried {
             }
             // Whether a condition held is read, not tried again.
             RequestAttemptError::DbError(DbError::WriteTimeout { write_type: WriteType::Cas, .. }, _) => RetryDecision::DontRetry,
-            RequestAttemptError::DbError(DbError::WriteTimeout { .. } | DbError::Overloaded | DbError::ServerError, _)
-            | RequestAttemptError::BrokenConnectionError(_)
-                if request.is_idempotent =>
-            {
-                RetryDecision::RetryNextTarget(None)
-            }
-            RequestAttemptError::DbError(DbError::ReadTimeout { .. } | DbError::ReadFailure { .. }, _) if request.is_idempotent => {
-                RetryDecision::RetryNextTarget(None)
-            }
+            error if request.is_idempotent && may_be_done(error) => RetryDecision::RetryNextTarget(None),
             _ => RetryDecision::DontRetry,
         }
     }
@@ -48,4 +40,18 @@ impl RetrySession for Tried {
     fn reset(&mut self) {
         self.0 = 0;
     }
+}
+
+/// Whether another replica may do better, this one having perhaps done it.
+fn may_be_done(error: &RequestAttemptError) -> bool {
+    let RequestAttemptError::DbError(error, _) = error else { return matches!(error, RequestAttemptError::BrokenConnectionError(_)) };
+    matches!(
+        error,
+        DbError::WriteTimeout { .. }
+            | DbError::WriteFailure { .. }
+            | DbError::ReadTimeout { .. }
+            | DbError::ReadFailure { .. }
+            | DbError::Overloaded
+            | DbError::ServerError
+    )
 }

@@ -10,6 +10,7 @@ use super::{head, joiner, record};
 use crate::contract::{ORDERS, racing};
 
 promises!(
+    urge::log::LogStatements;
     heads_go_forward_only,
     racing_heads_end_at_the_last,
     whoever_wrote_has_read_up_to_there,

@@ -11,6 +11,7 @@ use super::{joiner, record};
 use crate::contract::{ORDERS, racing};
 
 promises!(
+    urge::log::LogStatements;
     the_latest_change_of_a_member_stands,
     racing_changes_end_at_the_latest,
     joiners_see_nothing_from_before,

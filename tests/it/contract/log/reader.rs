@@ -7,7 +7,9 @@ use urge::log::{BUCKET_ROWS, Location, LogReader, LogRow, LogStore};
 
 use crate::support::rows::seed;
 
-promises!(a_log_is_read_across_its_buckets, a_message_is_found_wherever_its_floor_is);
+promises!(
+    urge::log::LogStatements;
+    a_log_is_read_across_its_buckets, a_message_is_found_wherever_its_floor_is);
 
 /// Into its third bucket.
 const LAST: Seq = 2 * BUCKET_ROWS + 300;

@@ -13,6 +13,7 @@ use crate::contract::racing;
 use crate::support::rows::{row, seed, words};
 
 promises!(
+    urge::log::LogStatements;
     rows_come_back_as_they_were_written,
     an_insert_is_all_or_nothing,
     of_racing_inserts_one_is_applied,

@@ -1,0 +1,354 @@
+//! The log's statements on ScyllaDB and Cassandra: one statement a promise of [`LogStore`], no rule of the log. A row claims its
+//! place by `IF NOT EXISTS`, which is also the condition of a whole batch in one bucket; monotone cells are written with
+//! their place in the log as timestamp, so that the largest wins whatever comes last.
+
+mod row;
+mod statement;
+
+use async_trait::async_trait;
+use futures_util::future::{try_join, try_join_all};
+use row::{ConversationRow, MemberRow, MembershipRow, RowTuple, row_values};
+pub use statement::LogStatements;
+
+use super::numbers::{kind_number, role_number, state_number};
+use super::store::{Insert, LogStore, MemberMark, OwnMark, Rewrite, Rewritten, Whole, WholeAppend};
+use super::{
+    BUCKET_ROWS, Cleared, ConversationKind, ConversationRecord, Flags, Head, Location, LogRow, Member, MemberState, Membership, bucket_of,
+};
+use crate::clock::Timestamp;
+use crate::id::{ConversationId, MessageId, Seq, UserId};
+use crate::store::{Prepared, Scylla, StoreError, StoreResult, limit};
+
+/// The timestamp of what is said once and never taken back.
+const FOR_EVER: i64 = 1;
+/// Members that are written side by side.
+const TOGETHER: usize = 32;
+/// Marks that share a batch: it stays below what servers warn of.
+const MARKS_A_BATCH: usize = 32;
+
+type Log = Prepared<LogStatements>;
+
+impl Log {
+    /// What stands at this place, after whatever has been begun there is finished: what became of a condition.
+    async fn settled(&self, conversation: ConversationId, seq: Seq) -> StoreResult<Option<LogRow>> {
+        let found = Scylla::row(self, &self.statements.settled_row, (conversation.0, bucket_of(seq), seq)).await?;
+        found.map(row::log_row).transpose()
+    }
+
+    async fn rows_of(&self, found: Vec<RowTuple>) -> StoreResult<Vec<LogRow>> {
+        found.into_iter().map(row::log_row).collect()
+    }
+
+    /// Moves a membership's head, and its owner's read mark, as one write.
+    async fn move_head(&self, user: UserId, id: ConversationId, head: &Head, own: Option<&OwnMark>) -> StoreResult<()> {
+        let statements = &self.statements;
+        let moved = (head.seq, head.seq, head.n, head.total, head.message_seq, head.at.0, user.0, id.0);
+        match own {
+            None => self.write(&statements.move_head, moved).await,
+            Some(own) => {
+                let read = (own.seq, own.seq, own.n, user.0, id.0);
+                self.write_batch(&[&statements.move_head, &statements.mark_read], (moved, read)).await
+            }
+        }
+    }
+
+    /// Projects one member into the conversation's partition, and into his own.
+    async fn put_member(
+        &self,
+        id: ConversationId,
+        record: &ConversationRecord,
+        member: &Member,
+        peer: Option<UserId>,
+        cleared: &Cleared,
+    ) -> StoreResult<()> {
+        let statements = &self.statements;
+        let (user, seq) = (member.user_id.0, member.change_seq);
+        let (state, role) = (state_number(member.state), role_number(member.role));
+        let office = (seq, state, role, seq, member.joined_seq, member.joined_at.0, id.0, user);
+        let own = (seq, kind_number(record.kind), state, role, seq, member.joined_seq, user, id.0);
+        let of_conversation = async {
+            self.write(&statements.put_member, office).await?;
+            let marks = [(&statements.member_has, member.delivered_seq), (&statements.member_reads, member.read_seq)];
+            for (statement, mark) in marks.into_iter().filter(|(_, mark)| *mark > 0) {
+                self.write(statement, (mark, mark, id.0, user)).await?;
+            }
+            Ok(())
+        };
+        let of_member = async {
+            self.write(&statements.put_membership, own).await?;
+            if let Some(peer) = peer {
+                self.write(&statements.put_peer, (seq, peer.0, user, id.0)).await?;
+            }
+            if record.large {
+                self.write(&statements.membership_is_large, (FOR_EVER, user, id.0)).await?;
+            }
+            if member.joined_seq == member.change_seq && member.state == MemberState::Active && cleared.seq > 0 {
+                let Cleared { seq, n, total } = *cleared;
+                let values = ((seq, seq, n, total, user, id.0), (seq, seq, n, user, id.0));
+                self.write_batch(&[&statements.clear, &statements.mark_read], values).await?;
+            }
+            Ok(())
+        };
+        try_join(of_conversation, of_member).await.map(|_: ((), ())| ())
+    }
+}
+
+#[async_trait]
+impl LogStore for Log {
+    async fn insert_rows(&self, rows: &[LogRow]) -> StoreResult<Insert> {
+        let Some(first) = rows.first() else { return Ok(Insert::Applied) };
+        let bodies = rows.iter().map(row::encode).collect::<StoreResult<Vec<_>>>()?;
+        let values: Vec<_> = rows.iter().zip(&bodies).map(|(row, body)| row_values(row, body)).collect();
+        let LogStatements { insert_row, insert_next, .. } = &self.statements;
+        let applied = if let [values] = values.as_slice() {
+            self.apply(insert_row, values).await
+        } else {
+            let mut statements = vec![insert_next; rows.len()];
+            statements[0] = insert_row;
+            self.apply_batch(&statements, values).await
+        };
+        let error = match applied {
+            Ok(true) => return Ok(Insert::Applied),
+            Ok(false) => None,
+            // Perhaps done: what stands there now says whether, and by whom.
+            Err(error @ StoreError::Unavailable(_)) => Some(error),
+            Err(error) => return Err(error),
+        };
+        match (self.settled(first.conversation_id, first.seq).await, error) {
+            (Ok(Some(row)), _) => Ok(Insert::Exists(Box::new(row))),
+            (Ok(None), None) => Err(StoreError::Corrupt(format!("row {} was refused for one that is not there", first.seq))),
+            (_, Some(error)) | (Err(error), None) => Err(error),
+        }
+    }
+
+    async fn append_whole(&self, _append: &WholeAppend) -> StoreResult<Whole> {
+        Ok(Whole::Unsupported)
+    }
+
+    async fn rewrite_row(&self, rewrite: &Rewrite) -> StoreResult<Rewritten> {
+        let Rewrite { target, notice } = rewrite;
+        let LogStatements { rewrite_row, insert_row, .. } = &self.statements;
+        let body = row::encode(target)?;
+        let change = row::rewrite_values(target, &body);
+        let applied = match notice {
+            None => self.apply(rewrite_row, &change).await?,
+            Some(notice) => {
+                let body = row::encode(notice)?;
+                self.apply_batch(&[rewrite_row, insert_row], (change, row_values(notice, &body))).await?
+            }
+        };
+        if applied {
+            return Ok(Rewritten::Applied);
+        }
+        let stored = self.settled(target.conversation_id, target.seq).await?;
+        let taken = match notice {
+            Some(notice) => self.settled(notice.conversation_id, notice.seq).await?,
+            None => None,
+        };
+        Ok(Rewritten::Refused { target: stored.map(Box::new), taken: taken.map(Box::new) })
+    }
+
+    async fn rows_after(&self, conversation: ConversationId, after: Seq, rows: usize) -> StoreResult<Vec<LogRow>> {
+        let bucket = bucket_of(after.saturating_add(1));
+        let end = (bucket + 1).saturating_mul(BUCKET_ROWS);
+        let found = self.rows(&self.statements.rows_after, (conversation.0, bucket, after, end, limit(rows))).await?;
+        self.rows_of(found).await
+    }
+
+    async fn rows_before(&self, conversation: ConversationId, before: Seq, rows: usize) -> StoreResult<Vec<LogRow>> {
+        let bucket = bucket_of(before.saturating_sub(1));
+        let found = self.rows(&self.statements.rows_before, (conversation.0, bucket, before, limit(rows))).await?;
+        self.rows_of(found).await
+    }
+
+    async fn row(&self, conversation: ConversationId, seq: Seq) -> StoreResult<Option<LogRow>> {
+        let found = Scylla::row(self, &self.statements.row, (conversation.0, bucket_of(seq), seq)).await?;
+        found.map(row::log_row).transpose()
+    }
+
+    async fn location(&self, message: MessageId) -> StoreResult<Option<Location>> {
+        let found: Option<(uuid::Uuid, i64)> = Scylla::row(self, &self.statements.location, (message.0,)).await?;
+        Ok(found.map(|(id, floor_seq)| Location { conversation_id: ConversationId(id), floor_seq }))
+    }
+
+    async fn put_location(&self, message: MessageId, location: &Location) -> StoreResult<()> {
+        self.write(&self.statements.put_location, (message.0, location.conversation_id.0, location.floor_seq)).await
+    }
+
+    async fn conversation(&self, id: ConversationId) -> StoreResult<Option<ConversationRecord>> {
+        let found: Option<ConversationRow> = Scylla::row(self, &self.statements.conversation, (id.0,)).await?;
+        found.map_or(Ok(None), row::conversation)
+    }
+
+    async fn put_conversation(&self, id: ConversationId, record: &ConversationRecord, seq: Seq) -> StoreResult<()> {
+        let LogStatements { put_conversation, conversation_is_large, .. } = &self.statements;
+        let profile = serde_json::to_string(&record.profile).map_err(|error| StoreError::Statement(Box::new(error)))?;
+        let values = (seq, kind_number(record.kind), record.created_by.0, record.created_at.0, profile, id.0);
+        if record.large {
+            self.write_batch(&[put_conversation, conversation_is_large], (values, (FOR_EVER, id.0))).await
+        } else {
+            self.write(put_conversation, values).await
+        }
+    }
+
+    async fn mark_large(&self, id: ConversationId, members: &[UserId]) -> StoreResult<()> {
+        for members in members.chunks(TOGETHER) {
+            let values: Vec<_> = members.iter().map(|user| (FOR_EVER, user.0, id.0)).collect();
+            self.write_all(&self.statements.membership_is_large, &values).await?;
+        }
+        self.write(&self.statements.conversation_is_large, (FOR_EVER, id.0)).await
+    }
+
+    async fn advance_heads(&self, id: ConversationId, head: &Head, members: &[UserId], own: &[OwnMark]) -> StoreResult<()> {
+        for members in members.chunks(TOGETHER * 2) {
+            let mark = |user: &UserId| own.iter().find(|mark| mark.user_id == *user);
+            try_join_all(members.iter().map(|user| self.move_head(*user, id, head, mark(user)))).await?;
+        }
+        let others = own.iter().filter(|mark| !members.contains(&mark.user_id));
+        try_join_all(others.map(|mark| self.mark_read(mark.user_id, id, mark.seq, mark.n))).await?;
+        let values = (head.seq, head.seq, head.n, head.total, head.message_seq, head.at.0, id.0);
+        self.write(&self.statements.put_head, values).await
+    }
+
+    async fn mark_indexed(&self, id: ConversationId, seq: Seq) -> StoreResult<()> {
+        if seq <= 0 {
+            return Ok(());
+        }
+        self.write(&self.statements.mark_indexed, (seq, seq, id.0)).await
+    }
+
+    async fn unindexed(&self, after: Option<ConversationId>, wanted: usize) -> StoreResult<Vec<ConversationId>> {
+        /// Conversations that are looked at in one go.
+        const LOOKED_AT: usize = 1_000;
+        let (mut lagging, mut after) = (Vec::new(), after);
+        while lagging.len() < wanted {
+            let LogStatements { conversations, conversations_after, .. } = &self.statements;
+            let found: Vec<(uuid::Uuid, Option<i64>, Option<i64>)> = match after {
+                None => self.rows(conversations, (limit(LOOKED_AT),)).await?,
+                Some(id) => self.rows(conversations_after, (id.0, limit(LOOKED_AT))).await?,
+            };
+            let (is_last, last) = (found.len() < LOOKED_AT, found.last().map(|(id, ..)| ConversationId(*id)));
+            let lags = found.into_iter().filter(|(_, indexed, last)| indexed.unwrap_or(0) < last.unwrap_or(0));
+            lagging.extend(lags.map(|(id, ..)| ConversationId(id)));
+            if is_last {
+                break;
+            }
+            after = last;
+        }
+        lagging.truncate(wanted);
+        Ok(lagging)
+    }
+
+    async fn members(&self, id: ConversationId, after: Option<UserId>, wanted: usize) -> StoreResult<Vec<Member>> {
+        let (mut members, mut after) = (Vec::new(), after.map_or(uuid::Uuid::nil(), |user| user.0));
+        // Rows of marks alone are no members: until there are enough, or no more rows.
+        while members.len() < wanted {
+            let found: Vec<MemberRow> = self.rows(&self.statements.members, (id.0, after, limit(wanted))).await?;
+            let is_last = found.len() < wanted;
+            after = found.last().map_or(after, |row| row.0);
+            for row in found {
+                members.extend(row::member(row)?);
+            }
+            if is_last {
+                break;
+            }
+        }
+        members.truncate(wanted);
+        Ok(members)
+    }
+
+    async fn member(&self, id: ConversationId, user: UserId) -> StoreResult<Option<Member>> {
+        let found: Option<MemberRow> = Scylla::row(self, &self.statements.member, (id.0, user.0)).await?;
+        found.map_or(Ok(None), row::member)
+    }
+
+    async fn put_members(&self, id: ConversationId, record: &ConversationRecord, changes: &[Member], cleared: &Cleared) -> StoreResult<()> {
+        let peer = |member: &Member| match (record.kind, changes) {
+            (ConversationKind::Direct, [a, b]) => Some(if a.user_id == member.user_id { b.user_id } else { a.user_id }),
+            _ => None,
+        };
+        for some in changes.chunks(TOGETHER) {
+            try_join_all(some.iter().map(|member| self.put_member(id, record, member, peer(member), cleared))).await?;
+        }
+        Ok(())
+    }
+
+    async fn mark_members(&self, id: ConversationId, marks: &[MemberMark], at: Timestamp) -> StoreResult<()> {
+        let LogStatements { mark_delivered, mark_member_read, .. } = &self.statements;
+        for marks in marks.chunks(MARKS_A_BATCH) {
+            let (mut statements, mut values) = (Vec::new(), Vec::new());
+            for mark in marks {
+                for (statement, seq) in [(mark_delivered, mark.delivered_seq), (mark_member_read, mark.read_seq)] {
+                    if seq > 0 {
+                        statements.push(statement);
+                        values.push((seq, seq, at.0, id.0, mark.user_id.0));
+                    }
+                }
+            }
+            if !statements.is_empty() {
+                self.write_batch(&statements, values).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn memberships(&self, user: UserId) -> StoreResult<Vec<Membership>> {
+        let found: Vec<MembershipRow> = self.rows(&self.statements.memberships, (user.0,)).await?;
+        found.into_iter().filter_map(|row| row::membership(row).transpose()).collect()
+    }
+
+    async fn membership(&self, user: UserId, id: ConversationId) -> StoreResult<Option<Membership>> {
+        let found: Option<MembershipRow> = Scylla::row(self, &self.statements.membership, (user.0, id.0)).await?;
+        found.map_or(Ok(None), row::membership)
+    }
+
+    async fn mark_read(&self, user: UserId, id: ConversationId, seq: Seq, n: i64) -> StoreResult<()> {
+        if seq <= 0 {
+            return Ok(());
+        }
+        self.write(&self.statements.mark_read, (seq, seq, n, user.0, id.0)).await
+    }
+
+    async fn mark_peer(&self, user: UserId, id: ConversationId, delivered: Seq, read: Option<Seq>) -> StoreResult<()> {
+        let LogStatements { peer_has, peer_reads, .. } = &self.statements;
+        let marks = [(peer_has, delivered), (peer_reads, read.unwrap_or(0))];
+        let (statements, values): (Vec<_>, Vec<_>) =
+            marks.into_iter().filter(|(_, seq)| *seq > 0).map(|(statement, seq)| (statement, (seq, seq, user.0, id.0))).unzip();
+        if statements.is_empty() { Ok(()) } else { self.write_batch(&statements, values).await }
+    }
+
+    async fn clear(&self, user: UserId, id: ConversationId, cleared: &Cleared) -> StoreResult<()> {
+        if cleared.seq <= 0 {
+            return Ok(());
+        }
+        self.write(&self.statements.clear, (cleared.seq, cleared.seq, cleared.n, cleared.total, user.0, id.0)).await
+    }
+
+    async fn hide(&self, user: UserId, id: ConversationId, seq: Seq) -> StoreResult<()> {
+        if seq <= 0 {
+            return Ok(());
+        }
+        self.write(&self.statements.hide, (seq, seq, user.0, id.0)).await
+    }
+
+    async fn set_flags(&self, user: UserId, id: ConversationId, flags: &Flags, at: Timestamp) -> StoreResult<()> {
+        let LogStatements { set_muted, set_archived, set_favourite, .. } = &self.statements;
+        // In microseconds, as the servers themselves stamp a favourite that is turned.
+        let stamp = at.0.saturating_mul(1_000);
+        let flags = [(set_muted, flags.muted), (set_archived, flags.archived), (set_favourite, flags.favourite)];
+        let (statements, values): (Vec<_>, Vec<_>) =
+            flags.into_iter().filter_map(|(statement, flag)| Some((statement, (stamp, flag?, user.0, id.0)))).unzip();
+        if statements.is_empty() { Ok(()) } else { self.write_batch(&statements, values).await }
+    }
+
+    async fn turn_favourite(&self, user: UserId, id: ConversationId, to: bool, _at: Timestamp) -> StoreResult<bool> {
+        let LogStatements { settled_favourite, turn_favourite, .. } = &self.statements;
+        let found: Option<(Option<i64>, Option<bool>)> = Scylla::row(self, settled_favourite, (user.0, id.0)).await?;
+        match found {
+            Some((Some(_), favourite)) if favourite.unwrap_or(false) != to => {
+                self.apply(turn_favourite, (to, user.0, id.0, favourite)).await
+            }
+            _ => Ok(false),
+        }
+    }
+}
