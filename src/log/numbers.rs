@@ -16,7 +16,7 @@ pub(super) fn body_number(body: &Body) -> i32 {
 const KINDS: [ConversationKind; 2] = [ConversationKind::Direct, ConversationKind::Group];
 
 pub(super) fn kind_number(kind: ConversationKind) -> i32 {
-    number(&KINDS, kind)
+    number(&KINDS, &kind)
 }
 
 pub(super) fn kind_of(number: i32) -> Result<ConversationKind, String> {
@@ -26,7 +26,7 @@ pub(super) fn kind_of(number: i32) -> Result<ConversationKind, String> {
 const STATES: [MemberState; 3] = [MemberState::Active, MemberState::Left, MemberState::Removed];
 
 pub(super) fn state_number(state: MemberState) -> i32 {
-    number(&STATES, state)
+    number(&STATES, &state)
 }
 
 pub(super) fn state_of(number: i32) -> Result<MemberState, String> {
@@ -37,7 +37,7 @@ const ROLES: [Role; 7] =
     [Role::Founder, Role::Accountant, Role::Moderator, Role::Recruiter, Role::Support, Role::Cheerleader, Role::Member];
 
 pub(super) fn role_number(role: Role) -> i32 {
-    number(&ROLES, role)
+    number(&ROLES, &role)
 }
 
 pub(super) fn role_of(number: i32) -> Result<Role, String> {
@@ -45,8 +45,8 @@ pub(super) fn role_of(number: i32) -> Result<Role, String> {
 }
 
 /// Its place in the list, from 1; 0 when it is not there.
-fn number<T: PartialEq>(names: &[T], name: T) -> i32 {
-    names.iter().position(|known| *known == name).and_then(|at| i32::try_from(at + 1).ok()).unwrap_or(0)
+fn number<T: PartialEq>(names: &[T], name: &T) -> i32 {
+    names.iter().position(|known| known == name).and_then(|at| i32::try_from(at + 1).ok()).unwrap_or(0)
 }
 
 fn name<T: Copy>(names: &[T], number: i32) -> Option<T> {

@@ -35,10 +35,6 @@ impl Log {
         found.map(row::log_row).transpose()
     }
 
-    async fn rows_of(&self, found: Vec<RowTuple>) -> StoreResult<Vec<LogRow>> {
-        found.into_iter().map(row::log_row).collect()
-    }
-
     /// Moves a membership's head, and its owner's read mark, as one write.
     async fn move_head(&self, user: UserId, id: ConversationId, head: &Head, own: Option<&OwnMark>) -> StoreResult<()> {
         let statements = &self.statements;
@@ -151,14 +147,14 @@ impl LogStore for Log {
     async fn rows_after(&self, conversation: ConversationId, after: Seq, rows: usize) -> StoreResult<Vec<LogRow>> {
         let bucket = bucket_of(after.saturating_add(1));
         let end = (bucket + 1).saturating_mul(BUCKET_ROWS);
-        let found = self.rows(&self.statements.rows_after, (conversation.0, bucket, after, end, limit(rows))).await?;
-        self.rows_of(found).await
+        let found: Vec<RowTuple> = self.rows(&self.statements.rows_after, (conversation.0, bucket, after, end, limit(rows))).await?;
+        found.into_iter().map(row::log_row).collect()
     }
 
     async fn rows_before(&self, conversation: ConversationId, before: Seq, rows: usize) -> StoreResult<Vec<LogRow>> {
         let bucket = bucket_of(before.saturating_sub(1));
-        let found = self.rows(&self.statements.rows_before, (conversation.0, bucket, before, limit(rows))).await?;
-        self.rows_of(found).await
+        let found: Vec<RowTuple> = self.rows(&self.statements.rows_before, (conversation.0, bucket, before, limit(rows))).await?;
+        found.into_iter().map(row::log_row).collect()
     }
 
     async fn row(&self, conversation: ConversationId, seq: Seq) -> StoreResult<Option<LogRow>> {
@@ -294,12 +290,12 @@ impl LogStore for Log {
 
     async fn memberships(&self, user: UserId) -> StoreResult<Vec<Membership>> {
         let found: Vec<MembershipRow> = self.rows(&self.statements.memberships, (user.0,)).await?;
-        found.into_iter().filter_map(|row| row::membership(row).transpose()).collect()
+        found.iter().filter_map(|row| row::membership(row).transpose()).collect()
     }
 
     async fn membership(&self, user: UserId, id: ConversationId) -> StoreResult<Option<Membership>> {
         let found: Option<MembershipRow> = Scylla::row(self, &self.statements.membership, (user.0, id.0)).await?;
-        found.map_or(Ok(None), row::membership)
+        found.as_ref().map_or(Ok(None), row::membership)
     }
 
     async fn mark_read(&self, user: UserId, id: ConversationId, seq: Seq, n: i64) -> StoreResult<()> {

@@ -166,7 +166,7 @@ pub struct MembershipRow {
     favourite_us: Option<i64>,
 }
 
-pub fn membership(row: MembershipRow) -> StoreResult<Option<Membership>> {
+pub fn membership(row: &MembershipRow) -> StoreResult<Option<Membership>> {
     let (Some(kind), Some(state), Some(role), Some(change_seq)) = (row.kind, row.state, row.role, row.change_seq) else {
         return Ok(None);
     };
