@@ -282,6 +282,8 @@ impl Outage {
     }
 }
 
+/// Not inlined: its instructions are counted by its name (benches/instructions.rs).
+#[inline(never)]
 fn commit(connection: &mut Connection, group: &mut [Box<dyn Write>]) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     for job in group {
