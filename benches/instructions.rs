@@ -1,5 +1,5 @@
 //! The hot paths as counts of instructions (callgrind), which do not move with the machine's mood: what a message costs on the wire,
-//! at the hub and at the door.
+//! at the hub, at the door and in the store.
 //! `benches/instructions.sh` runs them and holds them to `instructions.json`.
 #![allow(clippy::expect_used)]
 
@@ -8,7 +8,7 @@ mod node;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use gungraun::{library_benchmark, library_benchmark_group, main};
+use gungraun::{Callgrind, EntryPoint, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use node::{Node, Person};
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -124,8 +124,38 @@ fn access_token((runtime, node, person): (Runtime, Node, Person)) -> (Runtime, N
     (runtime, node)
 }
 
+/// What the store's writer does in its transactions, in its own thread; making the people is a small part of it.
+fn in_transactions() -> LibraryBenchmarkConfig {
+    let mut config = LibraryBenchmarkConfig::default();
+    let mut callgrind = Callgrind::default();
+    callgrind.entry_point(EntryPoint::Custom("*urge*store*sqlite*commit*".into()));
+    config.tool(callgrind);
+    config
+}
+
+fn pair() -> (Runtime, Node, UserId, ConversationId) {
+    let (runtime, node) = (runtime(), Node::new());
+    let (sender, conversation) = runtime.block_on(async {
+        let (one, other) = (node.person(0).await.login.user_id, node.person(1).await.login.user_id);
+        (one, node.conversation(&[one, other]).await)
+    });
+    (runtime, node, sender, conversation)
+}
+
+#[library_benchmark(setup = pair, config = in_transactions())]
+#[bench::two_hundred()]
+fn messages_to_store((runtime, node, sender, conversation): (Runtime, Node, UserId, ConversationId)) -> (Runtime, Node) {
+    runtime.block_on(async {
+        for _ in 0..200 {
+            node.say(sender, conversation).await;
+        }
+    });
+    (runtime, node)
+}
+
 library_benchmark_group!(
     name = hot_paths;
-    benchmarks = frame_for_ws, frame_for_socketio, command_from_socket, row_to_sockets, frames_from_sockets, access_token
+    benchmarks = frame_for_ws, frame_for_socketio, command_from_socket, row_to_sockets, frames_from_sockets, access_token,
+        messages_to_store
 );
 main!(library_benchmark_groups = hot_paths);

@@ -38,10 +38,11 @@ impl Sessions {
             return;
         }
         let sessions = self.clone();
+        let seen = self.shared.parts.clock.now();
         tasks.spawn(async move {
             let _turn = sessions.shared.watching.wait().await;
             // Should this node die, nobody is left to write when he went.
-            sessions.note_seen(user, sessions.shared.parts.clock.now()).await;
+            sessions.note_seen(user, seen).await;
             sessions.tell_presence(user, Vec::new()).await;
         });
     }
@@ -276,10 +277,7 @@ impl Sessions {
     fn look_anew(&self, user: UserId, toward: Option<UserId>) {
         if self.is_shown(user) || self.shared.parts.online.is_online(user) {
             let sessions = self.clone();
-            self.shared.parts.tasks.spawn(async move {
-                let _turn = sessions.shared.watching.wait().await;
-                sessions.tell_presence(user, toward.into_iter().collect()).await;
-            });
+            self.shared.parts.tasks.spawn(async move { sessions.tell_presence(user, toward.into_iter().collect()).await });
         }
     }
 

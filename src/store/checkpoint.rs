@@ -11,13 +11,13 @@ use rusqlite::Connection;
 
 /// Pause between two looks at the log.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Pages that wait in the log before they are moved: 32 MiB. The fewer checkpoints, the fewer commits that have to wait for
+/// Bytes that wait in the log before they are moved: 32 MiB. The fewer checkpoints, the fewer commits that have to wait for
 /// the disk beside one, and a page that is written again and again is moved once.
-const WORTH_PAGES: i64 = 16_384;
+const WORTH_BYTES: i64 = 32 << 20;
 /// Looks after which even little is moved.
 const PATIENCE: u32 = 40;
-/// Pages in the log above which the writer begins it anew: 64 MiB.
-const RESTART_PAGES: i64 = 32_768;
+/// Bytes in the log above which the writer begins it anew: 64 MiB.
+const RESTART_BYTES: i64 = 64 << 20;
 
 /// What the writer and the checkpointer tell each other.
 #[derive(Debug)]
@@ -31,13 +31,12 @@ pub(super) struct Checkpoints {
     restart: AtomicBool,
 }
 
-impl Default for Checkpoints {
-    fn default() -> Self {
-        Self::new(PAUSE, WORTH_PAGES, RESTART_PAGES)
-    }
-}
-
 impl Checkpoints {
+    /// For a file of such pages.
+    pub fn of_pages(page_bytes: i64) -> Self {
+        Self::new(PAUSE, WORTH_BYTES / page_bytes, RESTART_BYTES / page_bytes)
+    }
+
     fn new(pause: Duration, worth_pages: i64, restart_pages: i64) -> Self {
         Self { pause, worth_pages, restart_pages, is_due: AtomicBool::new(false), restart: AtomicBool::new(false) }
     }

@@ -93,7 +93,8 @@ impl Sqlite {
         let spawn = |name: String, body: Box<dyn FnOnce() -> Connection + Send>| {
             std::thread::Builder::new().name(name).spawn(body).map_err(|error| StoreError::Unavailable(Box::new(error)))
         };
-        let (checkpointer, checkpoints) = (connect(&options.path)?, Arc::new(Checkpoints::default()));
+        let page_bytes = connection.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(map)?;
+        let (checkpointer, checkpoints) = (connect(&options.path)?, Arc::new(Checkpoints::of_pages(page_bytes)));
         let (checkpoint_sender, checkpoint_receiver) = crossbeam_channel::bounded(0);
         let due = Arc::clone(&checkpoints);
         handles.push(spawn("sqlite-checkpoint".to_owned(), Box::new(move || due.run(checkpointer, &checkpoint_receiver)))?);
@@ -282,6 +283,8 @@ impl Outage {
     }
 }
 
+/// Not inlined: its instructions are counted by its name (benches/instructions.rs).
+#[inline(never)]
 fn commit(connection: &mut Connection, group: &mut [Box<dyn Write>]) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     for job in group {
@@ -376,7 +379,7 @@ mod tests {
         for n in 0..50 {
             let path = folder.path().join(format!("{n}.db"));
             drop(Sqlite::open(&SqliteOptions { path: path.clone(), readers: 3, migrate: true }).unwrap());
-            assert!(!path.with_extension("db-wal").exists(), "{n}");
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), n + 1);
         }
     }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Holds the running binary to its own /openapi.json: schemathesis sends what the document allows and what it does not, logged in, limits
-# off, the same every time (fixed seed). No answer may be a 5xx, or one that the document does not know.
+# off, from a fixed seed, until the time is over. No answer may be a 5xx, or one that the document does not know.
 # usage: tests/openapi/run.sh [BINARY] [SECONDS]; it needs python3 with venv, and installs schemathesis below the target folder.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
