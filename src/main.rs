@@ -125,7 +125,7 @@ fn run(config: Config) -> Outcome {
 }
 
 fn migrate(config: &Config) -> Outcome {
-    app::open_store(config, true)?;
+    runtime()?.block_on(app::open_stores(config, true))?;
     print("the store's schema is up to date\n")
 }
 

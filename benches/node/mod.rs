@@ -37,7 +37,7 @@ impl Node {
         let folder = TempDir::new().expect("a temporary folder");
         let mut config = Config::development(folder.path().to_owned()).expect("the defaults");
         config.rate_limit = false;
-        let backends = Backends::open(&config).expect("a fresh store");
+        let backends = Backends::embedded(&config).expect("a fresh store");
         // Nobody runs the hub's loop here, and a bus that nobody reads makes its senders wait once it is full.
         let mut envelopes = backends.bus.subscribe();
         std::thread::spawn(move || while envelopes.blocking_recv().is_some() {});

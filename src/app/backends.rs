@@ -1,21 +1,25 @@
 //! What a node stands on: stores, bus, clock and SMS, opened as the settings say or brought along by a test.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::{StartError, folder};
-use crate::auth::AuthStore;
 use crate::auth::sms::{LogSms, Sms, Twilio, TwilioAccount};
+use crate::auth::{AuthStatements, AuthStore};
 use crate::bus::{Bus, Local};
 use crate::clock::{RealClock, SharedClock};
-use crate::config::{Config, SmsProvider};
-use crate::log::LogStore;
-use crate::messages::MessageStore;
-use crate::settings::SettingsStore;
-use crate::store::{Probe, Sqlite, SqliteOptions};
-use crate::users::UserStore;
+use crate::config::{Config, SmsProvider, StoreSettings};
+use crate::log::{LogStatements, LogStore};
+use crate::messages::{MessageStatements, MessageStore};
+use crate::settings::{SettingsStatements, SettingsStore};
+use crate::store::{Probe, Scylla, ScyllaOptions, Sqlite, SqliteOptions, StoreError, StoreResult};
+use crate::users::{UserStatements, UserStore};
 
 /// The embedded store's file in the data folder.
 const STORE_FILE: &str = "urge.db";
+/// Pause before a cluster that did not answer is tried again, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LAST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The stores of all features; tests wrap single ones.
 #[derive(Clone)]
@@ -47,6 +51,18 @@ impl Stores {
             probe: sqlite,
         }
     }
+
+    /// All of them in one keyspace of a cluster.
+    pub async fn scylla(scylla: &Scylla) -> StoreResult<Self> {
+        Ok(Self {
+            log: Arc::new(scylla.prepared::<LogStatements>().await?),
+            settings: Arc::new(scylla.prepared::<SettingsStatements>().await?),
+            users: Arc::new(scylla.prepared::<UserStatements>().await?),
+            auth: Arc::new(scylla.prepared::<AuthStatements>().await?),
+            messages: Arc::new(scylla.prepared::<MessageStatements>().await?),
+            probe: Arc::new(scylla.clone()),
+        })
+    }
 }
 
 /// What a node stands on.
@@ -64,14 +80,51 @@ pub struct Backends {
 
 impl Backends {
     /// Opens what the settings name; in development missing migrations are applied.
-    pub fn open(config: &Config) -> Result<Self, StartError> {
-        let sqlite = open_store(config, !config.is_production())?;
-        Ok(Self { stores: Stores::sqlite(&sqlite), bus: Arc::new(Local::default()), clock: Arc::new(RealClock), sms: open_sms(config)? })
+    ///
+    /// # Errors
+    /// Nothing that waiting could mend: a cluster that does not answer is waited for.
+    pub async fn open(config: &Config) -> Result<Self, StartError> {
+        let stores = open_stores(config, !config.is_production()).await?;
+        Ok(Self { stores, bus: Arc::new(Local::default()), clock: Arc::new(RealClock), sms: open_sms(config)? })
+    }
+
+    /// The same on the embedded store, whatever the settings name.
+    pub fn embedded(config: &Config) -> Result<Self, StartError> {
+        let stores = Stores::sqlite(&open_sqlite(config, !config.is_production())?);
+        Ok(Self { stores, bus: Arc::new(Local::default()), clock: Arc::new(RealClock), sms: open_sms(config)? })
+    }
+}
+
+/// Opens the stores; with `migrate`, missing migrations are applied.
+pub async fn open_stores(config: &Config, migrate: bool) -> Result<Stores, StartError> {
+    match &config.store {
+        StoreSettings::Sqlite => Ok(Stores::sqlite(&open_sqlite(config, migrate)?)),
+        StoreSettings::Scylla { nodes, keyspace } => {
+            let replicas = u8::try_from(config.store_replicas).unwrap_or(u8::MAX);
+            let options = ScyllaOptions { nodes: nodes.clone(), keyspace: keyspace.clone(), migrate: migrate.then_some(replicas) };
+            Ok(Stores::scylla(&connect(&options).await?).await?)
+        }
+    }
+}
+
+/// Connects to a cluster as soon as it answers: nodes and their store are often started together.
+async fn connect(options: &ScyllaOptions) -> Result<Scylla, StartError> {
+    let (since, mut pause) = (Instant::now(), FIRST_PAUSE);
+    loop {
+        match Scylla::connect(options).await {
+            Err(StoreError::Unavailable(cause)) => {
+                let (nodes, seconds) = (options.nodes.join(","), since.elapsed().as_secs());
+                tracing::warn!(%cause, nodes, seconds, "the store does not answer; it is tried again");
+            }
+            connected => return Ok(connected?),
+        }
+        tokio::time::sleep(pause).await;
+        pause = LAST_PAUSE.min(pause * 2);
     }
 }
 
 /// Opens the embedded store; with `migrate`, missing migrations are applied.
-pub fn open_store(config: &Config, migrate: bool) -> Result<Sqlite, StartError> {
+fn open_sqlite(config: &Config, migrate: bool) -> Result<Sqlite, StartError> {
     folder::prepare(&config.data_dir)?;
     let path = config.data_dir.join(STORE_FILE);
     if !path.exists() {

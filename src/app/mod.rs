@@ -1,5 +1,5 @@
 //! A node put together: settings become [`Backends`], backends [`Services`], services routes. The only folder that
-//! names Sqlite and Local. A new feature adds its store to `Stores`, its service to `Services` and its API to [`Apis`].
+//! names Sqlite, Scylla and Local. A new feature adds its store to `Stores`, its service to `Services` and its API to [`Apis`].
 
 mod backends;
 mod folder;
@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use backends::{Backends, Stores, open_store};
+pub use backends::{Backends, Stores, open_stores};
 use folder::Held;
 use poem::{Endpoint, EndpointExt, Response};
 use poem_openapi::OpenApiService;
@@ -192,7 +192,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Ou
         held = Held::take(&config.data_dir) => held?,
         () = &mut shutdown => return Ok(()),
     };
-    let backends = Backends::open(&config)?;
+    let backends = tokio::select! {
+        backends = Backends::open(&config) => backends?,
+        () = &mut shutdown => return Ok(()),
+    };
     let ended = run_on(config, backends, listener, shutdown).await;
     drop(held);
     ended

@@ -154,12 +154,30 @@ pub struct Config {
     pub server: ServerSettings,
     /// Sockets.
     pub sockets: SocketSettings,
+    /// Where everything is kept.
+    pub store: StoreSettings,
+    /// Replicas of everything in a keyspace that is made.
+    pub store_replicas: usize,
     /// Reader threads of the embedded store.
     pub store_readers: usize,
     /// How often heads are read again.
     pub repair_interval: Duration,
     /// What the operator should know.
     pub warnings: Vec<String>,
+}
+
+/// Where everything is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreSettings {
+    /// One file in the data folder.
+    Sqlite,
+    /// ScyllaDB or Cassandra.
+    Scylla {
+        /// `host:port` of some of its nodes.
+        nodes: Vec<String>,
+        /// The keyspace.
+        keyspace: String,
+    },
 }
 
 /// One wrong setting.
@@ -254,6 +272,8 @@ const MIN_OUTBOX: usize = 16;
 const MAX_HASHING_THREADS: usize = 256;
 /// Threads that read the embedded store, each with a cache of 16 MiB.
 const MAX_READERS: usize = 64;
+/// Replicas are at most so many.
+const MAX_REPLICAS: usize = 9;
 /// Requests that a limit lets through a minute or at once: how long a bucket takes to fill stays within what clocks count.
 const MAX_REQUESTS: usize = 1_000_000;
 /// The shortest secret that is taken.
@@ -293,7 +313,7 @@ impl Config {
 
         let listen = read.need("listen", value::address, SocketAddr::from(([127, 0, 0, 1], 8080)));
         let data_dir = PathBuf::from(read.need("data_dir", |text| Ok(text.to_owned()), "./data".to_owned()));
-        read.need("store", |text| backend(text, "sqlite", &["scylla"]), ());
+        let store = read.need("store", value::store, StoreSettings::Sqlite);
         read.need("bus", |text| backend(text, "local", &["nats"]), ());
         read.need("media", |text| backend(text, "file", &["s3", "gs", "az"]), ());
 
@@ -383,6 +403,8 @@ impl Config {
             sms,
             server,
             sockets,
+            store,
+            store_replicas: read.need("store_scylla.replicas", value::count_to(MAX_REPLICAS), 3),
             store_readers: read.need("store_sqlite.readers", value::count_to(MAX_READERS), 1),
             repair_interval: read.need("log_repair.interval", value::duration, Duration::ZERO),
             warnings,

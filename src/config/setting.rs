@@ -46,7 +46,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("env", "development", "production", "development, or production, which refuses unsafe settings and logs JSON."),
     setting("listen", "127.0.0.1:8080", "0.0.0.0:8080", "The address and port to listen on."),
     setting("data_dir", "./data", "/var/lib/urge", "The folder of the embedded store, of media and of the development secret."),
-    setting("store", "sqlite", "sqlite", "Where everything is kept: sqlite, in the data folder."),
+    setting(
+        "store",
+        "sqlite",
+        "scylla://db1:9042,db2:9042/urge",
+        "Where everything is kept: sqlite, in the data folder, or ScyllaDB or Cassandra: some of its nodes, and the keyspace.",
+    ),
     setting("bus", "local", "local", "How nodes tell each other: local, for one node."),
     setting("media", "file", "file", "Where files are kept: file, in the data folder."),
     setting(
@@ -142,6 +147,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("sockets.ping_interval", "25s", "20s", "How often a socket is asked whether it is there."),
     setting("sockets.ping_timeout", "20s", "10s", "How long its answer may take."),
     setting("store_sqlite.readers", "2", "4", "Reader threads of the embedded store, 64 or less."),
+    setting("store_scylla.replicas", "3", "3", "Replicas of everything in a keyspace that `urge migrate` makes, 9 or less."),
     setting("log_repair.interval", "5m", "1m", "How often the heads of connected users' conversations are read again."),
 ];
 

@@ -84,7 +84,11 @@ fn a_wrong_value_is_named_with_an_example() {
     for (name, value, key) in [
         ("URGE_ENV", "prod", "env"),
         ("URGE_LISTEN", "8080", "listen"),
-        ("URGE_STORE", "scylla://a:9042,b:9042/urge", "store"),
+        ("URGE_STORE", "scylla://a:9042,b:9042", "store"),
+        ("URGE_STORE", "scylla://a:port/urge", "store"),
+        ("URGE_STORE", "scylla://a/Urge", "store"),
+        ("URGE_STORE", "postgres://a/urge", "store"),
+        ("URGE_STORE_SCYLLA_REPLICAS", "10", "store_scylla.replicas"),
         ("URGE_BUS", "nats://a:4222", "bus"),
         ("URGE_MEDIA", "s3://bucket", "media"),
         ("URGE_RATE_LIMIT", "maybe", "rate_limit"),
@@ -145,6 +149,13 @@ fn unknown_keys_of_the_file_are_refused_with_the_nearest() {
     assert!(words.contains("lisen in ") && words.contains("is listen meant?"), "{words}");
     let missing = Sources { file: Some(folder.path().join("nowhere.toml")), ..sources(folder.path(), &[]) };
     assert!(Config::load(&missing).unwrap_err().to_string().contains("cannot be read"));
+}
+
+#[test]
+fn a_cluster_is_named_by_its_nodes_and_keyspace() {
+    let store = load(&[("URGE_STORE", "scylla://a:9043,b/urge_1")]).unwrap().store;
+    assert_eq!(store, StoreSettings::Scylla { nodes: vec!["a:9043".into(), "b:9042".into()], keyspace: "urge_1".into() });
+    assert_eq!(load(&[]).unwrap().store, StoreSettings::Sqlite);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::StoreSettings;
 use crate::phone::Country;
 
 /// No number is larger.
@@ -19,6 +20,25 @@ pub type Parsed<T> = Result<T, String>;
 /// `127.0.0.1:8080`
 pub fn address(text: &str) -> Parsed<SocketAddr> {
     text.parse().map_err(|_| "is not an IP address with a port".to_owned())
+}
+
+/// `sqlite`, `scylla://host:9042,host:9042/keyspace`
+pub fn store(text: &str) -> Parsed<StoreSettings> {
+    if text == "sqlite" {
+        return Ok(StoreSettings::Sqlite);
+    }
+    let wrong = || "is neither sqlite nor scylla://host:9042,host:9042/keyspace".to_owned();
+    let (nodes, keyspace) = text.strip_prefix("scylla://").and_then(|rest| rest.split_once('/')).ok_or_else(wrong)?;
+    let node = |node: &str| match node.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(node.to_owned()),
+        None if !node.is_empty() => Ok(format!("{node}:9042")),
+        _ => Err(wrong()),
+    };
+    let is_letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if !(1..=48).contains(&keyspace.len()) || !keyspace.starts_with(|c: char| c.is_ascii_lowercase()) || !keyspace.chars().all(is_letter) {
+        return Err("names no keyspace behind its hosts: up to 48 of a-z, 0-9 and _, a letter first".to_owned());
+    }
+    Ok(StoreSettings::Scylla { nodes: list(nodes).map(node).collect::<Parsed<_>>()?, keyspace: keyspace.to_owned() })
 }
 
 /// `30d`, `12h`, `5m`, `10s`, `250ms`

@@ -62,7 +62,7 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::development(folder.path().to_owned()).unwrap();
         config.rate_limit = false;
-        let backends = wrap(Backends::open(&config).unwrap());
+        let backends = wrap(Backends::embedded(&config).unwrap());
         let app = App::new(config, backends).unwrap();
         let views = Arc::new(Views { made: AtomicUsize::new(0), gate: Semaphore::new(permits), panics: AtomicBool::new(false) });
         let services = &app.services;

@@ -17,12 +17,12 @@ fn text(bytes: &[u8]) -> &str {
 #[test]
 fn wrong_settings_are_refused_all_at_once_with_examples() {
     let folder = tempfile::tempdir().unwrap();
-    let output = urge(folder.path(), &[], &[("URGE_LISTEN", "8080"), ("URGE_STORE", "scylla://db:9042/urge")]);
+    let output = urge(folder.path(), &[], &[("URGE_LISTEN", "8080"), ("URGE_STORE", "postgres://db/urge")]);
     assert!(!output.status.success());
     let words = text(&output.stderr);
     assert!(words.contains("listen = \"8080\" (environment: URGE_LISTEN) is not an IP address with a port"), "{words}");
     assert!(words.contains("for example: URGE_LISTEN=0.0.0.0:8080"), "{words}");
-    assert!(words.contains("this build has only sqlite"), "{words}");
+    assert!(words.contains("is neither sqlite nor scylla://"), "{words}");
     assert!(!folder.path().join("data").exists(), "nothing was begun");
 }
 
