@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use tokio::runtime::Runtime;
+use urge::app::Stores;
 use urge::store::{Prepared, Scylla, ScyllaOptions, Statements};
 
 use super::command;
@@ -67,6 +68,14 @@ pub fn scylla() -> Option<&'static Scylla> {
         std::thread::spawn(|| Some(RUNTIME.block_on(connecting))).join().unwrap()
     });
     SCYLLA.as_ref()
+}
+
+/// The stores of the nodes that tests start: those of the cluster if `URGE_TEST_STORE=cluster` says so, all nodes in one keyspace.
+pub async fn stores() -> Option<Stores> {
+    if std::env::var("URGE_TEST_STORE").as_deref() != Ok("cluster") {
+        return None;
+    }
+    Some(Stores::scylla(scylla()?).await.unwrap())
 }
 
 /// The store of a feature on the cluster.

@@ -53,7 +53,11 @@ impl TestServer {
         let config = test_config(folder.path(), change);
         let clock = Arc::new(ShiftedClock::default());
         let sms = Arc::new(Outbox::default());
-        let backends = wrap(Backends { clock: clock.clone(), sms: sms.clone(), ..Backends::embedded(&config).unwrap() });
+        let mut backends = Backends { clock: clock.clone(), sms: sms.clone(), ..Backends::embedded(&config).unwrap() };
+        if let Some(stores) = super::cluster::stores().await {
+            backends.stores = stores;
+        }
+        let backends = wrap(backends);
         let listener = TcpListener::bind(config.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
