@@ -171,6 +171,15 @@ impl Error {
         Self::new(ErrorCode::Internal, "something went wrong on our side").with_source(source)
     }
 
+    /// How it is logged. Who is full says so itself and counts whom he refuses: a line for each would be more work than the refusal.
+    pub fn level(&self) -> tracing::Level {
+        match self.code {
+            ErrorCode::Internal => tracing::Level::ERROR,
+            ErrorCode::Unavailable | ErrorCode::SmsUnavailable if self.source.is_some() => tracing::Level::WARN,
+            _ => tracing::Level::DEBUG,
+        }
+    }
+
     /// The same error with its cause for the log.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

@@ -6,9 +6,10 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -134,12 +135,49 @@ where
 pub struct Gate {
     name: &'static str,
     places: Arc<Semaphore>,
+    queue: Option<Arc<Queue>>,
+    told: Arc<Mutex<Option<Instant>>>,
+}
+
+/// A gate that refuses says so in the log once in this time.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// Tells a burst, which is worked off, from a queue that stands: the idea of CoDel (RFC 8289), with places for time.
+#[derive(Debug)]
+struct Queue {
+    /// How many places there are.
+    most: usize,
+    /// How many may be taken for good.
+    standing: usize,
+    /// How long more may be.
+    patience: Duration,
+    /// Since when more are.
+    long_since: Mutex<Option<Instant>>,
+}
+
+impl Queue {
+    /// Whether one more, beside those that have left `free` places, makes a burst.
+    fn is_burst(&self, free: usize, now: Instant) -> bool {
+        let mut long_since = self.long_since.lock();
+        if self.most - free < self.standing {
+            *long_since = None;
+            return true;
+        }
+        now.duration_since(*long_since.get_or_insert(now)) <= self.patience
+    }
 }
 
 impl Gate {
     /// A gate with this many places; the name is a metric's label.
     pub fn new(name: &'static str, places: usize) -> Self {
-        Self { name, places: Arc::new(Semaphore::new(places)) }
+        Self { name, places: Arc::new(Semaphore::new(places)), queue: None, told: Arc::default() }
+    }
+
+    /// A gate that lets in `places` at once, but once more than `standing` have been in for longer than `patience`, no more than
+    /// those: a burst is worked off, while what keeps coming faster than it is done makes nobody wait for long.
+    pub fn for_bursts(name: &'static str, places: usize, standing: usize, patience: Duration) -> Self {
+        let queue = Queue { most: places, standing, patience, long_since: Mutex::default() };
+        Self { queue: Some(Arc::new(queue)), ..Self::new(name, places) }
     }
 
     /// A place as soon as there is one, for work whose caller has time: it is put off, not refused.
@@ -147,10 +185,21 @@ impl Gate {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
+    fn tell(&self, now: Instant) {
+        let mut told = self.told.lock();
+        if told.is_none_or(|at| now.duration_since(at) >= TOLD_EVERY) {
+            *told = Some(now);
+            tracing::warn!(gate = self.name, "the node is asked for more than it keeps up with, and refuses what is too much");
+        }
+    }
+
     /// A place until the permit is dropped.
     pub fn enter(&self) -> Result<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+        let stands = self.queue.as_ref().is_some_and(|queue| !queue.is_burst(self.places.available_permits(), Instant::now()));
+        let place = if stands { None } else { Arc::clone(&self.places).try_acquire_owned().ok() };
+        place.ok_or_else(|| {
             metrics::counter!("urge_gate_refusals_total", "gate" => self.name).increment(1);
+            self.tell(Instant::now());
             Error::unavailable("the server is busy, try again in a moment")
         })
     }
@@ -231,5 +280,22 @@ mod tests {
         assert_eq!((error.code, error.retry_after), (ErrorCode::Unavailable, Some(Duration::from_secs(1))));
         drop(place);
         assert!(gate.enter().is_ok());
+    }
+
+    #[test]
+    fn a_burst_is_let_in_and_a_queue_that_stands_is_not() {
+        let gate = Gate::for_bursts("test", 4, 2, Duration::from_mins(1));
+        let places: Vec<_> = (0..4).map(|_| gate.enter().unwrap()).collect();
+        assert!(gate.enter().is_err(), "a burst has an end");
+        drop(places);
+
+        let queue = Queue { most: 4, standing: 2, patience: Duration::from_millis(500), long_since: Mutex::default() };
+        let now = Instant::now();
+        let after = |ms| now + Duration::from_millis(ms);
+        assert!(queue.is_burst(1, now) && queue.is_burst(0, after(500)));
+        assert!(!queue.is_burst(2, after(501)), "two and more for longer than half a second");
+        assert!(queue.is_burst(3, after(502)), "one is no queue");
+        assert!(queue.is_burst(2, after(600)) && queue.is_burst(2, after(1_100)), "the next burst");
+        assert!(!queue.is_burst(2, after(1_101)));
     }
 }

@@ -94,6 +94,9 @@ pub struct Settings {
     /// Where users, tokens and conversations are kept for the next run [default: target/loadtest/people-HOST-PORT.json].
     #[arg(long, global = true)]
     pub people: Option<PathBuf>,
+    /// From how many addresses of this machine the sockets come; a node limits what comes from one.
+    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=250))]
+    pub addresses: u32,
     /// Sockets begun a second while they are opened.
     #[arg(long, global = true, default_value_t = 2000.0, value_parser = rate)]
     pub connect_rate: f64,

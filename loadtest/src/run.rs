@@ -110,6 +110,7 @@ impl Field {
             url: self.settings.url.clone(),
             door: self.settings.door.into(),
             sockets: self.tokens.len(),
+            addresses: self.settings.addresses as usize,
             rate: rate / threads as f64,
             concurrency: concurrency.div_ceil(threads),
             timeout: Duration::from_secs(30),

@@ -111,6 +111,8 @@ pub struct Opening {
     pub door: Door,
     /// How many of all threads' sockets there will be.
     pub sockets: usize,
+    /// From how many addresses of this machine they come at least.
+    pub addresses: usize,
     /// How many are begun a second; 0: as many as it goes.
     pub rate: f64,
     /// How many are under way at once.
@@ -120,9 +122,9 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// The loopback address that a socket leaves from; the system's choice as long as one address has enough ports.
+    /// The loopback address that a socket leaves from; the system's choice as long as one address is enough.
     pub fn source(&self, socket: u32) -> Option<IpAddr> {
-        let sources = self.sockets.div_ceil(SOCKETS_PER_SOURCE);
+        let sources = self.sockets.div_ceil(SOCKETS_PER_SOURCE).max(self.addresses);
         (sources > 1).then(|| Ipv4Addr::new(127, 0, 0, 2 + (socket as usize % sources) as u8).into())
     }
 }

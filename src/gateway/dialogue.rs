@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
+use tracing::Level;
 
 use super::doors::Doors;
 use super::reply::{self, AckId};
@@ -74,7 +75,7 @@ impl Dialogue {
         let asked = running.asked;
         let answer = done.unwrap_or_else(|| {
             finish(&self.doors, running.work, running.is_lasting);
-            Err(Error::unavailable("this took too long: it may have been done, try again"))
+            Err(Error::unavailable("this took too long: it may have been done, try again").with_source("the command's deadline passed"))
         });
         match (asked, answer) {
             (Asked::In | Asked::Command(None), Ok(_)) => {}
@@ -156,9 +157,9 @@ fn finish(doors: &Doors, work: Pin<Box<dyn Future<Output = Result<Bytes>> + Send
 /// The one place where errors of sockets are logged.
 pub fn note(error: &Error, what: &'static str) {
     let source = error.source.as_ref().map(tracing::field::display);
-    match error.code {
-        ErrorCode::Internal => tracing::error!(source, "{what}: {}", error.message),
-        ErrorCode::Unavailable => tracing::warn!(source, "{what}: {}", error.message),
+    match error.level() {
+        Level::ERROR => tracing::error!(source, "{what}: {}", error.message),
+        Level::WARN => tracing::warn!(source, "{what}: {}", error.message),
         _ => tracing::debug!(code = error.code.name(), "{what}"),
     }
 }

@@ -50,5 +50,21 @@ fn number<T: PartialEq>(names: &[T], name: &T) -> i32 {
 }
 
 fn name<T: Copy>(names: &[T], number: i32) -> Option<T> {
-    names.get(usize::try_from(number - 1).ok()?).copied()
+    names.get(usize::try_from(number.checked_sub(1)?).ok()?).copied()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_number_is_stored_is_a_name_or_refused() {
+        assert!(ROLES.into_iter().all(|role| role_of(role_number(role)).unwrap() == role));
+        assert!(STATES.into_iter().all(|state| state_of(state_number(state)).unwrap() == state));
+        assert!(KINDS.into_iter().all(|kind| kind_of(kind_number(kind)).unwrap() == kind));
+        for number in [i32::MIN, -1, 0, 8, i32::MAX] {
+            assert!(role_of(number).is_err() && state_of(number).is_err() && kind_of(number).is_err(), "{number}");
+        }
+    }
 }

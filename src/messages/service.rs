@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
@@ -21,6 +22,10 @@ use crate::users::{Seen, Users};
 const SEARCHES: usize = 16;
 /// Sends that may be under way on a node: what one commit after the other works off within a request's deadline.
 const SENDS: usize = 2_048;
+/// As many may be for longer than this. At the rate that a node keeps up, each is done before its sender may send the next
+/// (ten a second): what he sends then is refused, and does not pile up in his connection, to be done when nobody waits any more.
+const STANDING_SENDS: usize = 512;
+const SENDS_PATIENCE: Duration = Duration::from_millis(500);
 /// Pages of histories that may be under way on a node: as many as the readers work off within a request's deadline.
 const HISTORIES: usize = 1_024;
 
@@ -68,7 +73,7 @@ impl Messages {
             receipts,
             bus,
             searches: Gate::new("search", SEARCHES),
-            sends: Gate::new("send", SENDS),
+            sends: Gate::for_bursts("send", SENDS, STANDING_SENDS, SENDS_PATIENCE),
             histories: Gate::new("history", HISTORIES),
         }
     }

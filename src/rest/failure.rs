@@ -11,6 +11,7 @@ use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaRespon
 use poem_openapi::types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type};
 use poem_openapi::{ApiResponse, Object};
 use serde::{Deserialize, Serialize};
+use tracing::Level;
 
 use super::Json;
 use crate::error::{Error, ErrorCode, FieldError};
@@ -176,14 +177,14 @@ pub fn whole_answer_as(status: StatusCode, error: &Error) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\n{head}\r\n{body}").into_bytes()
 }
 
-/// Being away or full is told from being broken: the one is expected now and then, the other is a fault of ours.
+/// Being away is told from being broken: the one is expected now and then, the other is a fault of ours.
 fn log(error: &Error) {
     let code = error.code.name();
     let cause = error.source.as_deref().map(chain).unwrap_or_default();
-    if error.code == ErrorCode::Internal {
-        tracing::error!(code, cause, "{}", error.message);
-    } else {
-        tracing::warn!(code, cause, "{}", error.message);
+    match error.level() {
+        Level::ERROR => tracing::error!(code, cause, "{}", error.message),
+        Level::WARN => tracing::warn!(code, cause, "{}", error.message),
+        _ => tracing::debug!(code, "{}", error.message),
     }
 }
 

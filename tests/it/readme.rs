@@ -95,8 +95,8 @@ fn the_session_with_curl_prints_what_it_says() {
     assert_eq!(read(&asked[0])["success"], true);
     let words = "one-time code (development): phone=+12025550105 code=";
     assert!(README.replace('\n', " ").contains(words), "the README quotes the line");
-    let log = node.log();
-    let code = log.iter().find_map(|line| line.split_once(words)?.1.get(..6)).unwrap_or_else(|| panic!("no such line: {log:#?}"));
+    let line = node.logged(words);
+    let code = line.split_once(words).and_then(|(_, code)| code.get(..6)).unwrap();
     let quoted = register.split_once("\"verification_code\": \"").unwrap().1.get(..6).unwrap();
     let registered = lines(folder.path(), &format!("{variables}\n{}", register.replace(quoted, code)));
     let registered = read(&registered[0]);

@@ -78,7 +78,7 @@ pub enum Kind {
     Conditional,
 }
 
-/// The statements of one feature, prepared. See [`statements!`].
+/// The statements of one feature, prepared. Made by the macro `statements!`.
 #[async_trait]
 pub trait Statements: Send + Sync + Sized + 'static {
     /// Prepares them all.

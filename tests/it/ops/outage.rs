@@ -47,7 +47,7 @@ async fn a_full_disk_is_503_until_there_is_room_and_nothing_acknowledged_is_lost
     };
     assert_eq!((refused.status.as_u16(), refused.code.as_str()), (503, "unavailable"));
     assert!(refused.retry_after_s.is_some(), "it says when to come back");
-    assert!(node.has_logged("the store cannot be written to"));
+    node.logged("the store cannot be written to");
     // Not even the little that the probe writes.
     limit_files(&node, "1");
     let ready = world.rest.with_prefix("").get("/ready").await.unwrap_err();
@@ -67,7 +67,7 @@ async fn a_full_disk_is_503_until_there_is_room_and_nothing_acknowledged_is_lost
     };
     acknowledged.insert(id(&message));
     world.rest.with_prefix("").get("/ready").await.unwrap();
-    assert!(node.has_logged("the store can be written to again"));
+    node.logged("the store can be written to again");
 
     node.kill();
     node.start_again();
@@ -139,6 +139,7 @@ async fn a_store_made_read_only_under_a_node_is_503_until_it_is_writable() {
     ada.rest.me().await.unwrap();
     let history = ben.rest.history(&conversation, "limit=5").await.unwrap();
     assert_eq!(id(&history["messages"][0]), id(&before), "what is there can be read");
+    node.logged("the store cannot be written to");
     let lines: Vec<_> = node.log().into_iter().filter(|line| line.contains("the store cannot be written to")).collect();
     assert_eq!(lines.len(), 1, "it is said once, not once a write: {lines:?}");
     assert!(lines[0].contains("ERROR") && lines[0].contains("read-only?"), "{}", lines[0]);
@@ -154,7 +155,7 @@ async fn a_store_made_read_only_under_a_node_is_503_until_it_is_writable() {
     let told = socket.next_event("message:received", PATIENCE).await.unwrap();
     assert_eq!(told["id"], sent["id"], "the socket has stayed");
     world.rest.with_prefix("").get("/ready").await.unwrap();
-    assert!(node.has_logged("the store can be written to again"));
+    node.logged("the store can be written to again");
     let history = ada.rest.history(&conversation, "limit=10").await.unwrap();
     let ids: Vec<_> = history["messages"].as_array().unwrap().iter().map(id).collect();
     assert_eq!(ids, [id(&before), id(&sent)], "what was refused was not done");

@@ -4,8 +4,8 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
 
 use rand::RngExt as _;
 use tempfile::TempDir;
@@ -23,6 +23,13 @@ pub enum Reader {
     Leaves,
 }
 
+/// What a node has logged so far.
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    grown: Condvar,
+}
+
 /// A running `urge serve`.
 pub struct Process {
     /// Where it listens; the same after a restart.
@@ -31,11 +38,13 @@ pub struct Process {
     pub folder: Arc<TempDir>,
     settings: Vec<(String, String)>,
     prelude: String,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Arc<Log>,
     reader: Reader,
     child: Child,
     /// Held open and not read.
     unread: Option<BufReader<ChildStdout>>,
+    /// Reads its log.
+    reading: Option<JoinHandle<()>>,
 }
 
 impl Process {
@@ -60,8 +69,8 @@ impl Process {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>();
         let folder = Arc::new(TempDir::new().unwrap());
         let address = lasting_address().to_string();
-        let (child, address, unread) = launch(&address, &folder, &settings, &prelude, &log, reader);
-        Self { address, folder, settings, prelude, log, reader, child, unread }
+        let Launched { child, address, unread, reading } = launch(&address, &folder, &settings, &prelude, &log, reader);
+        Self { address, folder, settings, prelude, log, reader, child, unread, reading }
     }
 
     /// `http://host:port`.
@@ -71,12 +80,19 @@ impl Process {
 
     /// Whether a line of its log has these words.
     pub fn has_logged(&self, words: &str) -> bool {
-        self.log.lock().unwrap().iter().any(|line| line.contains(words))
+        self.log.lines.lock().unwrap().iter().any(|line| line.contains(words))
+    }
+
+    /// The first line of its log with these words, which it writes sooner or later.
+    pub fn logged(&self, words: &str) -> String {
+        let lacks = |lines: &mut Vec<String>| !lines.iter().any(|line| line.contains(words));
+        let (lines, _) = self.log.grown.wait_timeout_while(self.log.lines.lock().unwrap(), PATIENCE, lacks).unwrap();
+        lines.iter().find(|line| line.contains(words)).unwrap_or_else(|| panic!("no line with {words:?}: {lines:#?}")).clone()
     }
 
     /// The lines of its log so far.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().unwrap().clone()
+        self.log.lines.lock().unwrap().clone()
     }
 
     /// Its process id.
@@ -109,6 +125,8 @@ impl Process {
         let status = self.child.wait().unwrap();
         drop(stopped);
         watch.join().unwrap();
+        // What it said last is in the log then.
+        self.reading.take().map(JoinHandle::join);
         status
     }
 
@@ -121,7 +139,8 @@ impl Process {
     /// Starts it again, at the same address and in the same folder.
     pub fn start_again(&mut self) {
         let address = self.address.to_string();
-        (self.child, _, self.unread) = launch(&address, &self.folder, &self.settings, &self.prelude, &self.log, self.reader);
+        let launched = launch(&address, &self.folder, &self.settings, &self.prelude, &self.log, self.reader);
+        (self.child, self.unread, self.reading) = (launched.child, launched.unread, launched.reading);
     }
 }
 
@@ -142,15 +161,17 @@ fn lasting_address() -> SocketAddr {
     any.take(1_000).find(is_free).unwrap()
 }
 
+/// A node that listens.
+struct Launched {
+    child: Child,
+    address: SocketAddr,
+    unread: Option<BufReader<ChildStdout>>,
+    /// None when its log is not read on.
+    reading: Option<JoinHandle<()>>,
+}
+
 /// Starts the binary and waits for the log line that says where it listens.
-fn launch(
-    listen: &str,
-    folder: &TempDir,
-    settings: &[(String, String)],
-    prelude: &str,
-    lines: &Arc<Mutex<Vec<String>>>,
-    reader: Reader,
-) -> (Child, SocketAddr, Option<BufReader<ChildStdout>>) {
+fn launch(listen: &str, folder: &TempDir, settings: &[(String, String)], prelude: &str, log_lines: &Arc<Log>, reader: Reader) -> Launched {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{prelude}; exec \"$0\""), env!("CARGO_BIN_EXE_urge")]);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("URGE_")) {
@@ -168,11 +189,12 @@ fn launch(
     let mut child = command.spawn().unwrap();
     let mut log = BufReader::new(child.stdout.take().unwrap());
     let (found, address) = mpsc::channel();
-    let lines = Arc::clone(lines);
-    thread::spawn(move || {
+    let kept = Arc::clone(log_lines);
+    let reading = thread::spawn(move || {
         for line in log.by_ref().lines().map_while(Result::ok) {
             let listens = if line.contains("listening") { listened(&line) } else { None };
-            lines.lock().unwrap().push(line);
+            kept.lines.lock().unwrap().push(line);
+            kept.grown.notify_all();
             if let Some(address) = listens {
                 if reader != Reader::Reads {
                     let _ = found.send((address, (reader == Reader::Stalls).then_some(log)));
@@ -183,7 +205,7 @@ fn launch(
         }
     });
     match address.recv_timeout(PATIENCE) {
-        Ok((address, unread)) => (child, address, unread),
+        Ok((address, unread)) => Launched { child, address, unread, reading: (reader == Reader::Reads).then_some(reading) },
         Err(error) => {
             let _ = child.kill();
             panic!("the node does not listen ({error}); it ended with {:?}", child.wait());
