@@ -54,13 +54,21 @@ impl Stores {
 
     /// All of them in one keyspace of a cluster.
     pub async fn scylla(scylla: &Scylla) -> StoreResult<Self> {
+        let (log, settings, users, auth, messages) = tokio::try_join!(
+            scylla.prepared::<LogStatements>(),
+            scylla.prepared::<SettingsStatements>(),
+            scylla.prepared::<UserStatements>(),
+            scylla.prepared::<AuthStatements>(),
+            scylla.prepared::<MessageStatements>(),
+        )?;
+        let probe = Arc::new(scylla.clone());
         Ok(Self {
-            log: Arc::new(scylla.prepared::<LogStatements>().await?),
-            settings: Arc::new(scylla.prepared::<SettingsStatements>().await?),
-            users: Arc::new(scylla.prepared::<UserStatements>().await?),
-            auth: Arc::new(scylla.prepared::<AuthStatements>().await?),
-            messages: Arc::new(scylla.prepared::<MessageStatements>().await?),
-            probe: Arc::new(scylla.clone()),
+            log: Arc::new(log),
+            settings: Arc::new(settings),
+            users: Arc::new(users),
+            auth: Arc::new(auth),
+            messages: Arc::new(messages),
+            probe,
         })
     }
 }

@@ -13,7 +13,7 @@ use urge::log::Appender;
 use urge::task::Tasks;
 
 use super::over_log::Silence;
-use super::village::{Village, open_store, read_store};
+use super::village::{Village, open_file, read_store};
 use super::{History, Operation, Rule, accept, broken, expect_violation};
 use crate::support::sabotage::{BusLie, Lie, Sabotaged, SabotagedBus};
 use crate::support::{TestServer, World, files_after_a_crash};
@@ -73,7 +73,7 @@ const LATE: Duration = Duration::from_millis(500);
 /// What is left of a node that died at these moments of its life, each judged as if it had been the only one.
 async fn crash(wrap: impl FnOnce(Backends) -> Backends) -> Vec<History> {
     let folder = Arc::new(TempDir::new().unwrap());
-    let server = TestServer::on(Arc::clone(&folder), |_| {}, wrap).await;
+    let server = TestServer::embedded(Arc::clone(&folder), wrap).await;
     let (_up, up) = watch::channel(true);
     let mut village = Village::settle(&World::on(&server), SEED, PHONES_EACH, &up).await;
     let recorder = Arc::clone(&village.recorder);
@@ -100,7 +100,7 @@ async fn crash(wrap: impl FnOnce(Backends) -> Backends) -> Vec<History> {
         // What phones saw goes on beyond the crash: here the log alone is judged.
         let mut history = History { members: members.clone(), operations, ..History::default() };
         heal(&files, &history).await;
-        read_store(files.path(), &mut history).await;
+        history.read(&open_file(files.path())).await;
         histories.push(history);
     }
     histories
@@ -109,7 +109,7 @@ async fn crash(wrap: impl FnOnce(Backends) -> Backends) -> Vec<History> {
 /// Does what the next node does before anything else: it takes in the rows whose heads the dead one did not live to write.
 async fn heal(files: &TempDir, history: &History) {
     let tasks = Tasks::default();
-    let appender = Appender::new(Arc::new(open_store(files.path())), Arc::new(RealClock), Arc::new(Silence), tasks);
+    let appender = Appender::new(open_file(files.path()), Arc::new(RealClock), Arc::new(Silence), tasks);
     for conversation in history.members.keys() {
         appender.state(*conversation).await.unwrap();
     }

@@ -14,12 +14,13 @@ mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use urge::id::{ConversationId, MessageId, Seq, UserId};
-use urge::log::LogRow;
+use urge::log::{LogReader, LogRow, LogStore};
 
 /// What a client wanted.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,6 +133,21 @@ pub struct History {
     pub views: Vec<View>,
     pub logs: BTreeMap<ConversationId, Vec<LogRow>>,
     pub marks: Vec<FinalMark>,
+}
+
+impl History {
+    /// Adds what is left in this store.
+    pub async fn read(&mut self, store: &Arc<dyn LogStore>) {
+        let reader = LogReader::new(Arc::clone(store));
+        for (conversation, members) in &self.members {
+            self.logs.insert(*conversation, reader.after(*conversation, 0, usize::MAX >> 1).await.unwrap());
+            for user in members {
+                let membership = store.membership(*user, *conversation).await.unwrap().unwrap();
+                let (read_seq, head_seq) = (membership.read_seq, membership.head.seq);
+                self.marks.push(FinalMark { user: *user, conversation: *conversation, read_seq, head_seq });
+            }
+        }
+    }
 }
 
 /// A way in which a history is wrong.

@@ -14,15 +14,15 @@ use urge::error::{Error, ErrorCode};
 use urge::event::Origin;
 use urge::id::{ConversationId, MessageId, Seq, UserId};
 use urge::log::{
-    Announce, Announcement, Appender, Body, Change, Content, ConversationKind, Creation, LogReader, LogRow, LogStore, Posted, Profile,
-    Proposal, Role,
+    Announce, Announcement, Appender, Body, Change, Content, ConversationKind, Creation, LogRow, LogStore, Posted, Profile, Proposal, Role,
 };
 use urge::store::{Sqlite, SqliteOptions};
 use urge::task::Tasks;
 
 use super::workload::{Client, Plan, Worker};
-use super::{FinalMark, History, Operation, Outcome, Recorder, Rule, accept, broken, expect_violation};
+use super::{History, Operation, Outcome, Recorder, Rule, accept, broken, expect_violation};
 use crate::support::faulty::{Faults, Faulty, Odds, seed};
+use crate::support::keyspaces;
 use crate::support::sabotage::{Lie, Sabotaged};
 
 /// A caller that has waited this long goes away.
@@ -163,7 +163,7 @@ impl Client for AtNodes {
 }
 
 /// Runs the workload on several nodes over this store and returns the history that it left in `truth`.
-async fn run(seed: u64, operations: usize, tries: usize, truth: &Sqlite, store: Arc<dyn LogStore>) -> History {
+async fn run(seed: u64, operations: usize, tries: usize, truth: &Arc<dyn LogStore>, store: Arc<dyn LogStore>) -> History {
     let faults = Faults::new(seed, Odds::STORE);
     let nodes = Nodes::new(store, Arc::clone(&faults), seed);
     let users: Vec<_> = (0..6).map(|_| UserId::fresh()).collect();
@@ -201,16 +201,8 @@ async fn run(seed: u64, operations: usize, tries: usize, truth: &Sqlite, store: 
     drop(done);
     assert!(nodes.tasks.finish(2 * PATIENCE).await, "an append did not end");
     let operations = Arc::into_inner(recorder).unwrap().into_operations();
-    let reader = LogReader::new(Arc::new(truth.clone()));
     let mut history = History { members, operations, ..History::default() };
-    for (conversation, members) in &history.members {
-        history.logs.insert(*conversation, reader.after(*conversation, 0, usize::MAX >> 1).await.unwrap());
-        for user in members {
-            let membership = truth.membership(*user, *conversation).await.unwrap().unwrap();
-            let (read_seq, head_seq) = (membership.read_seq, membership.head.seq);
-            history.marks.push(FinalMark { user: *user, conversation: *conversation, read_seq, head_seq });
-        }
-    }
+    history.read(truth).await;
     history
 }
 
@@ -231,15 +223,18 @@ async fn create(nodes: &Nodes, conversation: ConversationId, members: &[UserId])
     while AtNodes::patiently(nodes.any().appender.append(proposal.clone())).await == Outcome::Unknown {}
 }
 
-fn open(folder: &tempfile::TempDir) -> Sqlite {
-    Sqlite::open(&SqliteOptions { path: folder.path().join("urge.db"), readers: 2, migrate: true }).unwrap()
+async fn open(folder: &tempfile::TempDir) -> Arc<dyn LogStore> {
+    if let Some(stores) = keyspaces::stores(folder.path()).await {
+        return stores.log;
+    }
+    Arc::new(Sqlite::open(&SqliteOptions { path: folder.path().join("urge.db"), readers: 2, migrate: true }).unwrap())
 }
 
 async fn holds(seed: u64) {
     println!("seed={seed}");
     let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder);
-    let history = run(seed, 250, usize::MAX, &store, Arc::new(store.clone())).await;
+    let store = open(&folder).await;
+    let history = run(seed, 250, usize::MAX, &store, Arc::clone(&store)).await;
     let answered = Operation::count_answered(&history.operations);
     println!("seed={seed}: {} operations, {answered} answered", history.operations.len());
     assert!(answered > 1_500, "too little was answered to prove anything: {answered}");
@@ -267,8 +262,8 @@ const SEEDS_OF_LIES: std::ops::Range<u64> = 7..12;
 /// A smaller run, over a store that lies about one thing or nothing.
 async fn run_with(lie: Option<Lie>, seed: u64) -> History {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder);
-    let sabotaged = Arc::new(Sabotaged::new(Arc::new(store.clone()), lie));
+    let store = open(&folder).await;
+    let sabotaged = Arc::new(Sabotaged::new(Arc::clone(&store), lie));
     run(seed, 80, 3, &store, sabotaged).await
 }
 

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use loadtest::Door;
 use tokio::sync::watch;
 use urge::id::{ConversationId, UserId};
-use urge::log::{LogReader, LogStore};
+use urge::log::LogStore;
 use urge::store::{Sqlite, SqliteOptions};
 
 use super::phone::Phone;
 use super::workload::{Plan, Worker};
-use super::{FinalMark, History, Recorder};
-use crate::support::{Person, World};
+use super::{History, Recorder};
+use crate::support::{Person, World, keyspaces};
 
 /// People with their phones, and where they talk.
 pub struct Village {
@@ -101,21 +101,13 @@ impl Village {
     }
 }
 
-/// The store in this folder, of a node that has ended.
-pub fn open_store(folder: &Path) -> Sqlite {
-    Sqlite::open(&SqliteOptions { path: folder.join("urge.db"), readers: 1, migrate: false }).unwrap()
+/// The file in this folder, of a node that has ended.
+pub fn open_file(folder: &Path) -> Arc<dyn LogStore> {
+    Arc::new(Sqlite::open(&SqliteOptions { path: folder.join("urge.db"), readers: 1, migrate: false }).unwrap())
 }
 
-/// Adds what is stored in this folder, by a node that has ended.
+/// Adds what is stored by the node of this folder, which has ended.
 pub async fn read_store(folder: &Path, history: &mut History) {
-    let store = open_store(folder);
-    let reader = LogReader::new(Arc::new(store.clone()));
-    for (conversation, members) in &history.members {
-        history.logs.insert(*conversation, reader.after(*conversation, 0, usize::MAX >> 1).await.unwrap());
-        for user in members {
-            let membership = store.membership(*user, *conversation).await.unwrap().unwrap();
-            let (read_seq, head_seq) = (membership.read_seq, membership.head.seq);
-            history.marks.push(FinalMark { user: *user, conversation: *conversation, read_seq, head_seq });
-        }
-    }
+    let store = keyspaces::stores(folder).await.map_or_else(|| open_file(folder), |stores| stores.log);
+    history.read(&store).await;
 }

@@ -7,7 +7,6 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use tokio::runtime::Runtime;
-use urge::app::Stores;
 use urge::store::{Prepared, Scylla, ScyllaOptions, Statements};
 
 use super::command;
@@ -56,26 +55,32 @@ fn started() -> Option<Servers> {
     Some(Servers { scylla: list("URGE_TEST_SCYLLA"), nats: list("URGE_TEST_NATS") })
 }
 
-/// The keyspace of this run, connected to once: each test has a runtime of its own, and a session ends with the one that it was
-/// made on.
+/// Where sessions live: each test has a runtime of its own, and a session ends with the one that it was made on.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+
+/// Does this there, and waits for it: not on a test's own runtime, which must not be blocked by another one.
+pub fn block_on<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    std::thread::spawn(|| RUNTIME.block_on(work)).join().unwrap()
+}
+
+/// Does this there.
+pub async fn within<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    RUNTIME.spawn(work).await.unwrap()
+}
+
+/// The keyspace of this run, connected to once.
 pub fn scylla() -> Option<&'static Scylla> {
-    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
     static SCYLLA: LazyLock<Option<Scylla>> = LazyLock::new(|| {
         let nodes = servers()?.scylla.clone();
-        let keyspace = format!("urge_test_{}", uuid::Uuid::now_v7().simple());
-        let connecting = async move { Scylla::connect(&ScyllaOptions { nodes, keyspace, migrate: Some(1) }).await.unwrap() };
-        // Not on a test's own runtime, which must not be blocked by another one.
-        std::thread::spawn(|| Some(RUNTIME.block_on(connecting))).join().unwrap()
+        let keyspace = new_keyspace();
+        Some(block_on(async move { Scylla::connect(&ScyllaOptions { nodes, keyspace, migrate: Some(1) }).await.unwrap() }))
     });
     SCYLLA.as_ref()
 }
 
-/// The stores of the nodes that tests start: those of the cluster if `URGE_TEST_STORE=cluster` says so, all nodes in one keyspace.
-pub async fn stores() -> Option<Stores> {
-    if std::env::var("URGE_TEST_STORE").as_deref() != Ok("cluster") {
-        return None;
-    }
-    Some(Stores::scylla(scylla()?).await.unwrap())
+/// A name that no keyspace has.
+pub fn new_keyspace() -> String {
+    format!("urge_test_{}", uuid::Uuid::now_v7().simple())
 }
 
 /// The store of a feature on the cluster.

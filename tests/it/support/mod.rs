@@ -7,6 +7,7 @@ pub mod command;
 mod crash;
 pub mod document;
 pub mod faulty;
+pub mod keyspaces;
 mod node;
 mod people;
 mod process;

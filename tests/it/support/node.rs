@@ -11,11 +11,11 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use urge::app::{App, Backends, Services};
+use urge::app::{App, Backends, Services, Stores};
 use urge::clock::ShiftedClock;
 use urge::config::Config;
 
-use super::Outbox;
+use super::{Outbox, keyspaces};
 
 /// How long a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,6 +32,8 @@ pub struct TestServer {
     pub sms: Arc<Outbox>,
     /// Its services, for what no call does.
     pub services: Services,
+    /// The stores below whatever a test has put in between.
+    pub stores: Stores,
     client: reqwest::Client,
     stop: CancellationToken,
     running: JoinHandle<()>,
@@ -50,13 +52,30 @@ impl TestServer {
 
     /// The same in this folder and on backends that `wrap` may have changed, with faults for one.
     pub async fn on(folder: Arc<TempDir>, change: impl FnOnce(&mut Config), wrap: impl FnOnce(Backends) -> Backends) -> Self {
+        let stores = keyspaces::stores(folder.path()).await;
+        Self::on_stores(stores, folder, change, wrap).await
+    }
+
+    /// The same on the embedded store wherever other nodes keep everything: for tests of its file.
+    pub async fn embedded(folder: Arc<TempDir>, wrap: impl FnOnce(Backends) -> Backends) -> Self {
+        Self::on_stores(None, folder, |_| {}, wrap).await
+    }
+
+    /// On these stores, or on the embedded one.
+    async fn on_stores(
+        stores: Option<Stores>,
+        folder: Arc<TempDir>,
+        change: impl FnOnce(&mut Config),
+        wrap: impl FnOnce(Backends) -> Backends,
+    ) -> Self {
         let config = test_config(folder.path(), change);
         let clock = Arc::new(ShiftedClock::default());
         let sms = Arc::new(Outbox::default());
         let mut backends = Backends { clock: clock.clone(), sms: sms.clone(), ..Backends::embedded(&config).unwrap() };
-        if let Some(stores) = super::cluster::stores().await {
+        if let Some(stores) = stores {
             backends.stores = stores;
         }
+        let stores = backends.stores.clone();
         let backends = wrap(backends);
         let listener = TcpListener::bind(config.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -66,7 +85,7 @@ impl TestServer {
         let services = app.services.clone();
         let running = tokio::spawn(app.serve(listener, stop.clone().cancelled_owned()));
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-        Self { address, clock, folder, sms, services, client, stop, running }
+        Self { address, clock, folder, sms, services, stores, client, stop, running }
     }
 
     /// The address of this path.

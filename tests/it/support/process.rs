@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use rand::RngExt as _;
 use tempfile::TempDir;
 
+use super::keyspaces;
 use super::node::PATIENCE;
 
 /// What the reader of its log does once the node listens.
@@ -66,8 +67,11 @@ impl Process {
     /// The same with a reader of its log that may stop reading.
     pub fn read_by(reader: Reader, prelude: &str, settings: &[(&str, &str)]) -> Self {
         let (prelude, log) = (prelude.to_owned(), Arc::default());
-        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>();
+        let mut settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>();
         let folder = Arc::new(TempDir::new().unwrap());
+        if !settings.iter().any(|(name, _)| name == "URGE_STORE") {
+            settings.extend(keyspaces::setting(folder.path()).map(|store| ("URGE_STORE".to_owned(), store)));
+        }
         let address = lasting_address().to_string();
         let Launched { child, address, unread, reading } = launch(&address, &folder, &settings, &prelude, &log, reader);
         Self { address, folder, settings, prelude, log, reader, child, unread, reading }

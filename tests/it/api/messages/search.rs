@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use urge::id::Seq;
+use urge::messages::{MessageStore, TermMatch};
 
 use super::super::auth::Person;
 use super::{Chat, UNKNOWN, contents, text};
@@ -35,6 +36,12 @@ async fn found_within(limit: Duration, chat: &Chat, caller: &Person, query: &str
         assert!(begin.elapsed() < limit, "{count} were to be found by {query}: {}", answer["total"]);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// How many rows the index has by this word, whatever a search makes of them.
+async fn indexed(store: &Arc<dyn MessageStore>, conversation: &str, word: &str) -> usize {
+    let (conversation, wanted) = (conversation.parse().unwrap(), TermMatch::Word(word.to_owned()));
+    store.term_rows(conversation, 0, &wanted, Seq::MAX, 100).await.unwrap().unwrap().len()
 }
 
 #[tokio::test]
@@ -198,11 +205,9 @@ async fn what_was_not_indexed_when_a_node_stopped_is_found_by_the_next() {
         chat.send(&chat.ada, &format!("pear {n}")).await;
     }
     let Chat { server, ada, bob, eve, id } = chat;
+    let messages = Arc::clone(&server.stores.messages);
     server.stop().await;
-    let file = rusqlite::Connection::open(folder.path().join("urge.db")).unwrap();
-    let documents: i64 = file.query_row("SELECT n FROM search_documents", [], |row| row.get(0)).unwrap();
-    assert_eq!(documents, 0, "nothing of it was indexed");
-    drop(file);
+    assert_eq!(indexed(&messages, &id, "pear").await, 0, "nothing of it was indexed");
     let server = TestServer::on(folder, |_| {}, |backends| backends).await;
     let chat = Chat { server, ada, bob, eve, id };
     found(&chat, &chat.bob, "pear", 20).await;
@@ -219,19 +224,14 @@ async fn a_message_is_indexed_by_the_words_that_it_has_now() {
     chat.ask(&chat.ada, &format!("DELETE /messages/{deleted}")).await;
     found(&chat, &chat.ada, "yellow", 1).await;
     found(&chat, &chat.ada, "octopus", 1).await;
-    let store = Connection::open(chat.server.folder.path().join("urge.db")).unwrap();
-    // How many documents of the conversation have this word, whatever a search makes of them.
-    let indexed = |word: &str| {
-        let token = format!("\"{}0z{word}\"", chat.id.replace('-', ""));
-        let count = "SELECT count(*) FROM search_terms WHERE search_terms MATCH ?1";
-        store.query_row(count, [token], |row| row.get::<_, i64>(0)).unwrap()
-    };
+    let store = &chat.server.stores.messages;
     let begin = Instant::now();
-    while (indexed("submarine"), indexed("yellow"), indexed("octopus")) != (0, 1, 1) {
+    while (indexed(store, &chat.id, "submarine").await, indexed(store, &chat.id, "yellow").await, indexed(store, &chat.id, "octopus").await)
+        != (0, 1, 1)
+    {
         assert!(begin.elapsed() < PATIENCE, "words of before are left over");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    drop(store);
     chat.server.stop().await;
 }
 
