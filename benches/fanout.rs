@@ -24,6 +24,7 @@ fn row(conversation_id: ConversationId, seq: i64, audience: &Arc<[UserId]>, send
         conversation_id,
         seq,
         audience: Arc::clone(audience),
+        is_large: audience.len() > 64,
         target_seq: None,
         introduces: [].into(),
         refreshes: false,

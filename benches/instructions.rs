@@ -75,6 +75,7 @@ fn group() -> (Runtime, Node, Vec<Arc<Socket>>, Envelope) {
             conversation_id,
             seq: 2,
             audience,
+            is_large: false,
             target_seq: None,
             introduces: [].into(),
             refreshes: false,

@@ -6,38 +6,51 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::id::{ConversationId, MessageId, Seq, SessionId, SocketId, UserId};
 
 /// The names of the contract's "server → client" table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EventKind {
     /// A new message.
+    #[serde(rename = "message:received")]
     MessageReceived,
     /// A message was edited.
+    #[serde(rename = "message:updated")]
     MessageUpdated,
     /// A message was deleted for everyone.
+    #[serde(rename = "message:deleted")]
     MessageDeleted,
     /// A message's status became DELIVERED.
+    #[serde(rename = "message:delivered")]
     MessageDelivered,
     /// A message's status became READ.
+    #[serde(rename = "message:read")]
     MessageRead,
     /// One person's marks; `/ws` alone.
+    #[serde(rename = "receipts")]
     Receipts,
     /// A conversation is new to this user.
+    #[serde(rename = "conversation:created")]
     ConversationCreated,
     /// A conversation changed for this user.
+    #[serde(rename = "conversation:updated")]
     ConversationUpdated,
     /// Somebody types.
+    #[serde(rename = "typing:start")]
     TypingStart,
     /// Somebody stopped typing.
+    #[serde(rename = "typing:stop")]
     TypingStop,
     /// Somebody came online.
+    #[serde(rename = "user:online")]
     UserOnline,
     /// Somebody went offline.
+    #[serde(rename = "user:offline")]
     UserOffline,
     /// A group was deleted.
+    #[serde(rename = "group:deleted")]
     GroupDeleted,
 }
 
@@ -85,7 +98,7 @@ impl EventKind {
 }
 
 /// Something to tell clients.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// What it is.
     pub kind: EventKind,
@@ -104,7 +117,7 @@ impl Event {
 }
 
 /// Where a change came from, so that it is not told to the socket (or the posting device) that made it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Origin {
     /// The login that sent it by REST.
     pub session_id: Option<SessionId>,
@@ -113,7 +126,7 @@ pub struct Origin {
 }
 
 /// The message in a `message:received`, for marks and for receipts that wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageRef {
     /// Its id.
     pub message_id: MessageId,
@@ -122,14 +135,16 @@ pub struct MessageRef {
 }
 
 /// A row of a log on its way to sockets: told in order of `seq`, without a gap, once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowEvent {
     /// Whose log.
     pub conversation_id: ConversationId,
     /// Its place.
     pub seq: Seq,
-    /// Who may know.
+    /// Who may know; on its way to a node, those who have sockets there.
     pub audience: Arc<[UserId]>,
+    /// Of a conversation too large for receipts.
+    pub is_large: bool,
     /// The row that an edit or deletion is about: who has cleared it is not told.
     pub target_seq: Option<Seq>,
     /// To whom the conversation is new with this row: they get `conversation:created` first.
@@ -151,7 +166,7 @@ pub struct RowEvent {
 }
 
 /// A row's event without its sender's picture.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faceless {
     /// Whom the sender has blocked.
     pub users: Arc<[UserId]>,
@@ -160,7 +175,7 @@ pub struct Faceless {
 }
 
 /// An event that belongs to no place in a log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LooseEvent {
     /// Who may know.
     pub audience: Arc<[UserId]>,
@@ -173,7 +188,7 @@ pub struct LooseEvent {
 }
 
 /// What the bus carries to the nodes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Envelope {
     /// A row, in its order.
     Row(RowEvent),
@@ -205,4 +220,18 @@ pub enum Envelope {
         /// Which one goes on, when all others end.
         except: Option<SessionId>,
     },
+    /// Said by the bus of this node alone: for a while envelopes may have been lost. What they said is to be read from the store.
+    #[serde(skip)]
+    Missed,
+    /// Said by the bus of this node alone: the user has left another node, and has sockets on none now, but perhaps on this one.
+    #[serde(skip)]
+    Left {
+        /// Who.
+        user_id: UserId,
+        /// Nobody has told that he is offline, each node having taken the other for the one who does: this one is to.
+        untold: bool,
+    },
+    /// Said by the bus of one node alone: their node has ended. Who comes to no other one is to be told of as offline.
+    #[serde(skip)]
+    Orphans(Arc<[UserId]>),
 }

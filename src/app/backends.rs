@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::{StartError, folder};
 use crate::auth::sms::{LogSms, Sms, Twilio, TwilioAccount};
 use crate::auth::{AuthStatements, AuthStore};
-use crate::bus::{Bus, Local};
+use crate::bus::{Bus, Local, Nats};
 use crate::clock::{RealClock, SharedClock};
-use crate::config::{Config, SmsProvider, StoreSettings};
+use crate::config::{BusSettings, Config, SmsProvider, StoreSettings};
 use crate::log::{LogStatements, LogStore};
 use crate::messages::{MessageStatements, MessageStore};
 use crate::settings::{SettingsStatements, SettingsStore};
@@ -93,7 +93,11 @@ impl Backends {
     /// Nothing that waiting could mend: a cluster that does not answer is waited for.
     pub async fn open(config: &Config) -> Result<Self, StartError> {
         let stores = open_stores(config, !config.is_production()).await?;
-        Ok(Self { stores, bus: Arc::new(Local::default()), clock: Arc::new(RealClock), sms: open_sms(config)? })
+        let bus: Arc<dyn Bus> = match &config.bus {
+            BusSettings::Local => Arc::new(Local::default()),
+            BusSettings::Nats(settings) => Arc::new(Nats::connect(settings).await.map_err(StartError::Bus)?),
+        };
+        Ok(Self { stores, bus, clock: Arc::new(RealClock), sms: open_sms(config)? })
     }
 
     /// The same on the embedded store, whatever the settings name.

@@ -1,5 +1,5 @@
 //! A node put together: settings become [`Backends`], backends [`Services`], services routes. The only folder that
-//! names Sqlite, Scylla and Local. A new feature adds its store to `Stores`, its service to `Services` and its API to [`Apis`].
+//! names Sqlite, Scylla, Local and Nats. A new feature adds its store to `Stores`, its service to `Services` and its API to [`Apis`].
 
 mod backends;
 mod folder;
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::sms::SmsError;
 use crate::auth::{AuthApi, UserLimit};
+use crate::bus::BusError;
 use crate::config::Config;
 use crate::conversations::{ConversationsApi, SyncApi};
 use crate::event::Envelope;
@@ -68,6 +69,9 @@ pub enum StartError {
     /// The store.
     #[error("the store cannot be opened: {0}")]
     Store(#[from] StoreError),
+    /// The bus.
+    #[error("the bus cannot be used: {0}")]
+    Bus(BusError),
     /// Threads that hash passwords.
     #[error("the threads of auth.hashing_threads cannot be started, set fewer: {0}")]
     Threads(io::Error),
@@ -158,7 +162,7 @@ impl App {
         let endpoint = Arc::new(self.endpoint().boxed());
         let (sessions, doors) = (self.services.sessions.clone(), Arc::clone(&self.services.doors));
         let (tasks, draining) = (self.tasks.clone(), self.draining.clone());
-        let stop = tasks.stopping();
+        let (stop, bus) = (tasks.stopping(), Arc::clone(&self.backends.bus));
         let Config { rate_limit, trusted_proxies, server: settings, .. } = &self.config;
         let per_network = rate_limit.then_some(settings.connections_per_network);
         let places = Places::new(settings.max_connections, per_network, Proxies::new(trusted_proxies.clone()));
@@ -171,6 +175,7 @@ impl App {
             if tokio::time::timeout(DRAIN_PAUSE * 10, doors.finished()).await.is_err() {
                 tracing::warn!("some sockets did not take their leave in time");
             }
+            bus.leave().await;
             tasks.stop();
         };
         tokio::join!(serving, stopping);

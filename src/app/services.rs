@@ -7,10 +7,10 @@ use super::{Backends, StartError};
 use crate::auth::{self, Auth, SendLimits};
 use crate::config::{Config, secret};
 use crate::conversations::{Conversations, Parts, TypingSet};
-use crate::gateway::{self, Doors, Hub, Sessions};
+use crate::gateway::{self, Doors, Hub, Online, Sessions};
 use crate::log::Appender;
 use crate::messages::{Announcer, Appended, IndexQueue, Messages, Receipts};
-use crate::presence::{OnlineSet, Presence};
+use crate::presence::Presence;
 use crate::settings::{Blocks, Settings};
 use crate::task::Tasks;
 use crate::users::{Users, UsersPolicy};
@@ -19,7 +19,7 @@ use crate::users::{Users, UsersPolicy};
 #[derive(Clone)]
 pub struct Services {
     /// Who is online.
-    pub online: Arc<OnlineSet>,
+    pub online: Arc<Online>,
     /// Privacy, blocks, notification settings.
     pub settings: Arc<Settings>,
     /// People.
@@ -52,7 +52,7 @@ impl Services {
     /// All of them on these backends.
     pub fn new(config: &Config, backends: &Backends, tasks: &Tasks) -> Result<Self, StartError> {
         let Backends { stores, bus, clock, sms } = backends;
-        let online = Arc::new(OnlineSet::default());
+        let online = Arc::new(Online::new(Arc::clone(bus)));
         let presence: Arc<dyn Presence> = online.clone();
         let settings = Arc::new(Settings::new(Arc::clone(&stores.settings), Arc::clone(bus), Arc::clone(clock)));
         let users = Arc::new(Users::new(

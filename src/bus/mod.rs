@@ -1,15 +1,20 @@
 //! How a node tells all nodes, itself included. Correctness never depends on it: a lost envelope is found by the hub
-//! (gap) or by the heads, and read from the store. In process here; NATS behind the same trait.
+//! (gap) or by the heads, and read from the store. In process for a node that is alone; NATS behind the same trait.
 
+mod codec;
 mod local;
+mod nats;
+mod routes;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 pub use local::Local;
+pub use nats::Nats;
 use tokio::sync::mpsc;
 
 use crate::event::Envelope;
+use crate::id::UserId;
 
 /// Why an envelope did not get on its way.
 #[derive(Debug, thiserror::Error)]
@@ -30,4 +35,20 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Whether envelopes get through now.
     fn is_up(&self) -> bool;
+
+    /// The user has sockets on this node from now on: the others send here what concerns him.
+    fn came(&self, _user: UserId) {}
+
+    /// He has none any more. True when he has none on any other node either, so that this one tells of it.
+    fn left(&self, _user: UserId) -> bool {
+        true
+    }
+
+    /// Whether he has sockets on another node, for all that this one knows.
+    fn is_elsewhere(&self, _user: UserId) -> bool {
+        false
+    }
+
+    /// The node stops: the others see to its users.
+    async fn leave(&self) {}
 }

@@ -2,6 +2,7 @@
 //! A wrong setting is refused at start with its name, what is wrong and an example; nothing is corrected silently.
 //! Services get what they need as plain values, never a `Config`.
 
+mod backend;
 mod layer;
 pub mod secrecy;
 pub mod secret;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use backend::{BusSettings, NatsSettings, StoreSettings};
 use ipnet::IpNet;
 pub use layer::{Layers, Origin, Resolved, Sources};
 use value::Parsed;
@@ -156,6 +158,8 @@ pub struct Config {
     pub sockets: SocketSettings,
     /// Where everything is kept.
     pub store: StoreSettings,
+    /// How nodes tell each other.
+    pub bus: BusSettings,
     /// Replicas of everything in a keyspace that is made.
     pub store_replicas: usize,
     /// Reader threads of the embedded store.
@@ -164,20 +168,6 @@ pub struct Config {
     pub repair_interval: Duration,
     /// What the operator should know.
     pub warnings: Vec<String>,
-}
-
-/// Where everything is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreSettings {
-    /// One file in the data folder.
-    Sqlite,
-    /// ScyllaDB or Cassandra.
-    Scylla {
-        /// `host:port` of some of its nodes.
-        nodes: Vec<String>,
-        /// The keyspace.
-        keyspace: String,
-    },
 }
 
 /// One wrong setting.
@@ -314,8 +304,8 @@ impl Config {
         let listen = read.need("listen", value::address, SocketAddr::from(([127, 0, 0, 1], 8080)));
         let data_dir = PathBuf::from(read.need("data_dir", |text| Ok(text.to_owned()), "./data".to_owned()));
         let store = read.need("store", value::store, StoreSettings::Sqlite);
-        read.need("bus", |text| backend(text, "local", &["nats"]), ());
-        read.need("media", |text| backend(text, "file", &["s3", "gs", "az"]), ());
+        let bus = read.bus();
+        read.need("media", backend::file, ());
 
         let secret_key = read.hidden("secret_key");
         let secret_key_previous = read.hidden("secret_key_previous");
@@ -404,6 +394,7 @@ impl Config {
             server,
             sockets,
             store,
+            bus,
             store_replicas: read.need("store_scylla.replicas", value::count_to(MAX_REPLICAS), 3),
             store_readers: read.need("store_sqlite.readers", value::count_to(MAX_READERS), 1),
             repair_interval: read.need("log_repair.interval", value::duration, Duration::ZERO),
@@ -428,17 +419,6 @@ fn directory(text: &str) -> Parsed<Directory> {
         "open" => Ok(Directory::Open),
         "contacts" => Ok(Directory::Contacts),
         _ => Err("is neither open nor contacts".to_owned()),
-    }
-}
-
-/// The one backend that this build has; those of a cluster are recognised, so that the words fit.
-fn backend(text: &str, only: &str, planned: &[&str]) -> Parsed<()> {
-    match text.split_once("://") {
-        None if text == only => Ok(()),
-        Some((scheme, rest)) if planned.contains(&scheme) && !rest.is_empty() => {
-            Err(format!("names {scheme}, but this build has only {only}"))
-        }
-        _ => Err(format!("is not known: this build has only {only}")),
     }
 }
 

@@ -52,7 +52,12 @@ pub const SETTINGS: &[Setting] = &[
         "scylla://db1:9042,db2:9042/urge",
         "Where everything is kept: sqlite, in the data folder, or ScyllaDB or Cassandra: some of its nodes, and the keyspace.",
     ),
-    setting("bus", "local", "local", "How nodes tell each other: local, for one node."),
+    setting(
+        "bus",
+        "local",
+        "nats://nats1:4222,nats2:4222",
+        "How nodes tell each other: local, for one node, or NATS: some of its servers; tls:// instead of nats:// for TLS.",
+    ),
     setting("media", "file", "file", "Where files are kept: file, in the data folder."),
     setting(
         "secret_key",
@@ -148,6 +153,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("sockets.ping_timeout", "20s", "10s", "How long its answer may take."),
     setting("store_sqlite.readers", "2", "4", "Reader threads of the embedded store, 64 or less."),
     setting("store_scylla.replicas", "3", "3", "Replicas of everything in a keyspace that `urge migrate` makes, 9 or less."),
+    setting("bus_nats.name", "urge", "urge_staging", "What streams and subjects begin with: clusters of different names share servers."),
+    setting("bus_nats.user", "", "urge", "The user at NATS."),
+    setting("bus_nats.password", "", "the password of bus_nats.user", "His password.").secret(),
+    setting("bus_nats.credentials", "", "/etc/urge/nats.creds", "A file with a JWT and its seed, instead of user and password."),
+    setting("bus_nats.ca", "", "/etc/urge/nats-ca.pem", "The certificate of the authority that signed those of the servers, if no public one did."),
+    setting("bus_nats.replicas", "1", "3", "Copies of each stream that a node makes: as many as there are servers, 5 or less."),
     setting("log_repair.interval", "5m", "1m", "How often the heads of connected users' conversations are read again."),
 ];
 

@@ -115,8 +115,12 @@ impl Hub {
             Envelope::Row(row) => self.arrive(row),
             Envelope::Loose(event) => self.tell_loose(event),
             Envelope::Refresh { user_id, conversation_id, origin } => self.refresh(user_id, conversation_id, origin),
+            Envelope::Missed => {
+                let hub = self.clone();
+                self.shared.tasks.spawn(async move { hub.repair().await });
+            }
             // Who is told of it is presence's business, which has noted it.
-            Envelope::Visibility { .. } => {}
+            Envelope::Visibility { .. } | Envelope::Left { .. } | Envelope::Orphans(_) => {}
             Envelope::Revoked { user_id, session_id, except } => self.revoke(user_id, session_id, except),
         }
     }

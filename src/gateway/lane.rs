@@ -186,6 +186,7 @@ mod tests {
             conversation_id: ConversationId::fresh(),
             seq,
             audience: [].into(),
+            is_large: false,
             target_seq: None,
             introduces: [].into(),
             refreshes: false,

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::command::Command;
 use super::hub::Hub;
+use super::online::Online;
 use super::resume::READING;
 use super::rounds::Rounds;
 use super::socket::{CloseReason, Mark, Socket};
@@ -29,7 +30,6 @@ use crate::event::Origin;
 use crate::id::{ConversationId, UserId};
 use crate::log::{Appender, ConversationState};
 use crate::messages::{Messages, SendMessage, Sent, Turn};
-use crate::presence::OnlineSet;
 use crate::rest;
 use crate::settings::Settings;
 use crate::task::{Gate, Tasks};
@@ -64,8 +64,8 @@ pub struct Parts {
     pub appender: Appender,
     /// How nodes tell each other.
     pub bus: Arc<dyn Bus>,
-    /// Who is online, for the views.
-    pub online: Arc<OnlineSet>,
+    /// Who is online.
+    pub online: Arc<Online>,
     /// Who types, for the views.
     pub shown_typing: Arc<TypingSet>,
     /// What time it is.

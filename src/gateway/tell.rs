@@ -11,7 +11,6 @@ use super::seat::{Place, Seat};
 use super::socket::{CloseReason, Mark, Outgoing};
 use crate::event::{Event, EventKind, LooseEvent, Origin, RowEvent};
 use crate::id::{ConversationId, Seq, SessionId, UserId};
-use crate::log::LARGE_ABOVE;
 
 impl Hub {
     /// Whether telling a row takes a look at the store.
@@ -175,7 +174,7 @@ pub(super) fn outgoing_of(row: &RowEvent) -> Option<RowOutgoing<'_>> {
         seq: row.seq,
         message_id: message.message_id,
         sender_id: message.sender_id,
-        is_large: row.audience.len() > LARGE_ABOVE,
+        is_large: row.is_large,
     });
     let faceless = row.faceless.as_ref().map(|faceless| (&*faceless.users, Outgoing::new(faceless.event.clone(), mark)));
     Some(RowOutgoing { plain: Outgoing::new(event, mark), faceless })

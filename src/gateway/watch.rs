@@ -5,15 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Gateway as _;
 use super::session::{Parts, Sessions};
-use super::socket::{Outgoing, Socket};
+use super::socket::{CloseReason, Outgoing, Socket};
 use super::typing::TYPING_TTL;
 use crate::clock::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin, RowEvent};
 use crate::id::{ConversationId, UserId};
 use crate::log::{ConversationKind, MemberState};
@@ -23,6 +24,8 @@ use crate::presence::Presence as _;
 pub const GRACE: Duration = Duration::from_secs(3);
 /// Users whose coming or going is written down and told at a time.
 pub(super) const WATCHING: usize = 64;
+/// Logins that are looked at again at a time.
+const CHECKS: usize = 16;
 /// People whom one user's presence concerns at most.
 const MAX_WATCHERS: usize = 500;
 /// Conversations that are looked through for them at most, the latest first.
@@ -33,9 +36,13 @@ impl Sessions {
     pub(super) fn came(&self, user: UserId) {
         let Parts { online, tasks, .. } = &self.shared.parts;
         self.shared.gone.lock().remove(&user);
-        if !online.set(user, true) {
+        if !online.came(user) {
             // He has others, or is back within the grace: nobody was told that he went.
             return;
+        }
+        if online.is_elsewhere(user) {
+            // The other node has told of him.
+            self.shared.shown.lock().insert(user);
         }
         let sessions = self.clone();
         let seen = self.shared.parts.clock.now();
@@ -66,11 +73,14 @@ impl Sessions {
                 }
                 gone.remove(&user);
             }
-            if hub.seats().has(user) || !online.set(user, false) {
+            if hub.seats().has(user) {
                 return;
             }
-            if hub.seats().has(user) {
-                online.set(user, true);
+            if !online.left(user, || hub.seats().has(user)) {
+                if !online.is_here(user) {
+                    // From now on the other node tells of him.
+                    sessions.shared.shown.lock().remove(&user);
+                }
                 return;
             }
             let _turn = sessions.shared.watching.wait().await;
@@ -268,14 +278,74 @@ impl Sessions {
                 self.look_anew(*user_id, Some(*other));
                 self.look_anew(*other, Some(*user_id));
             }
+            Envelope::Left { user_id, untold } => self.left_another(*user_id, *untold),
+            Envelope::Orphans(users) => self.adopt(Arc::clone(users)),
+            Envelope::Missed => self.check_logins(),
             Envelope::Row(_) | Envelope::Loose(_) | Envelope::Refresh { .. } | Envelope::Revoked { .. } => {}
         }
+    }
+
+    /// A user has left another node, and is on no other one. If he is here, telling of him is this node's business now.
+    fn left_another(&self, user: UserId, untold: bool) {
+        let online = &self.shared.parts.online;
+        let is_gone = untold && online.was_handed_over(user) && !online.is_online(user);
+        if online.is_here(user) || is_gone {
+            self.take_over(user, is_gone.then(|| self.shared.parts.clock.now()));
+        }
+    }
+
+    /// Another node has ended. Its users are back before the grace is over, here or elsewhere, or they have gone.
+    fn adopt(&self, users: Arc<[UserId]>) {
+        let sessions = self.clone();
+        let Parts { tasks, clock, .. } = &self.shared.parts;
+        let (stopping, gone_at) = (tasks.stopping(), clock.now());
+        tasks.spawn(async move {
+            if stopping.run_until_cancelled(tokio::time::sleep(GRACE)).await.is_none() {
+                return;
+            }
+            for user in users.iter() {
+                let online = &sessions.shared.parts.online;
+                if online.is_here(*user) || !online.is_online(*user) {
+                    sessions.take_over(*user, (!online.is_online(*user)).then_some(gone_at));
+                }
+            }
+        });
+    }
+
+    /// Tells of a user of whom another node has told so far; `gone_at` when he has gone.
+    fn take_over(&self, user: UserId, gone_at: Option<Timestamp>) {
+        // For all that others were told he is online.
+        self.shared.shown.lock().insert(user);
+        let sessions = self.clone();
+        self.shared.parts.tasks.spawn(async move {
+            let _turn = sessions.shared.watching.wait().await;
+            if let Some(gone_at) = gone_at {
+                sessions.note_seen(user, gone_at).await;
+            }
+            sessions.tell_presence(user, Vec::new()).await;
+        });
+    }
+
+    /// Revocations may have been missed: each socket's login is looked at again.
+    fn check_logins(&self) {
+        let sessions = self.clone();
+        self.shared.parts.tasks.spawn(async move {
+            let Parts { hub, auth, .. } = &sessions.shared.parts;
+            let sockets = hub.seats().users().into_iter().flat_map(|user| hub.seats().of(user)).map(|seat| Arc::clone(&seat.socket));
+            let check = async |socket: Arc<Socket>| {
+                let checked = auth.recheck(socket.user_id, socket.session_id).await;
+                if checked.is_err_and(|error| error.code == ErrorCode::Unauthenticated) {
+                    socket.close(CloseReason::Revoked);
+                }
+            };
+            futures_util::stream::iter(sockets).for_each_concurrent(CHECKS, check).await;
+        });
     }
 
     /// Finds out anew how a user is in the eyes of others. Of one who is neither here nor taken for it there is no news:
     /// when he comes, his settings are read then.
     fn look_anew(&self, user: UserId, toward: Option<UserId>) {
-        if self.is_shown(user) || self.shared.parts.online.is_online(user) {
+        if self.is_shown(user) || self.shared.parts.online.is_here(user) {
             let sessions = self.clone();
             self.shared.parts.tasks.spawn(async move { sessions.tell_presence(user, toward.into_iter().collect()).await });
         }

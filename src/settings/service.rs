@@ -156,7 +156,7 @@ impl Settings {
         match envelope {
             Envelope::Visibility { user_id, other: Some(other) } => self.relations_changed(*user_id, *other),
             Envelope::Visibility { user_id, other: None } => self.privacies.changed(user_id),
-            Envelope::Row(_) | Envelope::Loose(_) | Envelope::Refresh { .. } | Envelope::Revoked { .. } => {}
+            _ => {}
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod architecture;
 mod client;
+mod cluster;
 mod contract;
 mod fuzz;
 mod gateway;

@@ -5,7 +5,7 @@ Everything lives below the build folder: what is downloaded, data, logs, ports. 
 again: what is done is not done twice.
 
     servers.py start [--count 1|3] [--until PID] [--durable]   prints where they are, as NAME=VALUE lines; with --until they end
-                                                              and are forgotten when that process has ended
+                     [--only nats|cassandra]                  and are forgotten when that process has ended
     servers.py status                                         one line a server
     servers.py kill|pause|resume|restart|wipe SERVER          nats-1, cassandra-2 ...; wipe forgets its data and starts it empty
     servers.py stop
@@ -195,7 +195,7 @@ class Nats(Server):
         lines = [
             f"server_name: {self.name}",
             f"listen: 127.0.0.1:{self.port}",
-            f'jetstream {{ store_dir: "{self.folder / "jetstream"}", max_memory_store: 256MB, max_file_store: 4GB }}',
+            f'jetstream {{ store_dir: "{self.folder / "jetstream"}", max_memory_store: 16GB, max_file_store: 4GB }}',
         ]
         if settings["count"] > 1:
             routes = ", ".join(f"nats-route://127.0.0.1:{port}" for port in settings["nats_routes"])
@@ -283,6 +283,8 @@ class Cassandra(Server):
         return self.talk(self.port, bytes([4, 0, 0, 0, 5, 0, 0, 0, 0]), lambda answer: len(answer) > 4 and answer[4] == 6)
 
 
+KINDS = {"nats": Nats, "cassandra": Cassandra}
+
 # The set
 
 
@@ -295,17 +297,16 @@ class Set:
     def servers(self):
         if not self.settings:
             fail("nothing was started: servers.py start")
-        numbers = range(1, self.settings["count"] + 1)
-        return [Nats(self.state, "nats", n, self.settings) for n in numbers] + [
-            Cassandra(self.state, "cassandra", n, self.settings) for n in numbers
-        ]
+        numbers, kinds = range(1, self.settings["count"] + 1), self.settings["kinds"]
+        return [KINDS[kind](self.state, kind, n, self.settings) for kind in kinds for n in numbers]
 
     def named(self, name):
         found = [server for server in self.servers() if server.name == name]
         return found[0] if found else fail(f"{name} is none of {', '.join(server.name for server in self.servers())}")
 
-    def start(self, count, durable):
-        if self.settings and (self.settings["count"], self.settings["durable"]) != (count, durable):
+    def start(self, count, durable, kinds):
+        wanted = {"count": count, "durable": durable, "kinds": kinds}
+        if self.settings and any(self.settings[name] != value for name, value in wanted.items()):
             if any(server.pid for server in self.servers()):
                 fail("other servers run here: servers.py stop, or --state another folder")
             self.forget()
@@ -313,8 +314,7 @@ class Set:
             taken = [f"127.0.0.{n}" for n in range(1, count + 1)]
             ports = free_ports(taken)
             self.settings = {
-                "count": count,
-                "durable": durable,
+                **wanted,
                 "cql": next(ports),
                 "storage": next(ports),
                 "nats": [next(ports) for _ in range(count)],
@@ -348,9 +348,9 @@ class Set:
 
     def places(self):
         servers = self.servers()
-        cql = ",".join(f"{server.address}:{server.port}" for server in servers if isinstance(server, Cassandra))
-        nats = ",".join(f"{server.address}:{server.port}" for server in servers if isinstance(server, Nats))
-        return [f"URGE_TEST_SCYLLA={cql}", f"URGE_TEST_NATS={nats}"]
+        names = {Cassandra: "URGE_TEST_SCYLLA", Nats: "URGE_TEST_NATS"}
+        places = {name: [f"{server.address}:{server.port}" for server in servers if isinstance(server, kind)] for kind, name in names.items()}
+        return [f"{name}={','.join(found)}" for name, found in places.items() if found]
 
     def stop(self, number=signal.SIGTERM):
         if self.settings:
@@ -381,6 +381,7 @@ def main():
     start = commands.add_parser("start")
     start.add_argument("--count", type=int, choices=[1, 3], default=1)
     start.add_argument("--durable", action="store_true", help="what was acknowledged outlives the server's process and its restart")
+    start.add_argument("--only", choices=KINDS, help="servers of this kind alone")
     start.add_argument("--until", type=int, metavar="PID", help="end and forget them when this process has ended")
     commands.add_parser("stop")
     commands.add_parser("status")
@@ -391,7 +392,8 @@ def main():
     with locked(state):
         servers = Set(state)
         if arguments.command == "start":
-            servers.start(arguments.count, arguments.durable or arguments.count > 1)
+            kinds = [arguments.only] if arguments.only else list(KINDS)
+            servers.start(arguments.count, arguments.durable or arguments.count > 1, kinds)
             print("\n".join(servers.places()), flush=True)
         elif arguments.command == "stop":
             servers.stop()

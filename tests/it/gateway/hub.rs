@@ -152,6 +152,7 @@ fn row(id: ConversationId, seq: Seq, audience: &[&Arc<Socket>]) -> RowEvent {
         conversation_id: id,
         seq,
         audience: audience.iter().map(|socket| socket.user_id).collect(),
+        is_large: audience.len() > 64,
         target_seq: None,
         introduces: [].into(),
         refreshes: false,

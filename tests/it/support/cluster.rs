@@ -3,8 +3,10 @@
 //! are skipped, loudly; under `CI` that is a failure. What is named and does not answer is a failure anywhere.
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::runtime::Runtime;
 use urge::store::{Prepared, Scylla, ScyllaOptions, Statements};
@@ -40,19 +42,41 @@ fn started() -> Option<Servers> {
         std::io::stderr().write_all(words.as_bytes()).unwrap();
         return None;
     }
-    let root = env!("CARGO_MANIFEST_DIR");
-    let pid = std::process::id().to_string();
-    // A set of its own: it ends with this process, whoever else tests on this machine.
-    let state = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("servers-{pid}"));
-    let mut script = Command::new(format!("{root}/tests/servers/servers.py"));
-    let output = command::tool(script.arg("--state").arg(state).args(["start", "--until", &pid]));
-    let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "the cluster's servers did not start:\n{printed}{errors}");
-    let list = |name: &str| {
-        let line = printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        line.unwrap_or_else(|| panic!("{name} is not in {printed}")).split(',').map(str::to_owned).collect()
-    };
-    Some(Servers { scylla: list("URGE_TEST_SCYLLA"), nats: list("URGE_TEST_NATS") })
+    let set = OwnServers::start(&[]);
+    Some(Servers { scylla: set.list("URGE_TEST_SCYLLA"), nats: set.list("URGE_TEST_NATS") })
+}
+
+/// A set of servers of its own, for tests that kill and pause them. It ends with this process, whoever else tests on this machine.
+pub struct OwnServers {
+    state: PathBuf,
+    printed: String,
+}
+
+impl OwnServers {
+    /// Starts it, with these further arguments.
+    pub fn start(arguments: &[&str]) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let pid = std::process::id().to_string();
+        let name = format!("servers-{pid}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mut set = Self { state: Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), printed: String::new() };
+        set.printed = set.run(&[&["start", "--until", &pid], arguments].concat());
+        set
+    }
+
+    /// A command of the script: `kill`, `pause`, `resume`, `restart` or `wipe` and a server's name.
+    pub fn run(&self, arguments: &[&str]) -> String {
+        let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/servers.py"));
+        let output = command::tool(script.arg("--state").arg(&self.state).args(arguments));
+        let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "servers.py {arguments:?} failed:\n{printed}{errors}");
+        printed.into_owned()
+    }
+
+    /// Where the servers are that this variable names, `host:port` each.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        let line = self.printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.unwrap_or_else(|| panic!("{name} is not in {}", self.printed)).split(',').map(str::to_owned).collect()
+    }
 }
 
 /// Where sessions live: each test has a runtime of its own, and a session ends with the one that it was made on.

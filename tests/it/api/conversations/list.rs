@@ -150,7 +150,7 @@ async fn people_show_what_they_want_to_show() {
     world.call(&bob, "PUT /auth/profile", &json!({"avatar_url": "https://example.org/b.png"})).await;
     let id = world.direct(&ada, &bob).await;
     let services = &world.server.services;
-    services.online.set(bob.id, true);
+    services.online.came(bob.id);
     services.typing.set(id, bob.id, true);
     let route = format!("GET /conversations/{id}");
     let bob_of = |view: &Value| view["participants"].as_array().unwrap().iter().find(|one| one["id"] == json!(bob.id)).unwrap().clone();

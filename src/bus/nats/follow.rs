@@ -1,0 +1,139 @@
+//! Following a stream, or one subject of it, in order: a consumer of our own that is made anew whenever something is
+//! missing, the connection was away or the server has forgotten the stream. The library's ordered consumer goes on from
+//! the last number it saw, and waits for ever in a stream that begins anew.
+
+use std::future::Future;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull::{Config, Stream as Messages};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use super::link::Link;
+use super::streams::Spec;
+use crate::bus::BusError;
+
+/// The server says this often that it is there; twice without, and the consumer is made anew.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// The server forgets a consumer that nobody asks for so long.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+/// Messages asked for at a time.
+const BATCH: usize = 1_000;
+/// Pause before it is tried again, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What following brings.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// The next message.
+    Message(Bytes),
+    /// Messages may have been missed before the next one.
+    Missed,
+}
+
+/// What is followed.
+pub(super) struct Follow {
+    pub link: Link,
+    pub spec: Spec,
+    /// The subject; the whole stream when empty.
+    pub filter: String,
+}
+
+/// How far it is.
+#[derive(Clone, Copy)]
+struct Place {
+    /// When the stream was made, seconds and nanoseconds: another one counts from 1 again.
+    made: i128,
+    last: u64,
+}
+
+impl Follow {
+    /// Follows from the stream's beginning until `stopping`; each thing taken is done with before the next.
+    pub async fn run<F: Future<Output = ()>>(mut self, stopping: CancellationToken, mut take: impl FnMut(Taken) -> F) {
+        let mut place = None;
+        let mut pause = FIRST_PAUSE;
+        let following = async {
+            loop {
+                let times = self.link.state.borrow_and_update().times;
+                match self.open(&mut place).await {
+                    Ok(messages) => {
+                        pause = FIRST_PAUSE;
+                        self.read(messages, times, &mut place, &mut take).await;
+                    }
+                    Err(error) => {
+                        // While no server is connected, the connection says so.
+                        if self.link.is_up() {
+                            tracing::warn!(%error, stream = self.spec.name(), "the bus cannot be followed; it is tried again");
+                        }
+                        tokio::select! {
+                            () = tokio::time::sleep(pause) => {}
+                            _ = self.link.state.changed() => {}
+                        }
+                        pause = LAST_PAUSE.min(pause * 2);
+                    }
+                }
+                take(Taken::Missed).await;
+            }
+        };
+        stopping.run_until_cancelled(following).await;
+    }
+
+    async fn open(&self, place: &mut Option<Place>) -> Result<Messages, BusError> {
+        let mut context = async_nats::jetstream::new(self.link.client.clone());
+        context.set_timeout(LAST_PAUSE);
+        let stream = self.spec.ensure(&context).await?;
+        let made = stream.cached_info().created.unix_timestamp_nanos();
+        let start = match *place {
+            Some(place) if place.made == made => DeliverPolicy::ByStartSequence { start_sequence: place.last + 1 },
+            _ => DeliverPolicy::All,
+        };
+        let config = Config {
+            deliver_policy: start,
+            ack_policy: AckPolicy::None,
+            filter_subject: self.filter.clone(),
+            inactive_threshold: FORGOTTEN_AFTER,
+            memory_storage: true,
+            num_replicas: 1,
+            ..Config::default()
+        };
+        let consumer = stream.create_consumer(config).await.map_err(|error| BusError(error.to_string()))?;
+        let messages = consumer.stream().heartbeat(HEARTBEAT).expires(FORGOTTEN_AFTER).max_messages_per_batch(BATCH).messages().await;
+        if start == DeliverPolicy::All {
+            *place = Some(Place { made, last: 0 });
+        }
+        messages.map_err(|error| BusError(error.to_string()))
+    }
+
+    /// Reads until something is missing, or the connection has been away.
+    async fn read<F: Future<Output = ()>>(
+        &mut self,
+        mut messages: Messages,
+        times: u64,
+        place: &mut Option<Place>,
+        take: &mut impl FnMut(Taken) -> F,
+    ) {
+        let mut expected = 1;
+        loop {
+            let next = tokio::select! {
+                next = messages.next() => next,
+                changed = self.link.state.wait_for(|state| state.times != times) => {
+                    drop(changed);
+                    return;
+                }
+            };
+            let Some(Ok(message)) = next else { return };
+            let Ok((number, stream_number)) = message.info().map(|info| (info.consumer_sequence, info.stream_sequence)) else { return };
+            if number != expected {
+                return;
+            }
+            expected += 1;
+            if let Some(place) = place {
+                place.last = stream_number;
+            }
+            take(Taken::Message(message.message.payload)).await;
+        }
+    }
+}

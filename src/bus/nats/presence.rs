@@ -1,0 +1,179 @@
+//! What this node says of itself: who came and went, gathered for a moment into one message; everybody, now and then; and
+//! that it lives. However many come at once, it is ten messages a second.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::bus::routes::{PART, Said, Went};
+use crate::event::LooseEvent;
+use crate::id::{IdMap, NodeId, UserId};
+
+/// What happens within this time is said at once.
+const GATHER: Duration = Duration::from_millis(100);
+/// How often a node says that it lives, if nothing else: three times in the time after which it is taken for dead.
+const ALIVE: Duration = Duration::from_secs(5);
+/// How often it says who is there.
+const SNAPSHOT: Duration = Duration::from_secs(30);
+/// Events and users that one delta carries at most.
+const MOST: usize = 2_048;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Herald {
+    news: Mutex<News>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct News {
+    here: HashSet<UserId>,
+    /// The last of each user: none when he came.
+    changes: IdMap<UserId, Option<Went>>,
+    tells: Vec<LooseEvent>,
+    asks: Vec<NodeId>,
+    all: bool,
+}
+
+impl Herald {
+    /// A user has come.
+    pub fn came(&self, user: UserId) {
+        self.add(|news| {
+            news.here.insert(user);
+            news.changes.insert(user, None);
+        });
+    }
+
+    /// A user has gone.
+    pub fn went(&self, went: Went) {
+        self.add(|news| {
+            news.here.remove(&went.user_id);
+            news.changes.insert(went.user_id, Some(went));
+        });
+    }
+
+    /// What is to be told with the news.
+    pub fn tell(&self, loose: LooseEvent) {
+        if !loose.audience.is_empty() {
+            self.add(|news| news.tells.push(loose));
+        }
+    }
+
+    /// Something of that node was missed.
+    pub fn ask(&self, of: NodeId) {
+        self.add(|news| news.asks.push(of));
+    }
+
+    /// Somebody may have missed something of this one.
+    pub fn say_all(&self) {
+        self.add(|news| news.all = true);
+    }
+
+    fn add(&self, change: impl FnOnce(&mut News)) {
+        change(&mut self.news.lock());
+        self.arrived.notify_one();
+    }
+
+    /// Says what there is to say, for ever.
+    pub async fn run<F: Future<Output = ()>>(&self, say: impl Fn(Said) -> F) {
+        let mut version = 0;
+        let mut next_snapshot = Instant::now();
+        loop {
+            if timeout_at(Instant::now() + ALIVE, self.arrived.notified()).await.is_ok() {
+                sleep(GATHER).await;
+            }
+            let due = Instant::now() >= next_snapshot;
+            for said in self.take(&mut version, due) {
+                if matches!(said, Said::Snapshot { .. }) {
+                    next_snapshot = Instant::now() + SNAPSHOT;
+                }
+                say(said).await;
+            }
+        }
+    }
+
+    fn take(&self, version: &mut u64, due: bool) -> Vec<Said> {
+        let mut news = self.news.lock();
+        let mut changes = std::mem::take(&mut news.changes).into_iter();
+        let mut tells = std::mem::take(&mut news.tells).into_iter();
+        let mut said: Vec<Said> = std::mem::take(&mut news.asks).into_iter().map(|of| Said::Ask { of }).collect();
+        loop {
+            let (mut came, mut went) = (Vec::new(), Vec::new());
+            for (user, change) in changes.by_ref().take(MOST) {
+                match change {
+                    Some(change) => went.push(change),
+                    None => came.push(user),
+                }
+            }
+            *version += 1;
+            let tells: Vec<_> = tells.by_ref().take(MOST / 16).collect();
+            let is_full = came.len() + went.len() == MOST || tells.len() == MOST / 16;
+            said.push(Said::Delta { version: *version, came, went, tells });
+            if !is_full {
+                break;
+            }
+        }
+        if due || std::mem::take(&mut news.all) {
+            let users: Vec<UserId> = news.here.iter().copied().collect();
+            // An empty one says that nobody is there.
+            let parts: Vec<&[UserId]> = if users.is_empty() { vec![&[]] } else { users.chunks(PART).collect() };
+            let count = parts.len() as u32;
+            said.extend((0..).zip(parts).map(|(part, users)| Said::Snapshot { version: *version, part, parts: count, users: users.into() }));
+        }
+        said
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn went(user_id: UserId) -> Went {
+        Went { user_id, told: true }
+    }
+
+    #[test]
+    fn who_comes_and_goes_within_a_moment_is_told_of_once() {
+        let (herald, ada, ben) = (Herald::default(), UserId::fresh(), UserId::fresh());
+        herald.came(ada);
+        herald.went(went(ada));
+        herald.came(ada);
+        herald.came(ben);
+        herald.went(went(ben));
+        let mut version = 0;
+        let said = herald.take(&mut version, true);
+        let delta = Said::Delta { version: 1, came: vec![ada], went: vec![went(ben)], tells: Vec::new() };
+        assert_eq!(said, [delta, Said::Snapshot { version: 1, part: 0, parts: 1, users: vec![ada] }]);
+        let alive = Said::Delta { version: 2, came: Vec::new(), went: Vec::new(), tells: Vec::new() };
+        assert_eq!(herald.take(&mut version, false), [alive]);
+    }
+
+    #[test]
+    fn many_are_said_in_parts() {
+        let herald = Herald::default();
+        let users: HashSet<UserId> = (0..PART + 1).map(|_| UserId::fresh()).collect();
+        users.iter().for_each(|user| herald.came(*user));
+        let (mut version, mut came, mut there) = (0, HashSet::new(), Vec::new());
+        for said in herald.take(&mut version, true) {
+            match said {
+                Said::Delta { version: 1.., came: some, .. } => came.extend(some),
+                Said::Snapshot { part, parts: 2, users, .. } => there.push((part, users.len())),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(version, 5);
+        assert_eq!((came, there), (users, vec![(0, PART), (1, 1)]));
+    }
+
+    #[test]
+    fn an_empty_node_says_so_when_it_is_asked() {
+        let (herald, mut version) = (Herald::default(), 0);
+        herald.say_all();
+        let said = herald.take(&mut version, false);
+        assert_eq!(said.last(), Some(&Said::Snapshot { version: 1, part: 0, parts: 1, users: Vec::new() }));
+    }
+}

@@ -1,0 +1,93 @@
+//! Several nodes, on one store and a real NATS: what happens on one reaches the sockets of another. The store is the embedded one,
+//! shared by nodes of one process: what the nodes tell each other is not the store's business.
+
+mod across;
+mod agreement;
+mod outage;
+
+use std::sync::Arc;
+
+use loadtest::{Door, Socket};
+use serde_json::Value;
+use tempfile::TempDir;
+use urge::app::Backends;
+use urge::bus::{Bus, Nats};
+use urge::config::secrecy::Hidden;
+use urge::config::{Config, NatsSettings};
+use urge::presence::Presence as _;
+
+use crate::support::{PATIENCE, Person, TestServer, World, cluster};
+
+/// Some nodes, and a client of each.
+struct Cluster {
+    nodes: Vec<TestServer>,
+    worlds: Vec<World>,
+    settings: NatsSettings,
+}
+
+impl Cluster {
+    /// So many nodes that share everything; none on a machine that cannot have NATS.
+    async fn of(count: usize) -> Option<Self> {
+        Some(Self::on(&cluster::servers()?.nats, count).await)
+    }
+
+    /// The same on these servers.
+    async fn on(servers: &[String], count: usize) -> Self {
+        let servers = servers.iter().map(|server| format!("nats://{server}")).collect();
+        // Streams of its own: tests that run beside each other are no cluster.
+        let name = format!("test_{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
+        let settings = NatsSettings { servers, name, user: None, credentials: None, ca: None, replicas: 1 };
+        let mut cluster = Self { nodes: Vec::new(), worlds: Vec::new(), settings };
+        for _ in 0..count {
+            cluster.add().await;
+        }
+        cluster
+    }
+
+    /// One more.
+    async fn add(&mut self) {
+        let bus: Arc<dyn Bus> = Arc::new(Nats::connect(&self.settings).await.unwrap());
+        let first = self.nodes.first().map(|node| node.stores.clone());
+        let wrap = |backends: Backends| Backends { bus, stores: first.unwrap_or_else(|| backends.stores.clone()), ..backends };
+        let folder = Arc::new(TempDir::new().unwrap());
+        let secret = |config: &mut Config| config.secret_key = Some(Hidden::new("the same on all nodes of the cluster".to_owned()));
+        let node = TestServer::on(folder, secret, wrap).await;
+        self.worlds.push(World::on(&node));
+        self.nodes.push(node);
+    }
+
+    /// The same person as a client of another node.
+    fn through(&self, node: usize, person: &Person) -> Person {
+        Person { rest: self.worlds[node].rest.as_account(&person.account), ..person.clone() }
+    }
+
+    /// A socket of this person on this node, of which all nodes know.
+    async fn connect(&self, node: usize, person: &Person, door: Door) -> Socket {
+        let socket = self.through(node, person).connect(door).await;
+        self.all_know(person, true).await;
+        socket
+    }
+
+    /// Waits until every node takes him for online, or for gone: they tell each other every 100 ms, and no client is told of that.
+    async fn all_know(&self, person: &Person, online: bool) {
+        let user = person.id().parse().unwrap();
+        let known = async {
+            while self.nodes.iter().any(|node| node.services.online.is_online(user) != online) {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        let what = if online { "online" } else { "gone" };
+        assert!(tokio::time::timeout(PATIENCE, known).await.is_ok(), "not all nodes know that {} is {what}", person.name);
+    }
+
+    async fn stop(self) {
+        for node in self.nodes {
+            node.stop().await;
+        }
+    }
+}
+
+/// The data of the next event of this name.
+async fn next(socket: &mut Socket, name: &str) -> Value {
+    socket.next_event(name, PATIENCE).await.unwrap()
+}

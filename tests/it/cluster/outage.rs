@@ -1,0 +1,96 @@
+//! NATS away: killed with all that it knew, or standing still. Sends go on, nothing is lost, doubled or out of order, and
+//! who is connected has everything soon after, without connecting again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use loadtest::{Door, Socket};
+use serde_json::json;
+
+use super::{Cluster, next};
+use crate::support::PATIENCE;
+use crate::support::cluster::{OwnServers, servers};
+
+/// A NATS of its own, and two nodes on it.
+async fn on_own_nats() -> Option<(Arc<OwnServers>, Cluster)> {
+    servers()?;
+    let set = tokio::task::spawn_blocking(|| Arc::new(OwnServers::start(&["--only", "nats"]))).await.unwrap();
+    let cluster = Cluster::on(&set.list("URGE_TEST_NATS"), 2).await;
+    Some((set, cluster))
+}
+
+/// Does this to the server.
+async fn command(set: &Arc<OwnServers>, verb: &'static str) {
+    let set = Arc::clone(set);
+    tokio::task::spawn_blocking(move || set.run(&[verb, "nats-1"])).await.unwrap();
+}
+
+/// Sends these through the socket, one after the other.
+async fn send(socket: &Socket, place: &str, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        let command = json!({"conversationId": place, "content": number.to_string(), "clientMessageId": number.to_string()});
+        socket.call("message:sent", &command).await.unwrap();
+    }
+}
+
+/// These arrive, in their order, once.
+async fn arrive(socket: &mut Socket, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        assert_eq!(next(socket, "message:received").await["content"], number.to_string());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_has_forgotten_everything_costs_nothing() {
+    let Some((set, cluster)) = on_own_nats().await else { return };
+    let (ann, ben) = (cluster.worlds[0].person("Ann").await, cluster.worlds[1].person("Ben").await);
+    let place = cluster.worlds[0].direct(&ann, &ben).await;
+    let phone = cluster.connect(0, &ann, Door::SocketIo).await;
+    let mut peer = cluster.connect(1, &ben, Door::WebSocket).await;
+    send(&phone, &place, 0..20).await;
+    arrive(&mut peer, 0..20).await;
+
+    let wiping = tokio::spawn({
+        let set = Arc::clone(&set);
+        async move { command(&set, "wipe").await }
+    });
+    let mut sent = 20;
+    while !wiping.is_finished() {
+        send(&phone, &place, sent..sent + 1).await;
+        sent += 1;
+    }
+    wiping.await.unwrap();
+    let back = tokio::time::Instant::now();
+    arrive(&mut peer, 20..sent).await;
+    // The contract's two seconds, with threefold slack.
+    assert!(back.elapsed() < Duration::from_secs(6), "{:?}", back.elapsed());
+
+    // The nodes find each other again.
+    cluster.all_know(&ann, true).await;
+    cluster.all_know(&ben, true).await;
+    phone.call("typing:start", &json!({"conversationId": place})).await.unwrap();
+    next(&mut peer, "typing:start").await;
+    send(&phone, &place, sent..sent + 5).await;
+    arrive(&mut peer, sent..sent + 5).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stands_still_holds_nobody_up() {
+    let Some((set, cluster)) = on_own_nats().await else { return };
+    let ann = cluster.worlds[0].person("Ann").await;
+    let ben = cluster.worlds[1].person_with_password("Ben").await;
+    let place = cluster.worlds[0].direct(&ann, &ben).await;
+    let tablet = ben.another_device().await;
+    let phone = cluster.connect(0, &ann, Door::WebSocket).await;
+    let (mut peer, mut lost) = (cluster.connect(1, &ben, Door::WebSocket).await, cluster.connect(1, &tablet, Door::SocketIo).await);
+
+    command(&set, "pause").await;
+    send(&phone, &place, 0..20).await;
+    // Nobody hears of it on the bus: the other node finds it in the store when the bus is back.
+    cluster.through(0, &tablet).rest.logout().await.unwrap();
+    command(&set, "resume").await;
+    arrive(&mut peer, 0..20).await;
+    lost.closed(PATIENCE).await.unwrap();
+    cluster.stop().await;
+}
