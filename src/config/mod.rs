@@ -7,6 +7,7 @@ pub mod secrecy;
 pub mod secret;
 pub mod setting;
 mod sms;
+mod store;
 mod value;
 
 use std::cell::RefCell;
@@ -177,6 +178,8 @@ pub enum StoreSettings {
         nodes: Vec<String>,
         /// The keyspace.
         keyspace: String,
+        /// Name and password, where the servers ask for them.
+        login: Option<(String, secrecy::Hidden)>,
     },
 }
 
@@ -313,7 +316,7 @@ impl Config {
 
         let listen = read.need("listen", value::address, SocketAddr::from(([127, 0, 0, 1], 8080)));
         let data_dir = PathBuf::from(read.need("data_dir", |text| Ok(text.to_owned()), "./data".to_owned()));
-        let store = read.need("store", value::store, StoreSettings::Sqlite);
+        let store = store::store(&read);
         read.need("bus", |text| backend(text, "local", &["nats"]), ());
         read.need("media", |text| backend(text, "file", &["s3", "gs", "az"]), ());
 

@@ -3,6 +3,7 @@
 //! are skipped, loudly; under `CI` that is a failure. What is named and does not answer is a failure anywhere.
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
@@ -40,19 +41,59 @@ fn started() -> Option<Servers> {
         std::io::stderr().write_all(words.as_bytes()).unwrap();
         return None;
     }
-    let root = env!("CARGO_MANIFEST_DIR");
-    let pid = std::process::id().to_string();
     // A set of its own: it ends with this process, whoever else tests on this machine.
-    let state = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("servers-{pid}"));
-    let mut script = Command::new(format!("{root}/tests/servers/servers.py"));
-    let output = command::tool(script.arg("--state").arg(state).args(["start", "--until", &pid]));
+    Some(start(&state("servers"), &[]))
+}
+
+fn state(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()))
+}
+
+/// Tells this set of servers something; what was printed.
+fn tell(state: &Path, arguments: &[&str]) -> String {
+    let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/servers.py"));
+    let output = command::tool(script.arg("--state").arg(state).args(arguments));
     let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "the cluster's servers did not start:\n{printed}{errors}");
+    assert!(output.status.success(), "servers.py {arguments:?} failed:\n{printed}{errors}");
+    printed.into_owned()
+}
+
+fn start(state: &Path, options: &[&str]) -> Servers {
+    let pid = std::process::id().to_string();
+    let printed = tell(state, &[&["start", "--until", &pid], options].concat());
     let list = |name: &str| {
         let line = printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         line.unwrap_or_else(|| panic!("{name} is not in {printed}")).split(',').map(str::to_owned).collect()
     };
-    Some(Servers { scylla: list("URGE_TEST_SCYLLA"), nats: list("URGE_TEST_NATS") })
+    Servers { scylla: list("URGE_TEST_SCYLLA"), nats: list("URGE_TEST_NATS") }
+}
+
+/// Servers that a test may stop, or that are set up otherwise than those of the run. They end with this process.
+pub struct OwnServers {
+    state: PathBuf,
+    /// Where they are.
+    pub servers: Servers,
+}
+
+impl OwnServers {
+    /// Starts them, with these options of `servers.py start`; none where there are none for the run.
+    pub fn start(name: &str, options: &[&str]) -> Option<Self> {
+        servers()?;
+        let state = state(name);
+        let servers = start(&state, options);
+        Some(Self { state, servers })
+    }
+
+    /// `pause`, `resume`, `kill` or `restart`, and which.
+    pub fn tell(&self, what: &str, server: &str) {
+        tell(&self.state, &[what, server]);
+    }
+}
+
+impl Drop for OwnServers {
+    fn drop(&mut self) {
+        tell(&self.state, &["stop"]);
+    }
 }
 
 /// Where sessions live: each test has a runtime of its own, and a session ends with the one that it was made on.
@@ -73,7 +114,7 @@ pub fn scylla() -> Option<&'static Scylla> {
     static SCYLLA: LazyLock<Option<Scylla>> = LazyLock::new(|| {
         let nodes = servers()?.scylla.clone();
         let keyspace = new_keyspace();
-        Some(block_on(async move { Scylla::connect(&ScyllaOptions { nodes, keyspace, migrate: Some(1) }).await.unwrap() }))
+        Some(block_on(async move { Scylla::connect(&ScyllaOptions { nodes, keyspace, login: None, migrate: Some(1) }).await.unwrap() }))
     });
     SCYLLA.as_ref()
 }
