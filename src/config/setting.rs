@@ -149,7 +149,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("store_sqlite.readers", "2", "4", "Reader threads of the embedded store, 64 or less."),
     setting("store_scylla.user", "", "urge", "Whom the store knows this as, if it asks."),
     setting("store_scylla.password", "", "the password of that user", "Its password.").secret(),
-    setting("store_scylla.replicas", "3", "3", "Replicas of everything in a keyspace that `urge migrate` makes, 9 or less; there are never more than servers."),
+    setting(
+        "store_scylla.replicas",
+        "3",
+        "3",
+        "Replicas of everything in a keyspace that `urge migrate` makes, 9 or less; there are never more than servers.",
+    ),
     setting("log_repair.interval", "5m", "1m", "How often the heads of connected users' conversations are read again."),
 ];
 

@@ -49,7 +49,11 @@ pub async fn prepare(session: &Session, options: &ScyllaOptions) -> StoreResult<
         Some(replicas) if !is_there => {
             let servers = session.get_cluster_state().get_nodes_info().len();
             if servers < usize::from(replicas) {
-                tracing::warn!(servers, replicas, "there are fewer servers than replicas wanted: the keyspace is made with as many as can be");
+                tracing::warn!(
+                    servers,
+                    replicas,
+                    "there are fewer servers than replicas wanted: the keyspace is made with as many as can be"
+                );
             }
             let replicas = servers.clamp(1, usize::from(replicas));
             let replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {replicas}}}");
