@@ -125,7 +125,7 @@ fn run(config: Config) -> Outcome {
 }
 
 fn migrate(config: &Config) -> Outcome {
-    runtime()?.block_on(app::open_stores(config, true))?;
+    runtime()?.block_on(app::migrate(config))?;
     print("the store's schema is up to date\n")
 }
 

@@ -92,7 +92,7 @@ impl Backends {
     /// # Errors
     /// Nothing that waiting could mend: a cluster that does not answer is waited for.
     pub async fn open(config: &Config) -> Result<Self, StartError> {
-        let stores = open_stores(config, !config.is_production()).await?;
+        let stores = open_stores(config).await?;
         let bus: Arc<dyn Bus> = match &config.bus {
             BusSettings::Local => Arc::new(Local::default()),
             BusSettings::Nats(settings) => Arc::new(Nats::connect(settings).await.map_err(StartError::Bus)?),
@@ -107,16 +107,32 @@ impl Backends {
     }
 }
 
-/// Opens the stores; with `migrate`, missing migrations are applied.
-pub async fn open_stores(config: &Config, migrate: bool) -> Result<Stores, StartError> {
-    match &config.store {
-        StoreSettings::Sqlite => Ok(Stores::sqlite(&open_sqlite(config, migrate)?)),
-        StoreSettings::Scylla { nodes, keyspace } => {
-            let replicas = u8::try_from(config.store_replicas).unwrap_or(u8::MAX);
-            let options = ScyllaOptions { nodes: nodes.clone(), keyspace: keyspace.clone(), migrate: migrate.then_some(replicas) };
-            Ok(Stores::scylla(&connect(&options).await?).await?)
-        }
+/// Opens the stores as soon as they are there; in development missing migrations are applied.
+async fn open_stores(config: &Config) -> Result<Stores, StartError> {
+    let migrate = !config.is_production();
+    match cluster(config, migrate) {
+        None => Ok(Stores::sqlite(&open_sqlite(config, migrate)?)),
+        Some(options) => Ok(Stores::scylla(&connect(&options).await?).await?),
     }
+}
+
+/// Brings the store's schema up to date. A cluster that does not answer is not waited for: whoever runs this runs it again.
+pub async fn migrate(config: &Config) -> Result<(), StartError> {
+    match cluster(config, true) {
+        None => open_sqlite(config, true).map(drop),
+        Some(options) => match Scylla::connect(&options).await {
+            Err(StoreError::Unavailable(cause)) => Err(StartError::NoStore { nodes: options.nodes.join(","), cause }),
+            connected => Ok(connected.map(drop)?),
+        },
+    }
+}
+
+/// The cluster that the settings name, if they name one.
+fn cluster(config: &Config, migrate: bool) -> Option<ScyllaOptions> {
+    let StoreSettings::Scylla { nodes, keyspace, login } = &config.store else { return None };
+    let replicas = u8::try_from(config.store_replicas).unwrap_or(u8::MAX);
+    let login = login.as_ref().map(|(user, password)| (user.clone(), password.reveal().to_owned()));
+    Some(ScyllaOptions { nodes: nodes.clone(), keyspace: keyspace.clone(), login, migrate: migrate.then_some(replicas) })
 }
 
 /// Connects to a cluster as soon as it answers: nodes and their store are often started together.
@@ -125,8 +141,8 @@ async fn connect(options: &ScyllaOptions) -> Result<Scylla, StartError> {
     loop {
         match Scylla::connect(options).await {
             Err(StoreError::Unavailable(cause)) => {
-                let (nodes, seconds) = (options.nodes.join(","), since.elapsed().as_secs());
-                tracing::warn!(%cause, nodes, seconds, "the store does not answer; it is tried again");
+                let (nodes, waited_s) = (options.nodes.join(","), since.elapsed().as_secs());
+                tracing::warn!(%cause, nodes, waited_s, "the store does not answer; it is tried again");
             }
             connected => return Ok(connected?),
         }

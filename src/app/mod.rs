@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use backends::{Backends, Stores, open_stores};
+pub use backends::{Backends, Stores, migrate};
 use folder::Held;
 use poem::{Endpoint, EndpointExt, Response};
 use poem_openapi::OpenApiService;
@@ -72,6 +72,14 @@ pub enum StartError {
     /// The bus.
     #[error("the bus cannot be used: {0}")]
     Bus(BusError),
+    /// A cluster that is not waited for.
+    #[error("the store at {nodes} does not answer: {cause}")]
+    NoStore {
+        /// Where.
+        nodes: String,
+        /// Why.
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Threads that hash passwords.
     #[error("the threads of auth.hashing_threads cannot be started, set fewer: {0}")]
     Threads(io::Error),

@@ -178,10 +178,7 @@ impl AuthStore for Prepared<AuthStatements> {
     ) -> StoreResult<bool> {
         change(self, &(phone.clone(), purpose), InDoubt::Repeat, |known: Option<CodeRecord>| match known {
             Some(code) if code.id == code_id && code.state == to => Step::Leave(code.claim == Some(claim)),
-            Some(code) if code.id == code_id && from.contains(&code.state) => {
-                put(CodeRecord { state: to, claim: Some(claim), ..code }, true)
-            }
-            _ => Step::Leave(false),
+            known => go_on(known, code_id, from, |code| CodeRecord { state: to, claim: Some(claim), ..code }),
         })
         .await
     }
@@ -195,11 +192,8 @@ impl AuthStore for Prepared<AuthStatements> {
         to: CodeState,
         expires_at: Timestamp,
     ) -> StoreResult<bool> {
-        change(self, &(phone.clone(), purpose), InDoubt::Fail, |known: Option<CodeRecord>| match known {
-            Some(code) if code.id == code_id && from.contains(&code.state) => {
-                put(CodeRecord { state: to, expires_at, claim: None, ..code }, true)
-            }
-            _ => Step::Leave(false),
+        change(self, &(phone.clone(), purpose), InDoubt::Fail, |known: Option<CodeRecord>| {
+            go_on(known, code_id, from, |code| CodeRecord { state: to, expires_at, claim: None, ..code })
         })
         .await
     }
@@ -332,4 +326,17 @@ fn read_session(user_id: UserId, row: SessionRow) -> StoreResult<Session> {
 fn put<T>(code: CodeRecord, answer: T) -> Step<CodeRecord, T> {
     let lives = code.expires_at.since(code.sent_at);
     Step::Put(code, lives, answer)
+}
+
+/// Takes a code on to what it becomes, if it is this one and in one of these states.
+fn go_on(
+    known: Option<CodeRecord>,
+    code_id: Uuid,
+    from: &[CodeState],
+    become_of: impl FnOnce(CodeRecord) -> CodeRecord,
+) -> Step<CodeRecord, bool> {
+    match known {
+        Some(code) if code.id == code_id && from.contains(&code.state) => put(become_of(code), true),
+        _ => Step::Leave(false),
+    }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 pub use local::Local;
-pub use nats::Nats;
+pub use nats::{Nats, NatsSettings};
 use tokio::sync::mpsc;
 
 use crate::event::Envelope;

@@ -2,12 +2,13 @@
 //! A wrong setting is refused at start with its name, what is wrong and an example; nothing is corrected silently.
 //! Services get what they need as plain values, never a `Config`.
 
-mod backend;
+mod bus;
 mod layer;
 pub mod secrecy;
 pub mod secret;
 pub mod setting;
 mod sms;
+mod store;
 mod value;
 
 use std::cell::RefCell;
@@ -16,7 +17,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use backend::{BusSettings, NatsSettings, StoreSettings};
+pub use bus::BusSettings;
 use ipnet::IpNet;
 pub use layer::{Layers, Origin, Resolved, Sources};
 use value::Parsed;
@@ -170,6 +171,22 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
+/// Where everything is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreSettings {
+    /// One file in the data folder.
+    Sqlite,
+    /// ScyllaDB or Cassandra.
+    Scylla {
+        /// `host:port` of some of its nodes.
+        nodes: Vec<String>,
+        /// The keyspace.
+        keyspace: String,
+        /// Name and password, where the servers ask for them.
+        login: Option<(String, secrecy::Hidden)>,
+    },
+}
+
 /// One wrong setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem(String);
@@ -249,6 +266,17 @@ impl Reader<'_> {
         self.text(key).map(secrecy::Hidden::new)
     }
 
+    /// A name and its password, both or neither.
+    fn login(&self, user: &'static str, password: &'static str) -> Option<(String, secrecy::Hidden)> {
+        let (name, secret) = (self.text(user), self.hidden(password));
+        for (key, lacks) in [(user, name.is_none()), (password, secret.is_none())] {
+            if lacks && (name.is_some() || secret.is_some()) {
+                self.refuse(key, "the other half of the login is set");
+            }
+        }
+        name.zip(secret)
+    }
+
     fn refuse(&self, key: &'static str, words: &str) {
         if let Some(resolved) = self.layers.values.iter().find(|resolved| resolved.setting.key == key) {
             self.problems.borrow_mut().push(Problem::of_value(resolved, words));
@@ -303,9 +331,9 @@ impl Config {
 
         let listen = read.need("listen", value::address, SocketAddr::from(([127, 0, 0, 1], 8080)));
         let data_dir = PathBuf::from(read.need("data_dir", |text| Ok(text.to_owned()), "./data".to_owned()));
-        let store = read.need("store", value::store, StoreSettings::Sqlite);
-        let bus = read.bus();
-        read.need("media", backend::file, ());
+        let store = store::store(&read);
+        let bus = bus::bus(&read);
+        read.need("media", |text| backend(text, "file", &["s3", "gs", "az"]), ());
 
         let secret_key = read.hidden("secret_key");
         let secret_key_previous = read.hidden("secret_key_previous");
@@ -419,6 +447,17 @@ fn directory(text: &str) -> Parsed<Directory> {
         "open" => Ok(Directory::Open),
         "contacts" => Ok(Directory::Contacts),
         _ => Err("is neither open nor contacts".to_owned()),
+    }
+}
+
+/// The one backend that this build has; those of a cluster are recognised, so that the words fit.
+fn backend(text: &str, only: &str, planned: &[&str]) -> Parsed<()> {
+    match text.split_once("://") {
+        None if text == only => Ok(()),
+        Some((scheme, rest)) if planned.contains(&scheme) && !rest.is_empty() => {
+            Err(format!("names {scheme}, but this build has only {only}"))
+        }
+        _ => Err(format!("is not known: this build has only {only}")),
     }
 }
 

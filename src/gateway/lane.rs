@@ -41,6 +41,8 @@ pub(super) struct Missing {
 pub(super) struct Lane {
     /// The row that goes out next; 0 while it is not known.
     next_seq: Seq,
+    /// The row that went out first; 0 while it is not known.
+    first_seq: Seq,
     /// Rows up to here are known to exist.
     known_upto: Seq,
     /// The last row that has arrived.
@@ -65,8 +67,8 @@ impl Lane {
             // An old row says nothing of where to begin: all that came after it would go out once more.
             return Step::Rest;
         }
-        if self.next_seq == 0 && begins && !self.is_busy {
-            self.next_seq = row.seq;
+        if begins && !self.is_busy {
+            self.begin(row.seq);
         }
         if row.seq < self.next_seq {
             metrics::counter!("urge_hub_rows_dropped_total").increment(1);
@@ -96,8 +98,13 @@ impl Lane {
     pub fn begin(&mut self, first: Seq) {
         self.used = true;
         if self.next_seq == 0 {
-            self.next_seq = first;
+            (self.next_seq, self.first_seq) = (first, first);
         }
+    }
+
+    /// The last row that never goes out here, for it was before the lane began.
+    pub fn begun_after(&self) -> Seq {
+        (self.first_seq - 1).max(0)
     }
 
     /// Whether the lane knows which row goes out next.

@@ -2,6 +2,7 @@
 //! a moment, then read from the store; so are rows that only the heads tell of. What is told to whom is `tell.rs`.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,6 +10,8 @@ use tokio::time::Instant;
 use super::hub::Hub;
 use super::lane::{Lane, Missing, Step};
 use super::registry::shard;
+use super::seat::Seat;
+use super::tell::outgoing_of;
 use crate::error::Result;
 use crate::event::RowEvent;
 use crate::id::{ConversationId, Seq, UserId};
@@ -200,6 +203,24 @@ impl Hub {
             let step = lane.ensure(head);
             drop(lanes);
             self.go_on(id, step);
+        }
+        Ok(())
+    }
+
+    /// Gives a socket that has just come, and is held, what was before a lane began and behind the heads that its user was
+    /// found with: a lane that others began, by heads which a writer was about to move, or did not live to move for all.
+    pub(super) async fn catch_up(&self, seat: &Seat, memberships: &[Membership]) -> Result<()> {
+        let user = seat.socket.user_id;
+        for membership in memberships.iter().filter(|membership| membership.state == MemberState::Active) {
+            let id = membership.conversation_id;
+            let begun_after = self.shared.lanes[shard(id.0)].lock().get(&id).map_or(0, Lane::begun_after);
+            let has = membership.head.seq.max(membership.joined_seq - 1).max(membership.cleared_seq);
+            if begun_after > has {
+                metrics::counter!("urge_hub_heads_repaired_total").increment(1);
+                let rows = self.replay(user, id, has.max(begun_after - FILL_ROWS), begun_after).await?;
+                let outgoing = rows.iter().filter_map(|row| Some((row.seq, Arc::clone(outgoing_of(row)?.of(user)))));
+                seat.send_first(id, outgoing.collect());
+            }
         }
         Ok(())
     }

@@ -102,6 +102,16 @@ impl Seat {
         self.socket.send(Arc::clone(outgoing));
     }
 
+    /// Rows of a log before all that is live, while the seat is held.
+    pub fn send_first(&self, conversation: ConversationId, rows: Vec<(Seq, Arc<Outgoing>)>) {
+        let mut gate = self.gate.lock();
+        if let Some(held) = &mut gate.held {
+            for (seq, outgoing) in rows.into_iter().rev() {
+                held.push_front((Some((conversation, seq)), outgoing));
+            }
+        }
+    }
+
     /// Holds the seat (again); returns the number of this hold.
     pub fn hold(&self) -> u64 {
         let mut gate = self.gate.lock();

@@ -149,8 +149,10 @@ impl Gateway for Sessions {
             socket.close(if error.retry_after.is_some() { CloseReason::Unavailable } else { CloseReason::Revoked });
             return Err(error);
         }
-        hub.ensure(socket.user_id, &hub.memberships(socket.user_id).await?).await?;
+        let memberships = hub.memberships(socket.user_id).await?;
+        hub.ensure(socket.user_id, &memberships).await?;
         seat.heads_read();
+        hub.catch_up(&seat, &memberships).await?;
         self.came(socket.user_id);
         let hold = seat.hold();
         let (hub, user, id) = (hub.clone(), socket.user_id, socket.id);

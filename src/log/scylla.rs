@@ -6,8 +6,10 @@ mod row;
 mod statement;
 
 use async_trait::async_trait;
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::try_join_all;
 use row::{ConversationRow, MemberRow, MembershipRow, RowTuple, row_values};
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::prepared::PreparedStatement;
 pub use statement::LogStatements;
 
 use super::numbers::{kind_number, role_number, state_number};
@@ -27,6 +29,20 @@ const TOGETHER: usize = 32;
 const MARKS_A_BATCH: usize = 32;
 
 type Log = Prepared<LogStatements>;
+
+/// Writes of one partition that go out as one.
+#[derive(Default)]
+struct Writes<'a> {
+    statements: Vec<&'a PreparedStatement>,
+    values: Vec<Box<dyn SerializeRow + Send + Sync>>,
+}
+
+impl<'a> Writes<'a> {
+    fn add(&mut self, statement: &'a PreparedStatement, values: impl SerializeRow + Send + Sync + 'static) {
+        self.statements.push(statement);
+        self.values.push(Box::new(values));
+    }
+}
 
 impl Log {
     /// What stands at this place, after whatever has been begun there is finished: what became of a condition.
@@ -60,32 +76,29 @@ impl Log {
         let statements = &self.statements;
         let (user, seq) = (member.user_id.0, member.change_seq);
         let (state, role) = (state_number(member.state), role_number(member.role));
-        let office = (seq, state, role, seq, member.joined_seq, member.joined_at.0, id.0, user);
-        let own = (seq, kind_number(record.kind), state, role, seq, member.joined_seq, user, id.0);
-        let of_conversation = async {
-            self.write(&statements.put_member, office).await?;
-            let marks = [(&statements.member_has, member.delivered_seq), (&statements.member_reads, member.read_seq)];
-            for (statement, mark) in marks.into_iter().filter(|(_, mark)| *mark > 0) {
-                self.write(statement, (mark, mark, id.0, user)).await?;
+        let mut of_conversation = Writes::default();
+        of_conversation.add(&statements.put_member, (seq, state, role, seq, member.joined_seq, member.joined_at.0, id.0, user));
+        for (statement, mark) in [(&statements.member_has, member.delivered_seq), (&statements.member_reads, member.read_seq)] {
+            if mark > 0 {
+                of_conversation.add(statement, (mark, mark, id.0, user));
             }
-            Ok(())
-        };
-        let of_member = async {
-            self.write(&statements.put_membership, own).await?;
-            if let Some(peer) = peer {
-                self.write(&statements.put_peer, (seq, peer.0, user, id.0)).await?;
-            }
-            if record.large {
-                self.write(&statements.membership_is_large, (FOR_EVER, user, id.0)).await?;
-            }
-            if member.joined_seq == member.change_seq && member.state == MemberState::Active && cleared.seq > 0 {
-                let Cleared { seq, n, total } = *cleared;
-                let values = ((seq, seq, n, total, user, id.0), (seq, seq, n, user, id.0));
-                self.write_batch(&[&statements.clear, &statements.mark_read], values).await?;
-            }
-            Ok(())
-        };
-        try_join(of_conversation, of_member).await.map(|_: ((), ())| ())
+        }
+        let mut of_member = Writes::default();
+        of_member.add(&statements.put_membership, (seq, kind_number(record.kind), state, role, seq, member.joined_seq, user, id.0));
+        if let Some(peer) = peer {
+            of_member.add(&statements.put_peer, (seq, peer.0, user, id.0));
+        }
+        if record.large {
+            of_member.add(&statements.membership_is_large, (FOR_EVER, user, id.0));
+        }
+        if member.joined_seq == member.change_seq && member.state == MemberState::Active && cleared.seq > 0 {
+            let Cleared { seq, n, total } = *cleared;
+            of_member.add(&statements.clear, (seq, seq, n, total, user, id.0));
+            of_member.add(&statements.mark_read, (seq, seq, n, user, id.0));
+        }
+        let written =
+            [of_conversation, of_member].map(|Writes { statements, values }| async move { self.write_batch(&statements, values).await });
+        try_join_all(written).await.map(drop)
     }
 }
 

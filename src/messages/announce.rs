@@ -69,7 +69,21 @@ impl Announcer {
             }
             None => (None, None),
         };
-        RowEvent { conversation_id, seq, audience, is_large, target_seq, introduces, refreshes, event, faceless, message, origin, posted, again }
+        RowEvent {
+            conversation_id,
+            seq,
+            audience,
+            is_large,
+            target_seq,
+            introduces,
+            refreshes,
+            event,
+            faceless,
+            message,
+            origin,
+            posted,
+            again,
+        }
     }
 
     async fn message(&self, kind: EventKind, mut row: LogRow, is_large: bool) -> Option<Message> {

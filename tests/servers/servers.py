@@ -4,8 +4,9 @@
 Everything lives below the build folder: what is downloaded, data, logs, ports. Versions are pinned. Each command may be given
 again: what is done is not done twice.
 
-    servers.py start [--count 1|3] [--until PID] [--durable]   prints where they are, as NAME=VALUE lines; with --until they end
-                     [--only nats|cassandra]                  and are forgotten when that process has ended
+    servers.py start [--count 1|3] [--until PID] [--durable] [--passwords] [--only nats|cassandra]
+                                                              prints where they are, as NAME=VALUE lines; with --until they end
+                                                              and are forgotten when that process has ended
     servers.py status                                         one line a server
     servers.py kill|pause|resume|restart|wipe SERVER          nats-1, cassandra-2 ...; wipe forgets its data and starts it empty
     servers.py stop
@@ -218,6 +219,7 @@ class Cassandra(Server):
         settings, several = self.settings, self.settings["count"] > 1
         token = -(2**63) + (self.number - 1) * (2**64 // 3) if several else 0
         seeds = "127.0.0.1"
+        passwords = {"authenticator": "PasswordAuthenticator", "authorizer": "CassandraAuthorizer", "role_manager": "CassandraRoleManager"}
         commitlog = {"commitlog_sync": "batch"} if settings["durable"] else {"commitlog_sync": "periodic", "commitlog_sync_period": "10000ms"}
         options = {
             "cluster_name": "urge",
@@ -241,6 +243,7 @@ class Cassandra(Server):
             "hints_directory": str(self.folder / "hints"),
             "cdc_raw_directory": str(self.folder / "cdc"),
             **commitlog,
+            **(passwords if settings["passwords"] else {}),
             "commitlog_segment_size": "8MiB",
             "commitlog_total_space": "128MiB",
             "memtable_heap_space": "64MiB",
@@ -304,9 +307,9 @@ class Set:
         found = [server for server in self.servers() if server.name == name]
         return found[0] if found else fail(f"{name} is none of {', '.join(server.name for server in self.servers())}")
 
-    def start(self, count, durable, kinds):
-        wanted = {"count": count, "durable": durable, "kinds": kinds}
-        if self.settings and any(self.settings[name] != value for name, value in wanted.items()):
+    def start(self, count, durable, passwords, kinds):
+        wanted = {"count": count, "durable": durable, "passwords": passwords, "kinds": kinds}
+        if self.settings and any(self.settings.get(name) != value for name, value in wanted.items()):
             if any(server.pid for server in self.servers()):
                 fail("other servers run here: servers.py stop, or --state another folder")
             self.forget()
@@ -382,6 +385,7 @@ def main():
     start.add_argument("--count", type=int, choices=[1, 3], default=1)
     start.add_argument("--durable", action="store_true", help="what was acknowledged outlives the server's process and its restart")
     start.add_argument("--only", choices=KINDS, help="servers of this kind alone")
+    start.add_argument("--passwords", action="store_true", help="Cassandra asks for a login: cassandra, cassandra")
     start.add_argument("--until", type=int, metavar="PID", help="end and forget them when this process has ended")
     commands.add_parser("stop")
     commands.add_parser("status")
@@ -393,7 +397,7 @@ def main():
         servers = Set(state)
         if arguments.command == "start":
             kinds = [arguments.only] if arguments.only else list(KINDS)
-            servers.start(arguments.count, arguments.durable or arguments.count > 1, kinds)
+            servers.start(arguments.count, arguments.durable or arguments.count > 1, arguments.passwords, kinds)
             print("\n".join(servers.places()), flush=True)
         elif arguments.command == "stop":
             servers.stop()

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::NatsSettings;
 use crate::bus::BusError;
-use crate::config::NatsSettings;
 use crate::id::NodeId;
 
 /// How long a publish may wait for a place in the connection's queue, or for the server's word where it is asked for.
@@ -59,8 +59,8 @@ impl Link {
                 let sender = Arc::clone(&sender);
                 async move { note(kind, &event, &sender) }
             });
-        if let Some((user, password)) = &settings.user {
-            options = options.user_and_password(user.clone(), password.reveal().to_owned());
+        if let Some((user, password)) = &settings.login {
+            options = options.user_and_password(user.clone(), password.clone());
         }
         if let Some(file) = &settings.credentials {
             let read = options.credentials_file(file).await;

@@ -7,6 +7,8 @@ mod link;
 mod presence;
 mod streams;
 
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +23,6 @@ use self::streams::{LIVE, Names, PRESENCE, Spec};
 use super::codec::{self, Foreign, Parts};
 use super::routes::{Routes, Said, Went};
 use super::{Bus, BusError, Local, Subscription};
-use crate::config::NatsSettings;
 use crate::event::{Envelope, EventKind, LooseEvent, RowEvent};
 use crate::id::{IdMap, NodeId, UserId};
 use crate::task::Tasks;
@@ -30,6 +31,29 @@ use crate::task::Tasks;
 const ROUND: Duration = Duration::from_secs(1);
 /// How long a node that stops waits for the bus.
 const LEAVE: Duration = Duration::from_secs(1);
+
+/// Where NATS is, and who this node is to it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NatsSettings {
+    /// `nats://host:port` or `tls://host:port`, some of the servers.
+    pub servers: Vec<String>,
+    /// What streams and subjects begin with: clusters of different names share servers without hearing each other.
+    pub name: String,
+    /// A user, and his password.
+    pub login: Option<(String, String)>,
+    /// A file with a JWT and its seed.
+    pub credentials: Option<PathBuf>,
+    /// The certificate of the authority that has signed the servers'.
+    pub ca: Option<PathBuf>,
+    /// Copies of each stream that is made.
+    pub replicas: usize,
+}
+
+impl fmt::Debug for NatsSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} as {} at {}", self.name, self.login.as_ref().map_or("nobody", |(user, _)| user), self.servers.join(","))
+    }
+}
 
 /// See the module.
 pub struct Nats {

@@ -122,7 +122,12 @@ impl Herald {
             // An empty one says that nobody is there.
             let parts: Vec<&[UserId]> = if users.is_empty() { vec![&[]] } else { users.chunks(PART).collect() };
             let count = parts.len() as u32;
-            said.extend((0..).zip(parts).map(|(part, users)| Said::Snapshot { version: *version, part, parts: count, users: users.into() }));
+            said.extend((0..).zip(parts).map(|(part, users)| Said::Snapshot {
+                version: *version,
+                part,
+                parts: count,
+                users: users.into(),
+            }));
         }
         said
     }

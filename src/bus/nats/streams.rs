@@ -73,7 +73,8 @@ impl Spec {
                 }
                 Ok(stream)
             }
-            Err(error) if matches!(error.kind(), GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND) => {
+            Err(error) if matches!(error.kind(), GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND) =>
+            {
                 tracing::info!(stream = self.name(), replicas = wanted.num_replicas, "a stream is made");
                 let made = context.create_stream(wanted).await.map_err(|error| self.failed("cannot be made", &error))?;
                 Ok(made)

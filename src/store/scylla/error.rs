@@ -1,6 +1,9 @@
 //! The driver's errors as the store's. What was perhaps done is `Unavailable`, like everything that another try may mend.
 
-use scylla::errors::{BadQuery, DbError, ExecutionError, PrepareError, RequestAttemptError};
+use scylla::errors::{
+    BadQuery, ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError, MetadataError,
+    NewSessionError, PrepareError, RequestAttemptError,
+};
 
 use crate::store::StoreError;
 
@@ -44,7 +47,33 @@ pub fn corrupt(error: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt(error.to_string())
 }
 
-/// Nodes that do not come to have the same schema.
-pub fn of_agreeing(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::Unavailable(Box::new(error))
+/// What a connection that was not made means: a server that does not know us will not know us the next time.
+pub fn of_connecting(error: NewSessionError) -> StoreError {
+    let NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken { last_connection_error })) = &error
+    else {
+        return StoreError::Unavailable(Box::new(error));
+    };
+    match last_connection_error {
+        ConnectionError::ConnectionSetupRequestError(request) => match &request.error {
+            ConnectionSetupRequestErrorKind::MissingAuthentication => {
+                StoreError::Refused("the store asks who this is: set URGE_STORE_SCYLLA_USER and URGE_STORE_SCYLLA_PASSWORD".to_owned())
+            }
+            ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, cause) => {
+                StoreError::Refused(format!("the store does not let this user in ({cause}): check URGE_STORE_SCYLLA_USER and its password"))
+            }
+            _ => StoreError::Unavailable(Box::new(error)),
+        },
+        _ => StoreError::Unavailable(Box::new(error)),
+    }
+}
+
+/// What it means that something failed for which a user may lack the right.
+pub fn of_rights(keyspace: &str, error: ExecutionError) -> StoreError {
+    match error {
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Unauthorized, cause)) => StoreError::Refused(format!(
+            "the user of the store lacks rights on the keyspace {keyspace} ({cause}): grant it SELECT and MODIFY, \
+             and for `urge migrate` CREATE and ALTER too"
+        )),
+        error => map(error),
+    }
 }

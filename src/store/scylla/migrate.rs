@@ -18,7 +18,7 @@ migrations! { "../../../cql/";
     1 "001_init.cql",
 }
 
-/// How long a runner that has died keeps the others waiting, in seconds.
+/// How long a runner that has died keeps the others waiting, in seconds; one that lives says so before each statement.
 const LOCK_S: i32 = 120;
 /// How long one waits for another.
 const LOCK_PATIENCE: Duration = Duration::from_mins(3);
@@ -26,7 +26,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(200);
 
 /// Finds out which server answers: the one has system tables of its own name.
 pub async fn server(session: &Session) -> StoreResult<Server> {
-    let tables: Vec<(String,)> = rows(session, "SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'system'").await?;
+    let tables: Vec<(String,)> = known(session, "SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'system'").await?;
     Ok(if tables.iter().any(|(name,)| name.contains("scylla")) { Server::Scylla } else { Server::Cassandra })
 }
 
@@ -41,14 +41,23 @@ pub async fn prepare(session: &Session, options: &ScyllaOptions) -> StoreResult<
         return Err(StoreError::Refused(format!("{keyspace:?} is no name of a keyspace: up to 48 of a-z, 0-9 and _, a letter first")));
     }
     let wanted = format!("SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = '{keyspace}'");
-    let is_there = !rows::<(String,)>(session, &wanted).await?.is_empty();
+    let is_there = !known::<(String,)>(session, &wanted).await?.is_empty();
     match options.migrate {
         None if !is_there => {
             return Err(StoreError::Refused(format!("the keyspace {keyspace} is not there: run `urge migrate` first")));
         }
         Some(replicas) if !is_there => {
+            let servers = session.get_cluster_state().get_nodes_info().len();
+            if servers < usize::from(replicas) {
+                tracing::warn!(
+                    servers,
+                    replicas,
+                    "there are fewer servers than replicas wanted: the keyspace is made with as many as can be"
+                );
+            }
+            let replicas = servers.clamp(1, usize::from(replicas));
             let replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {replicas}}}");
-            execute(session, &format!("CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}")).await?;
+            execute(session, keyspace, &format!("CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}")).await?;
             agree(session).await?;
         }
         _ => {}
@@ -69,12 +78,12 @@ pub async fn prepare(session: &Session, options: &ScyllaOptions) -> StoreResult<
 }
 
 async fn migrate(session: &Session, keyspace: &str) -> StoreResult<()> {
-    execute(session, "CREATE TABLE IF NOT EXISTS migrations (number bigint PRIMARY KEY, name text, checksum text)").await?;
-    execute(session, "CREATE TABLE IF NOT EXISTS migration_lock (id int PRIMARY KEY, owner uuid)").await?;
+    execute(session, keyspace, "CREATE TABLE IF NOT EXISTS migrations (number bigint PRIMARY KEY, name text, checksum text)").await?;
+    execute(session, keyspace, "CREATE TABLE IF NOT EXISTS migration_lock (id int PRIMARY KEY, owner uuid)").await?;
     agree(session).await?;
     let owner = Uuid::new_v4();
     lock(session, keyspace, owner).await?;
-    let done = apply_missing(session, keyspace).await;
+    let done = apply_missing(session, keyspace, owner).await;
     let unlock = session.query_unpaged("DELETE FROM migration_lock WHERE id = 0 IF owner = ?", (owner,)).await;
     if let Err(error) = unlock {
         tracing::warn!(%error, "the lock of the migrations could not be given back; it ends by itself in two minutes");
@@ -104,10 +113,20 @@ async fn lock(session: &Session, keyspace: &str, owner: Uuid) -> StoreResult<()>
     }
 }
 
-async fn apply_missing(session: &Session, keyspace: &str) -> StoreResult<()> {
+/// Holds the lock for as long again.
+async fn keep(session: &Session, keyspace: &str, owner: Uuid) -> StoreResult<()> {
+    let keep = format!("UPDATE migration_lock USING TTL {LOCK_S} SET owner = ? WHERE id = 0 IF owner = ?");
+    if is_applied(session.query_unpaged(keep, (owner, owner)).await.map_err(map)?)? {
+        return Ok(());
+    }
+    Err(StoreError::Refused(format!("somebody else has begun to migrate the keyspace {keyspace}, for this took too long: try again")))
+}
+
+async fn apply_missing(session: &Session, keyspace: &str, owner: Uuid) -> StoreResult<()> {
     for migration in missing(session, keyspace).await? {
         for statement in statements_of(migration.sql) {
-            execute(session, &statement).await?;
+            keep(session, keyspace, owner).await?;
+            execute(session, keyspace, &statement).await?;
         }
         agree(session).await?;
         let values = (migration.number, migration.name, checksum_of(migration.sql));
@@ -129,30 +148,46 @@ async fn missing(session: &Session, keyspace: &str) -> StoreResult<Vec<&'static 
 
 async fn has_table(session: &Session, keyspace: &str) -> StoreResult<bool> {
     let wanted = format!("SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}' AND table_name = 'migrations'");
-    Ok(!rows::<(String,)>(session, &wanted).await?.is_empty())
+    Ok(!known::<(String,)>(session, &wanted).await?.is_empty())
 }
 
+/// What a quorum has.
 async fn rows<R>(session: &Session, cql: &str) -> StoreResult<Vec<R>>
 where
     R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
 {
+    read(session, cql, Consistency::LocalQuorum).await
+}
+
+/// What the node that is asked knows of the schema: each has its own copy.
+async fn known<R>(session: &Session, cql: &str) -> StoreResult<Vec<R>>
+where
+    R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+{
+    read(session, cql, Consistency::One).await
+}
+
+async fn read<R>(session: &Session, cql: &str, consistency: Consistency) -> StoreResult<Vec<R>>
+where
+    R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+{
     let mut statement = Statement::new(cql);
-    statement.set_consistency(if cql.contains("system_schema") { Consistency::One } else { Consistency::LocalQuorum });
+    statement.set_consistency(consistency);
     let result = session.query_unpaged(statement, ()).await.map_err(map)?.into_rows_result().map_err(corrupt)?;
     result.rows::<R>().map_err(corrupt)?.collect::<Result<_, _>>().map_err(corrupt)
 }
 
-async fn execute(session: &Session, cql: &str) -> StoreResult<()> {
+async fn execute(session: &Session, keyspace: &str, cql: &str) -> StoreResult<()> {
     let mut statement = Statement::new(cql);
     // A change of the schema takes longer than a request may.
     statement.set_request_timeout(Some(Duration::from_secs(30)));
-    session.query_unpaged(statement, ()).await.map_err(map)?;
+    session.query_unpaged(statement, ()).await.map_err(|error| error::of_rights(keyspace, error))?;
     Ok(())
 }
 
 /// Waits until all nodes have the same schema.
 async fn agree(session: &Session) -> StoreResult<()> {
-    session.await_schema_agreement().await.map_err(error::of_agreeing)?;
+    session.await_schema_agreement().await.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
     Ok(())
 }
 

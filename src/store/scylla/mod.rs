@@ -46,12 +46,14 @@ const CONNECTIONS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(4).unwra
 const PAGE_ROWS: i32 = 1_000;
 
 /// Where the cluster is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ScyllaOptions {
     /// `host:port` of some of its nodes.
     pub nodes: Vec<String>,
     /// The keyspace.
     pub keyspace: String,
+    /// Name and password, where the servers ask for them.
+    pub login: Option<(String, String)>,
     /// Make the keyspace, with so many replicas of everything, and apply missing migrations; else what is missing is refused.
     pub migrate: Option<u8>,
 }
@@ -164,10 +166,14 @@ impl Scylla {
     /// Connects, looks at the keyspace and its schema, and applies what is missing if that is wanted.
     ///
     /// # Errors
-    /// `Unavailable`: no node answers. `Refused` says in words what is wrong with the keyspace or its schema, and what to do.
+    /// `Unavailable`: no node answers. `Refused` says in words what is wrong with the login, the keyspace or its schema, and what to do.
     pub async fn connect(options: &ScyllaOptions) -> StoreResult<Self> {
         let profiles = Profiles::new();
-        let session = SessionBuilder::new()
+        let mut builder = SessionBuilder::new();
+        if let Some((user, password)) = &options.login {
+            builder = builder.user(user, password);
+        }
+        let session = builder
             .known_nodes(&options.nodes)
             .connection_timeout(CONNECT_LIMIT)
             .pool_size(PoolSize::PerHost(CONNECTIONS))
@@ -177,13 +183,15 @@ impl Scylla {
             .default_execution_profile_handle(profiles.write.clone())
             .build()
             .await
-            .map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+            .map_err(error::of_connecting)?;
         let server = migrate::server(&session).await?;
         migrate::prepare(&session, options).await?;
         let probe = ProbeStatements {
             write: prepare(&session, &profiles, Kind::Write, "UPDATE probe SET n = ? WHERE id = 0").await?,
             read: prepare(&session, &profiles, Kind::Read, "SELECT n FROM probe WHERE id = 0").await?,
         };
+        // Whether rows can be written is not known before one is.
+        session.execute_unpaged(&probe.write, (0_i64,)).await.map_err(|error| error::of_rights(&options.keyspace, error))?;
         tracing::info!(?server, keyspace = options.keyspace, "connected to the store");
         Ok(Self { shared: Arc::new(Shared { session, server, places: Semaphore::new(IN_FLIGHT), profiles, probe }) })
     }

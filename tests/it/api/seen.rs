@@ -95,6 +95,8 @@ async fn who_hides_when_he_was_last_seen_or_that_he_is_there_hides_it_everywhere
     assert!(status(&people, &ada, &bob).await["last_seen"].is_string());
     let socket = connect(&people, &bob).await;
     assert_eq!(socket.user_id(), bob.id.to_string());
+    // He is told that he is let in before he counts as there; what he asks then is answered after both.
+    socket.call("join:conversation", &json!({"conversationId": id})).await.unwrap();
     assert_eq!(people.get(&bob, "GET /users/me").await["is_online"], true);
     for view in [status(&people, &ada, &bob).await, seen(&people, &ada, &bob).await] {
         assert_eq!(view["is_online"], false);

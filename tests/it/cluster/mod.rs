@@ -11,9 +11,9 @@ use loadtest::{Door, Socket};
 use serde_json::Value;
 use tempfile::TempDir;
 use urge::app::Backends;
-use urge::bus::{Bus, Nats};
+use urge::bus::{Bus, Nats, NatsSettings};
+use urge::config::Config;
 use urge::config::secrecy::Hidden;
-use urge::config::{Config, NatsSettings};
 use urge::presence::Presence as _;
 
 use crate::support::{PATIENCE, Person, TestServer, World, cluster};
@@ -36,7 +36,7 @@ impl Cluster {
         let servers = servers.iter().map(|server| format!("nats://{server}")).collect();
         // Streams of its own: tests that run beside each other are no cluster.
         let name = format!("test_{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
-        let settings = NatsSettings { servers, name, user: None, credentials: None, ca: None, replicas: 1 };
+        let settings = NatsSettings { servers, name, login: None, credentials: None, ca: None, replicas: 1 };
         let mut cluster = Self { nodes: Vec::new(), worlds: Vec::new(), settings };
         for _ in 0..count {
             cluster.add().await;

@@ -2,6 +2,7 @@
 //! who is connected has everything soon after, without connecting again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use loadtest::{Door, Socket};
@@ -9,20 +10,21 @@ use serde_json::json;
 
 use super::{Cluster, next};
 use crate::support::PATIENCE;
-use crate::support::cluster::{OwnServers, servers};
+use crate::support::cluster::OwnServers;
 
 /// A NATS of its own, and two nodes on it.
 async fn on_own_nats() -> Option<(Arc<OwnServers>, Cluster)> {
-    servers()?;
-    let set = tokio::task::spawn_blocking(|| Arc::new(OwnServers::start(&["--only", "nats"]))).await.unwrap();
-    let cluster = Cluster::on(&set.list("URGE_TEST_NATS"), 2).await;
-    Some((set, cluster))
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("nats-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let set = tokio::task::spawn_blocking(move || OwnServers::start(&name, &["--only", "nats"])).await.unwrap()?;
+    let cluster = Cluster::on(&set.servers.nats, 2).await;
+    Some((Arc::new(set), cluster))
 }
 
 /// Does this to the server.
 async fn command(set: &Arc<OwnServers>, verb: &'static str) {
     let set = Arc::clone(set);
-    tokio::task::spawn_blocking(move || set.run(&[verb, "nats-1"])).await.unwrap();
+    tokio::task::spawn_blocking(move || set.tell(verb, "nats-1")).await.unwrap();
 }
 
 /// Sends these through the socket, one after the other.

@@ -18,11 +18,11 @@ use urge::error::Result;
 use urge::event::{Envelope, Event, EventKind, Origin, RowEvent};
 use urge::gateway::{Command, ConversationViews, Credentials, Door, Gateway, Hub, Login, Parts, Sessions, Socket, Visitor};
 use urge::id::{ConversationId, Seq, UserId};
-use urge::log::{ConversationKind, LogStore};
+use urge::log::{ConversationKind, Head, Insert, LogStore};
 use urge::messages::{SendMessage, Sent};
 
 use crate::support::faulty::{Faults, Faulty, Odds};
-use crate::support::{PATIENCE, World};
+use crate::support::{PATIENCE, World, rows};
 
 /// Views that say how many were made before them. Each takes a permit.
 struct Views {
@@ -99,14 +99,18 @@ impl Bench {
         socket
     }
 
+    /// The DIRECT conversation of two people.
+    async fn direct(&self, a: UserId, b: UserId) -> ConversationId {
+        let wish = CreateConversation { kind: ConversationKind::Direct, participant_ids: vec![b], name: None, avatar_url: None };
+        self.app.services.conversations.create(a, wish, Origin::default()).await.unwrap().id
+    }
+
     /// The socket of somebody to whom so many messages have been written since he was let in, and where. The bench has no
     /// bus: his hub has not heard of them.
     async fn reader(&self, count: usize) -> (Arc<Socket>, ConversationId) {
         let services = &self.app.services;
         let (reader, writer) = (self.login().await, self.login().await.user_id);
-        let participant_ids = vec![reader.user_id];
-        let wish = CreateConversation { kind: ConversationKind::Direct, participant_ids, name: None, avatar_url: None };
-        let id = services.conversations.create(writer, wish, Origin::default()).await.unwrap().id;
+        let id = self.direct(writer, reader.user_id).await;
         let socket = Socket::new(reader, Door::WebSocket, 64);
         self.sessions.open(&socket).await.unwrap();
         for n in 0..count {
@@ -275,6 +279,34 @@ async fn what_a_resume_shows_is_not_followed_by_how_it_was_before() {
         shown.extend(frames(&socket, 1).await.iter().filter_map(|frame| frame["data"]["made"].as_u64()));
     }
     assert_eq!(shown.iter().filter(|made| **made == 1).count(), 1, "{shown:?}");
+}
+
+/// A writer has moved the heads of one, and not yet, or never, those of the other: nothing tells the hub of the row later.
+#[tokio::test]
+async fn who_was_found_with_an_older_head_than_others_gets_the_rows_between() {
+    for resumes in [true, false] {
+        let bench = Bench::new(10);
+        let (reader, writer) = (bench.login().await, bench.login().await);
+        let id = bench.direct(writer.user_id, reader.user_id).await;
+        let log = &bench.app.backends.stores.log;
+        let written = rows::row(id, 2, writer.user_id, rows::words("written"));
+        assert_eq!(log.insert_rows(std::slice::from_ref(&written)).await.unwrap(), Insert::Applied);
+        let head = Head { seq: 2, n: 1, total: 1, message_seq: 2, at: written.created_at };
+        log.advance_heads(id, &head, &[writer.user_id], &[]).await.unwrap();
+
+        let writer = Socket::new(writer, Door::WebSocket, 64);
+        bench.sessions.open(&writer).await.unwrap();
+        let reader = Socket::new(reader, Door::WebSocket, 64);
+        bench.sessions.open(&reader).await.unwrap();
+        bench.hub.take(Envelope::Row(row(id, 3, &[&reader, &writer])));
+        if resumes {
+            let answer = timeout(PATIENCE, bench.resume(&reader, id)).await.unwrap().unwrap().unwrap();
+            assert_eq!(serde_json::from_slice::<Value>(&answer).unwrap()["recovered"], true);
+        }
+        let seqs: Vec<_> = frames(&reader, 2).await.iter().map(|frame| frame["data"]["seq"].clone()).collect();
+        assert_eq!(seqs, [2, 3], "resumes: {resumes}");
+        assert_eq!(frames(&writer, 1).await[0]["data"]["seq"], 3, "his head told of the other");
+    }
 }
 
 #[tokio::test]

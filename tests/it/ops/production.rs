@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::support::{PATIENCE, Process, World, command};
 
 /// Settings with which production starts; nobody listens where codes go.
-const PRODUCTION: [(&str, &str); 8] = [
+pub(super) const PRODUCTION: [(&str, &str); 8] = [
     ("URGE_ENV", "production"),
     ("URGE_SECRET_KEY", "a secret of more than thirty-two characters"),
     ("URGE_CORS_ORIGINS", "https://app.example.com"),

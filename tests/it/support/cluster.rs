@@ -6,7 +6,6 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::runtime::Runtime;
 use urge::store::{Prepared, Scylla, ScyllaOptions, Statements};
@@ -42,40 +41,59 @@ fn started() -> Option<Servers> {
         std::io::stderr().write_all(words.as_bytes()).unwrap();
         return None;
     }
-    let set = OwnServers::start(&[]);
-    Some(Servers { scylla: set.list("URGE_TEST_SCYLLA"), nats: set.list("URGE_TEST_NATS") })
+    // A set of its own: it ends with this process, whoever else tests on this machine.
+    Some(start(&state("servers"), &[]))
 }
 
-/// A set of servers of its own, for tests that kill and pause them. It ends with this process, whoever else tests on this machine.
+fn state(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()))
+}
+
+/// Tells this set of servers something; what was printed.
+fn tell(state: &Path, arguments: &[&str]) -> String {
+    let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/servers.py"));
+    let output = command::tool(script.arg("--state").arg(state).args(arguments));
+    let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "servers.py {arguments:?} failed:\n{printed}{errors}");
+    printed.into_owned()
+}
+
+fn start(state: &Path, options: &[&str]) -> Servers {
+    let pid = std::process::id().to_string();
+    let printed = tell(state, &[&["start", "--until", &pid], options].concat());
+    // Of a set of one kind of servers the others' line is missing.
+    let list = |name: &str| {
+        let line = printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.into_iter().flat_map(|line| line.split(',')).map(str::to_owned).collect()
+    };
+    Servers { scylla: list("URGE_TEST_SCYLLA"), nats: list("URGE_TEST_NATS") }
+}
+
+/// Servers that a test may stop, or that are set up otherwise than those of the run. They end with this process.
 pub struct OwnServers {
     state: PathBuf,
-    printed: String,
+    /// Where they are.
+    pub servers: Servers,
 }
 
 impl OwnServers {
-    /// Starts it, with these further arguments.
-    pub fn start(arguments: &[&str]) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let pid = std::process::id().to_string();
-        let name = format!("servers-{pid}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let mut set = Self { state: Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), printed: String::new() };
-        set.printed = set.run(&[&["start", "--until", &pid], arguments].concat());
-        set
+    /// Starts them, with these options of `servers.py start`; none where there are none for the run.
+    pub fn start(name: &str, options: &[&str]) -> Option<Self> {
+        servers()?;
+        let state = state(name);
+        let servers = start(&state, options);
+        Some(Self { state, servers })
     }
 
-    /// A command of the script: `kill`, `pause`, `resume`, `restart` or `wipe` and a server's name.
-    pub fn run(&self, arguments: &[&str]) -> String {
-        let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/servers.py"));
-        let output = command::tool(script.arg("--state").arg(&self.state).args(arguments));
-        let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "servers.py {arguments:?} failed:\n{printed}{errors}");
-        printed.into_owned()
+    /// `pause`, `resume`, `kill` or `restart`, and which.
+    pub fn tell(&self, what: &str, server: &str) {
+        tell(&self.state, &[what, server]);
     }
+}
 
-    /// Where the servers are that this variable names, `host:port` each.
-    pub fn list(&self, name: &str) -> Vec<String> {
-        let line = self.printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        line.unwrap_or_else(|| panic!("{name} is not in {}", self.printed)).split(',').map(str::to_owned).collect()
+impl Drop for OwnServers {
+    fn drop(&mut self) {
+        tell(&self.state, &["stop"]);
     }
 }
 
@@ -97,7 +115,7 @@ pub fn scylla() -> Option<&'static Scylla> {
     static SCYLLA: LazyLock<Option<Scylla>> = LazyLock::new(|| {
         let nodes = servers()?.scylla.clone();
         let keyspace = new_keyspace();
-        Some(block_on(async move { Scylla::connect(&ScyllaOptions { nodes, keyspace, migrate: Some(1) }).await.unwrap() }))
+        Some(block_on(async move { Scylla::connect(&ScyllaOptions { nodes, keyspace, login: None, migrate: Some(1) }).await.unwrap() }))
     });
     SCYLLA.as_ref()
 }

@@ -74,7 +74,7 @@ async fn make() -> Keyspace {
     // One at a time: servers of which several are asked to change their schema at once come to disagree about it.
     static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _making = MAKING.lock().await;
-    let scylla = Scylla::connect(&ScyllaOptions { nodes, keyspace: name.clone(), migrate: Some(1) }).await.unwrap();
+    let scylla = Scylla::connect(&ScyllaOptions { nodes, keyspace: name.clone(), login: None, migrate: Some(1) }).await.unwrap();
     Keyspace { name, stores: Stores::scylla(&scylla).await.unwrap() }
 }
 

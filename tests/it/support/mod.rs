@@ -21,6 +21,6 @@ pub use away::Switch;
 pub use crash::files_after_a_crash;
 pub use node::{PATIENCE, TestServer, failure, json};
 pub use people::{Human, People};
-pub use process::{Process, Reader};
+pub use process::{Process, Reader, lasting_address};
 pub use sms::Outbox;
 pub use world::{PASSWORD, Person, World, id};

@@ -158,7 +158,7 @@ impl Drop for Process {
 /// An address that is free and stays so while the node is down. Not of the ports that the kernel gives to whoever connects:
 /// a client that knocks at such a one while nobody listens may be given that same port and reach itself, and then the node
 /// cannot have it back.
-fn lasting_address() -> SocketAddr {
+pub fn lasting_address() -> SocketAddr {
     let mut ports = rand::rng();
     let is_free = |address: &SocketAddr| TcpListener::bind(address).is_ok();
     let any = std::iter::repeat_with(|| SocketAddr::from(([127, 0, 0, 1], ports.random_range(10_000..30_000))));
