@@ -36,6 +36,11 @@ pub trait Bus: Send + Sync + 'static {
     /// Whether envelopes get through now.
     fn is_up(&self) -> bool;
 
+    /// Whether there are other nodes, or may be.
+    fn has_others(&self) -> bool {
+        false
+    }
+
     /// The user has sockets on this node from now on: the others send here what concerns him.
     fn came(&self, _user: UserId) {}
 

@@ -107,6 +107,14 @@ pub struct Announcement {
 pub trait Announce: Send + Sync + 'static {
     /// Puts the rows on their way; failing to is not failing to append.
     async fn announce(&self, announcements: Vec<Announcement>);
+
+    /// A row that another node has appended and announced is known here now.
+    fn took_in(&self, _row: &LogRow) {}
+
+    /// Whether other nodes append to the same logs.
+    fn has_others(&self) -> bool {
+        false
+    }
 }
 
 pub(super) type Reply = oneshot::Sender<Result<Posted>>;
@@ -160,8 +168,13 @@ impl Appender {
         receiver.await.unwrap_or_else(|_| Err(unanswered()))
     }
 
-    /// The conversation as this node knows it, read from the store when it does not.
+    /// The conversation as it stands, also when another node has changed it a moment ago.
     pub async fn state(&self, id: ConversationId) -> StoreResult<Arc<ConversationState>> {
+        self.shared.load_whole(id).await
+    }
+
+    /// The conversation as this node knows it, read from the store when it does not: for what is asked often and may be a little old.
+    pub async fn known(&self, id: ConversationId) -> StoreResult<Arc<ConversationState>> {
         self.shared.load(id).await
     }
 

@@ -72,6 +72,29 @@ impl Shared {
         Ok(state)
     }
 
+    /// The conversation with every row that stands in the log now, for what a stale one must not answer. Where only this node
+    /// appends that is what it knows.
+    pub async fn load_whole(&self, id: ConversationId) -> StoreResult<Arc<ConversationState>> {
+        let state = self.load(id).await?;
+        if !self.announce.has_others() {
+            return Ok(state);
+        }
+        let head = self.store.conversation(id).await?.map_or(0, |record| record.head.seq);
+        if head <= state.head.seq {
+            return Ok(state);
+        }
+        let _turn = self.loading.turn(id).await;
+        let known = self.cached(id).unwrap_or(state);
+        if known.head.seq >= head {
+            return Ok(known);
+        }
+        let mut state = (*known).clone();
+        self.catch_up(&mut state).await?;
+        let state = Arc::new(state);
+        self.remember(Arc::clone(&state));
+        Ok(state)
+    }
+
     /// Takes in the rows behind the state, and does for them what their writer may not have lived to do.
     /// Returns them.
     pub(super) async fn catch_up(&self, state: &mut ConversationState) -> StoreResult<Vec<LogRow>> {
@@ -80,8 +103,18 @@ impl Shared {
             let rows = persist(|| self.whole_rows(state.id, state.head.seq, 0)).await?;
             let count = rows.len();
             if count > 0 {
-                metrics::counter!("urge_log_rows_rolled_forward_total").increment(count as u64);
-                self.settle(state, &rows, None, &[]).await?;
+                // Whoever moved the head had projected everything up to there: what another node has seen to is taken in, not
+                // done again. Read after the rows, so that it is not older than they are.
+                let settled = persist(|| self.store.conversation(state.id)).await?.map_or(0, |record| record.head.seq);
+                let (done, left) = rows.split_at(rows.partition_point(|row| row.seq <= settled));
+                for row in done {
+                    state.apply(row);
+                    self.announce.took_in(row);
+                }
+                if !left.is_empty() {
+                    metrics::counter!("urge_log_rows_rolled_forward_total").increment(left.len() as u64);
+                    self.settle(state, left, None, &[]).await?;
+                }
             }
             all.extend(rows);
             if count < CATCH_UP_ROWS {

@@ -30,13 +30,21 @@ pub struct Announcer {
 impl Announce for Announcer {
     async fn announce(&self, announcements: Vec<Announcement>) {
         for announcement in announcements {
-            (self.appended)(&announcement.row);
+            self.took_in(&announcement.row);
             let row = self.row_event(announcement).await;
             if let Err(error) = self.bus.publish(Envelope::Row(row)).await {
                 metrics::counter!("urge_bus_publish_failures_total").increment(1);
                 tracing::warn!(%error, "an event was not published; hubs will find it in the log");
             }
         }
+    }
+
+    fn took_in(&self, row: &LogRow) {
+        (self.appended)(row);
+    }
+
+    fn has_others(&self) -> bool {
+        self.bus.has_others()
     }
 }
 

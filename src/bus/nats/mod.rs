@@ -305,6 +305,10 @@ impl Bus for Nats {
         self.shared.live.is_up() && self.shared.presence.is_up() && self.shared.local.is_up()
     }
 
+    fn has_others(&self) -> bool {
+        true
+    }
+
     fn came(&self, user: UserId) {
         self.shared.herald.came(user);
     }

@@ -5,7 +5,7 @@ use serde_json::json;
 use urge::event::Origin;
 
 use super::{Cluster, next};
-use crate::support::{PATIENCE, id};
+use crate::support::{PATIENCE, Person, id};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_crosses() {
@@ -107,5 +107,28 @@ async fn a_group_is_told_on_all_nodes_and_who_is_removed_hears_no_more() {
         }
     }
     assert_eq!(cluster.through(0, dee).rest.send_text(&group, "am I in?", None).await.unwrap_err().status(), 403);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_has_changed_another_one_knows_at_once() {
+    let Some(cluster) = Cluster::of(2).await else { return };
+    let (ann, ben) = (cluster.worlds[0].person("Ann").await, cluster.worlds[0].person("Ben").await);
+    let group = cluster.worlds[0].group(&ann, "Club", &[&ben]).await;
+    let there = |person: &Person| cluster.through(1, person);
+    // The other node knows the group from now on.
+    there(&ann).rest.send_text(&group, "hello", None).await.unwrap();
+    for n in 0..20 {
+        let new = cluster.worlds[0].person(&format!("Guest {n}")).await;
+        let conversations = &cluster.nodes[0].services.conversations;
+        let (founder, place, guest) = (ann.id().parse().unwrap(), group.parse().unwrap(), new.id().parse().unwrap());
+        conversations.add_members(founder, place, &[guest], Origin::default()).await.unwrap();
+        let view = there(&ben).rest.conversation(&group).await.unwrap();
+        assert_eq!(view["participants"].as_array().unwrap().len(), 3, "{view}");
+        there(&new).rest.send_text(&group, "I am new", None).await.unwrap();
+        conversations.remove_member(founder, place, guest, Origin::default()).await.unwrap();
+        assert_eq!(there(&new).rest.send_text(&group, "am I in?", None).await.unwrap_err().status(), 403);
+        assert_eq!(there(&ben).rest.conversation(&group).await.unwrap()["participants"].as_array().unwrap().len(), 2);
+    }
     cluster.stop().await;
 }
