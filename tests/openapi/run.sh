@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 target="${CARGO_TARGET_DIR:-target}"
 binary="${1:-$target/ci/urge}"
-seconds="${2:-240}"
+seconds="${2:-300}"
 here="$PWD/tests/openapi"
 version=4.32.5
 examples=80
