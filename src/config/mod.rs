@@ -4,6 +4,7 @@
 
 mod bus;
 mod layer;
+mod reader;
 pub mod secrecy;
 pub mod secret;
 pub mod setting;
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use bus::BusSettings;
 use ipnet::IpNet;
 pub use layer::{Layers, Origin, Resolved, Sources};
+use reader::Reader;
 use value::Parsed;
 
 use crate::phone::Country;
@@ -175,7 +177,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreSettings {
     /// One file in the data folder.
-    Sqlite,
+    Embedded,
     /// ScyllaDB or Cassandra.
     Scylla {
         /// `host:port` of some of its nodes.
@@ -223,66 +225,6 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
-
-/// Takes values out of the layers and collects what is wrong with them.
-struct Reader<'a> {
-    layers: &'a Layers,
-    problems: RefCell<Vec<Problem>>,
-    read: RefCell<Vec<&'static str>>,
-}
-
-impl Reader<'_> {
-    fn resolved(&self, key: &'static str) -> Option<&Resolved> {
-        self.read.borrow_mut().push(key);
-        self.layers.values.iter().find(|resolved| resolved.setting.key == key)
-    }
-
-    /// The value, when there is one and it is good.
-    fn get<T>(&self, key: &'static str, parse: impl FnOnce(&str) -> Parsed<T>) -> Option<T> {
-        let resolved = self.resolved(key)?;
-        let text = resolved.value.trim();
-        if text.is_empty() {
-            return None;
-        }
-        parse(text).map_err(|words| self.problems.borrow_mut().push(Problem::of_value(resolved, &words))).ok()
-    }
-
-    /// As [`Reader::get`]; the fallback is never used: a missing value is refused.
-    fn need<T>(&self, key: &'static str, parse: impl FnOnce(&str) -> Parsed<T>, fallback: T) -> T {
-        let before = self.problems.borrow().len();
-        self.get(key, parse).unwrap_or_else(|| {
-            if self.problems.borrow().len() == before {
-                self.refuse(key, "a value is needed");
-            }
-            fallback
-        })
-    }
-
-    fn text(&self, key: &'static str) -> Option<String> {
-        self.get(key, |text| Ok(text.to_owned()))
-    }
-
-    fn hidden(&self, key: &'static str) -> Option<secrecy::Hidden> {
-        self.text(key).map(secrecy::Hidden::new)
-    }
-
-    /// A name and its password, both or neither.
-    fn login(&self, user: &'static str, password: &'static str) -> Option<(String, secrecy::Hidden)> {
-        let (name, secret) = (self.text(user), self.hidden(password));
-        for (key, lacks) in [(user, name.is_none()), (password, secret.is_none())] {
-            if lacks && (name.is_some() || secret.is_some()) {
-                self.refuse(key, "the other half of the login is set");
-            }
-        }
-        name.zip(secret)
-    }
-
-    fn refuse(&self, key: &'static str, words: &str) {
-        if let Some(resolved) = self.layers.values.iter().find(|resolved| resolved.setting.key == key) {
-            self.problems.borrow_mut().push(Problem::of_value(resolved, words));
-        }
-    }
-}
 
 /// The smallest outbox that is taken: what a socket is told when it is let in, and the first answers, must fit.
 const MIN_OUTBOX: usize = 16;

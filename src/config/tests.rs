@@ -155,7 +155,7 @@ fn unknown_keys_of_the_file_are_refused_with_the_nearest() {
 fn a_cluster_is_named_by_its_nodes_and_keyspace() {
     let store = load(&[("URGE_STORE", "scylla://a:9043,b/urge_1")]).unwrap().store;
     assert_eq!(store, StoreSettings::Scylla { nodes: vec!["a:9043".into(), "b:9042".into()], keyspace: "urge_1".into(), login: None });
-    assert_eq!(load(&[]).unwrap().store, StoreSettings::Sqlite);
+    assert_eq!(load(&[]).unwrap().store, StoreSettings::Embedded);
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub fn address(text: &str) -> Parsed<SocketAddr> {
 /// `sqlite`, `scylla://host:9042,host:9042/keyspace`
 pub fn store(text: &str) -> Parsed<StoreSettings> {
     if text == "sqlite" {
-        return Ok(StoreSettings::Sqlite);
+        return Ok(StoreSettings::Embedded);
     }
     let wrong = || "is neither sqlite nor scylla://host:9042,host:9042/keyspace".to_owned();
     let (nodes, keyspace) = text.strip_prefix("scylla://").and_then(|rest| rest.split_once('/')).ok_or_else(wrong)?;

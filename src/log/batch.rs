@@ -10,7 +10,6 @@ use futures_util::future::{join_all, try_join_all};
 use super::append::{Announcement, BATCH_ROWS, Posted, Proposal, Reply, Shared};
 use super::store::{Insert, OwnMark};
 use super::{Body, ConversationState, LARGE_ABOVE, Location, LogRow, MemberState, bucket_of};
-use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::event::Origin;
 use crate::id::{ConversationId, MessageId, Seq, UserId};
@@ -19,8 +18,6 @@ use crate::store::{StoreError, StoreResult};
 /// Pause before the same statement is tried again, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_millis(250);
-/// Rows that are read at a time when catching up.
-const CATCH_UP_ROWS: usize = 256;
 
 /// A proposal with everybody who waits for it: a retry that meets its first attempt in the queue shares its fate.
 pub(super) struct Waiting {
@@ -37,92 +34,6 @@ impl Waiting {
 }
 
 impl Shared {
-    /// The conversation with everything that is in its log: projections first, then the rows behind them.
-    pub async fn load(&self, id: ConversationId) -> StoreResult<Arc<ConversationState>> {
-        if let Some(state) = self.cached(id) {
-            return Ok(state);
-        }
-        // One at a time: of a group whose members all connect at once the members are read once, and two that roll the
-        // same rows forward would both tell of them.
-        let _turn = self.loading.turn(id).await;
-        if let Some(state) = self.cached(id) {
-            return Ok(state);
-        }
-        // The head before the members: whoever moved it had projected everything up to there.
-        let record = self.store.conversation(id).await?;
-        let mut members = Vec::new();
-        loop {
-            let after = members.last().map(|member: &super::Member| member.user_id);
-            let page = self.store.members(id, after, 1_000).await?;
-            let full = page.len() == 1_000;
-            members.extend(page);
-            if !full {
-                break;
-            }
-        }
-        let head = record.as_ref().map_or(0, |record| record.head.seq);
-        let last = if head > 0 { self.store.row(id, head).await? } else { None };
-        let last_at = last.map_or(Timestamp(0), |row| row.created_at);
-        let mut state = ConversationState::projected(id, record, members, last_at);
-        self.catch_up(&mut state).await?;
-        let state = Arc::new(state);
-        if state.record.is_some() {
-            self.remember(Arc::clone(&state));
-        }
-        Ok(state)
-    }
-
-    /// The conversation with every row that stands in the log now, for what a stale one must not answer. Where only this node
-    /// appends that is what it knows.
-    pub async fn load_whole(&self, id: ConversationId) -> StoreResult<Arc<ConversationState>> {
-        let state = self.load(id).await?;
-        if !self.announce.has_others() {
-            return Ok(state);
-        }
-        let head = self.store.conversation(id).await?.map_or(0, |record| record.head.seq);
-        if head <= state.head.seq {
-            return Ok(state);
-        }
-        let _turn = self.loading.turn(id).await;
-        let known = self.cached(id).unwrap_or(state);
-        if known.head.seq >= head {
-            return Ok(known);
-        }
-        let mut state = (*known).clone();
-        self.catch_up(&mut state).await?;
-        let state = Arc::new(state);
-        self.remember(Arc::clone(&state));
-        Ok(state)
-    }
-
-    /// Takes in the rows behind the state, and does for them what their writer may not have lived to do.
-    /// Returns them.
-    pub(super) async fn catch_up(&self, state: &mut ConversationState) -> StoreResult<Vec<LogRow>> {
-        let mut all = Vec::new();
-        loop {
-            let rows = persist(|| self.whole_rows(state.id, state.head.seq, 0)).await?;
-            let count = rows.len();
-            if count > 0 {
-                // Whoever moved the head had projected everything up to there: what another node has seen to is taken in, not
-                // done again. Read after the rows, so that it is not older than they are.
-                let settled = persist(|| self.store.conversation(state.id)).await?.map_or(0, |record| record.head.seq);
-                let (done, left) = rows.split_at(rows.partition_point(|row| row.seq <= settled));
-                for row in done {
-                    state.apply(row);
-                    self.announce.took_in(row);
-                }
-                if !left.is_empty() {
-                    metrics::counter!("urge_log_rows_rolled_forward_total").increment(left.len() as u64);
-                    self.settle(state, left, None, &[]).await?;
-                }
-            }
-            all.extend(rows);
-            if count < CATCH_UP_ROWS {
-                return Ok(all);
-            }
-        }
-    }
-
     /// Steps 1-6 for a batch: every proposal is answered, appended or not.
     pub async fn append(&self, id: ConversationId, batch: Vec<(Proposal, Reply)>) {
         let mut waiting: Vec<Waiting> = Vec::with_capacity(batch.len());
@@ -202,17 +113,6 @@ impl Shared {
             after = last;
         }
         Ok(None)
-    }
-
-    /// Rows after `after`, some at least while the log goes to `upto`: a replica that lacks rows must not pass for a log without them.
-    async fn whole_rows(&self, id: ConversationId, after: Seq, upto: Seq) -> StoreResult<Vec<LogRow>> {
-        let rows = self.reader.after(id, after, CATCH_UP_ROWS).await?;
-        let next_to_each_other = rows.iter().zip(after + 1..).all(|(row, seq)| row.seq == seq);
-        if next_to_each_other && (!rows.is_empty() || after >= upto) {
-            Ok(rows)
-        } else {
-            Err(StoreError::Unavailable(format!("the log of {id} was read with a gap after row {after}").into()))
-        }
     }
 
     /// Steps 4-6 for as many as fit into one conditional insert. On return some of `waiting` are answered, or the state

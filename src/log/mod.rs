@@ -5,6 +5,7 @@
 mod append;
 mod batch;
 mod body;
+mod load;
 mod loading;
 mod numbers;
 mod reader;
