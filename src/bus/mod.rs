@@ -21,6 +21,12 @@ use crate::id::UserId;
 #[error("the bus is unavailable: {0}")]
 pub struct BusError(pub String);
 
+impl From<rmp_serde::encode::Error> for BusError {
+    fn from(error: rmp_serde::encode::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// The envelopes that reach this node, in the order in which they came.
 pub type Subscription = mpsc::Receiver<Arc<Envelope>>;
 

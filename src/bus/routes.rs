@@ -222,6 +222,9 @@ impl Routes {
 mod tests {
     use super::*;
 
+    /// Nearly too long.
+    const SHORT: Duration = Duration::from_millis(SILENCE.as_millis() as u64 - 1);
+
     fn delta(version: u64, came: &[UserId], went: &[UserId]) -> Said {
         let went = went.iter().map(|user_id| Went { user_id: *user_id, told: false }).collect();
         Said::Delta { version, came: came.to_vec(), went, tells: Vec::new() }
@@ -310,7 +313,7 @@ mod tests {
             let mut routes = Routes::new(own);
             routes.hear(dead, delta(1, &[ada, ben], &[]), begin);
             routes.hear(other, delta(1, &[ben], &[]), begin);
-            let later = begin + SILENCE - Duration::from_millis(1);
+            let later = begin + SHORT;
             assert!(routes.bury(later).is_empty());
             routes.hear(other, delta(2, &[], &[]), later);
             assert_eq!(routes.bury(begin + SILENCE), [ada], "Ben is on the other one");
@@ -327,7 +330,7 @@ mod tests {
         routes.hear(a, delta(1, &[ada], &[]), begin);
         let back = begin + SILENCE * 2;
         routes.was_away(back);
-        assert!(routes.bury(back + SILENCE - Duration::from_millis(1)).is_empty());
+        assert!(routes.bury(back + SHORT).is_empty());
         assert_eq!(routes.bury(back + SILENCE), [ada]);
     }
 

@@ -219,19 +219,12 @@ impl Shared {
     async fn say(&self, said: Said) {
         metrics::counter!("urge_bus_presence_messages_total").increment(1);
         let said = async {
-            let bytes = codec::encode(&Broadcast::Said { from: self.node, said }).map_err(unwritable)?;
+            let bytes = codec::encode(&Broadcast::Said { from: self.node, said })?;
             self.presence.publish(self.names.presence(self.node), bytes).await
         };
         if let Err(error) = said.await {
             tracing::debug!(%error, "the other nodes were not told who is here; they will be by the next snapshot");
         }
-    }
-
-    /// The same for those of its audience who have sockets on other nodes.
-    fn elsewhere(&self, loose: &LooseEvent) -> LooseEvent {
-        let routes = self.routes.lock();
-        let audience = loose.audience.iter().copied().filter(|user| !routes.of(*user).is_empty()).collect();
-        LooseEvent { audience, ..loose.clone() }
     }
 
     /// The other nodes that have some of these, each with those that it has.
@@ -252,10 +245,10 @@ impl Shared {
         if nodes.is_empty() {
             return Ok(());
         }
-        let body = codec::part(envelope).map_err(unwritable)?;
+        let body = codec::part(envelope)?;
         let mut sent = Ok(());
         for (node, to) in nodes {
-            let bytes = codec::join(&[&codec::part(&to).map_err(unwritable)?, &body]);
+            let bytes = codec::join(&[&codec::part(&to)?, &body]);
             metrics::counter!("urge_bus_live_messages_total").increment(1);
             // The others are told whatever becomes of one.
             sent = self.live.publish(self.names.live(node), bytes).await.and(sent);
@@ -265,7 +258,7 @@ impl Shared {
 
     /// Tells all other nodes, and waits for the server's word.
     async fn tell_all(&self, envelope: &Envelope) -> Result<(), BusError> {
-        let bytes = codec::encode(&Broadcast::All { from: self.node, envelope: envelope.clone() }).map_err(unwritable)?;
+        let bytes = codec::encode(&Broadcast::All { from: self.node, envelope: envelope.clone() })?;
         self.presence.publish_and_wait(self.names.control(), bytes).await
     }
 }
@@ -276,7 +269,8 @@ impl Bus for Nats {
         let shared = &self.shared;
         let sent = match &envelope {
             Envelope::Loose(loose) if matches!(loose.event.kind, EventKind::UserOnline | EventKind::UserOffline) => {
-                shared.herald.tell(shared.elsewhere(loose));
+                // To all who may know: of who comes at the same moment this node has not heard yet.
+                shared.herald.tell(loose.clone());
                 Ok(())
             }
             Envelope::Row(row) => {
@@ -346,8 +340,4 @@ fn live_envelope(bytes: &[u8]) -> Result<Envelope, Foreign> {
 fn skip(kind: &'static str, foreign: &Foreign) {
     metrics::counter!("urge_bus_foreign_total", "kind" => kind).increment(1);
     tracing::debug!(%foreign, kind, "a message on the bus is not understood, and skipped");
-}
-
-fn unwritable(error: rmp_serde::encode::Error) -> BusError {
-    BusError(error.to_string())
 }

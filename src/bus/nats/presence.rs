@@ -19,8 +19,9 @@ const GATHER: Duration = Duration::from_millis(100);
 const ALIVE: Duration = Duration::from_secs(5);
 /// How often it says who is there.
 const SNAPSHOT: Duration = Duration::from_secs(30);
-/// Events and users that one delta carries at most.
+/// Users that one delta carries at most; and those, of all its events together, who are told.
 const MOST: usize = 2_048;
+const MOST_TOLD: usize = 16_384;
 
 /// See the module.
 #[derive(Default)]
@@ -99,7 +100,7 @@ impl Herald {
     fn take(&self, version: &mut u64, due: bool) -> Vec<Said> {
         let mut news = self.news.lock();
         let mut changes = std::mem::take(&mut news.changes).into_iter();
-        let mut tells = std::mem::take(&mut news.tells).into_iter();
+        let mut tells = std::mem::take(&mut news.tells).into_iter().peekable();
         let mut said: Vec<Said> = std::mem::take(&mut news.asks).into_iter().map(|of| Said::Ask { of }).collect();
         loop {
             let (mut came, mut went) = (Vec::new(), Vec::new());
@@ -110,10 +111,14 @@ impl Herald {
                 }
             }
             *version += 1;
-            let tells: Vec<_> = tells.by_ref().take(MOST / 16).collect();
-            let is_full = came.len() + went.len() == MOST || tells.len() == MOST / 16;
-            said.push(Said::Delta { version: *version, came, went, tells });
-            if !is_full {
+            let (mut told, mut some) = (0, Vec::new());
+            while let Some(loose) = tells.next_if(|loose| told == 0 || told + loose.audience.len() <= MOST_TOLD) {
+                told += loose.audience.len();
+                some.push(loose);
+            }
+            let is_full = came.len() + went.len() == MOST;
+            said.push(Said::Delta { version: *version, came, went, tells: some });
+            if !is_full && tells.peek().is_none() {
                 break;
             }
         }
@@ -135,7 +140,12 @@ impl Herald {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
     use super::*;
+    use crate::event::{Event, EventKind, Origin};
 
     fn went(user_id: UserId) -> Went {
         Went { user_id, told: true }
@@ -160,8 +170,10 @@ mod tests {
     #[test]
     fn many_are_said_in_parts() {
         let herald = Herald::default();
-        let users: HashSet<UserId> = (0..PART + 1).map(|_| UserId::fresh()).collect();
-        users.iter().for_each(|user| herald.came(*user));
+        let users: HashSet<UserId> = (0..=PART).map(|_| UserId::fresh()).collect();
+        for user in &users {
+            herald.came(*user);
+        }
         let (mut version, mut came, mut there) = (0, HashSet::new(), Vec::new());
         for said in herald.take(&mut version, true) {
             match said {
@@ -172,6 +184,23 @@ mod tests {
         }
         assert_eq!(version, 5);
         assert_eq!((came, there), (users, vec![(0, PART), (1, 1)]));
+    }
+
+    #[test]
+    fn what_is_told_to_many_goes_in_parts() {
+        let (herald, audience): (_, Arc<[UserId]>) = (Herald::default(), (0..500).map(|_| UserId::fresh()).collect());
+        for _ in 0..100 {
+            let event = Event { kind: EventKind::UserOnline, data: Bytes::from_static(b"{}") };
+            herald.tell(LooseEvent { audience: Arc::clone(&audience), event, origin: Origin::default(), receipt_of: None });
+        }
+        let mut version = 0;
+        let count = |said| match said {
+            Said::Delta { tells, .. } => tells.len(),
+            other => panic!("{other:?}"),
+        };
+        let counts: Vec<_> = herald.take(&mut version, false).into_iter().map(count).collect();
+        assert_eq!(counts, [32, 32, 32, 4]);
+        assert_eq!(version, 4);
     }
 
     #[test]

@@ -44,7 +44,7 @@ async fn arrive(socket: &mut Socket, numbers: std::ops::Range<usize>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_has_forgotten_everything_costs_nothing() {
-    let Some((set, cluster)) = on_own_nats().await else { return };
+    let Some((nats, cluster)) = on_own_nats().await else { return };
     let (ann, ben) = (cluster.worlds[0].person("Ann").await, cluster.worlds[1].person("Ben").await);
     let place = cluster.worlds[0].direct(&ann, &ben).await;
     let phone = cluster.connect(0, &ann, Door::SocketIo).await;
@@ -53,8 +53,8 @@ async fn a_server_that_has_forgotten_everything_costs_nothing() {
     arrive(&mut peer, 0..20).await;
 
     let wiping = tokio::spawn({
-        let set = Arc::clone(&set);
-        async move { command(&set, "wipe").await }
+        let nats = Arc::clone(&nats);
+        async move { command(&nats, "wipe").await }
     });
     let mut sent = 20;
     while !wiping.is_finished() {
@@ -79,7 +79,7 @@ async fn a_server_that_has_forgotten_everything_costs_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stands_still_holds_nobody_up() {
-    let Some((set, cluster)) = on_own_nats().await else { return };
+    let Some((nats, cluster)) = on_own_nats().await else { return };
     let ann = cluster.worlds[0].person("Ann").await;
     let ben = cluster.worlds[1].person_with_password("Ben").await;
     let place = cluster.worlds[0].direct(&ann, &ben).await;
@@ -87,11 +87,11 @@ async fn a_server_that_stands_still_holds_nobody_up() {
     let phone = cluster.connect(0, &ann, Door::WebSocket).await;
     let (mut peer, mut lost) = (cluster.connect(1, &ben, Door::WebSocket).await, cluster.connect(1, &tablet, Door::SocketIo).await);
 
-    command(&set, "pause").await;
+    command(&nats, "pause").await;
     send(&phone, &place, 0..20).await;
     // Nobody hears of it on the bus: the other node finds it in the store when the bus is back.
     cluster.through(0, &tablet).rest.logout().await.unwrap();
-    command(&set, "resume").await;
+    command(&nats, "resume").await;
     arrive(&mut peer, 0..20).await;
     lost.closed(PATIENCE).await.unwrap();
     cluster.stop().await;
