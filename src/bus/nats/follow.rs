@@ -55,12 +55,17 @@ impl Follow {
     pub async fn run<F: Future<Output = ()>>(mut self, stopping: CancellationToken, mut take: impl FnMut(Taken) -> F) {
         let mut place = None;
         let mut pause = FIRST_PAUSE;
+        let mut was_away = false;
         let following = async {
             loop {
                 let times = self.link.state.borrow_and_update().times;
                 match self.open(&mut place).await {
                     Ok(messages) => {
                         pause = FIRST_PAUSE;
+                        if was_away {
+                            // Now that what comes from here on is seen: what is looked for meanwhile leaves no gap.
+                            take(Taken::Missed).await;
+                        }
                         self.read(messages, times, &mut place, &mut take).await;
                     }
                     Err(error) => {
@@ -75,7 +80,7 @@ impl Follow {
                         pause = LAST_PAUSE.min(pause * 2);
                     }
                 }
-                take(Taken::Missed).await;
+                was_away = true;
             }
         };
         stopping.run_until_cancelled(following).await;

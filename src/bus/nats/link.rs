@@ -81,8 +81,10 @@ impl Link {
     /// Puts a message on its way, if the connection is up: what would wait for a server that is away is old when it comes.
     pub async fn publish(&self, subject: String, bytes: Bytes) -> Result<(), BusError> {
         self.must_be_up()?;
-        let published = timeout(PUBLISH_TIMEOUT, self.client.publish(subject, bytes)).await;
-        let published = published.unwrap_or(Ok(())).map_err(failed);
+        let published = match timeout(PUBLISH_TIMEOUT, self.client.publish(subject, bytes)).await {
+            Ok(published) => published.map_err(failed),
+            Err(_) => Err(BusError("the queue to the server is full".into())),
+        };
         published.inspect_err(|_| self.lost())
     }
 
