@@ -141,7 +141,7 @@ pub struct RowEvent {
     pub conversation_id: ConversationId,
     /// Its place.
     pub seq: Seq,
-    /// Who may know; on its way to a node, those who have sockets there.
+    /// Who may know.
     pub audience: Arc<[UserId]>,
     /// Of a conversation too large for receipts.
     pub is_large: bool,

@@ -18,60 +18,30 @@ pub enum Foreign {
     /// Not what they should be.
     #[error("it cannot be read: {0}")]
     Unreadable(#[from] rmp_serde::decode::Error),
-    /// There are none, or not enough.
-    #[error("it is cut off")]
+    /// There are none.
+    #[error("it is empty")]
     Short,
 }
 
 /// One value.
 pub fn encode<T: Serialize>(value: &T) -> Result<Bytes, rmp_serde::encode::Error> {
-    Ok(join(&[&part(value)?]))
-}
-
-/// A value as it goes into [`join`]: what several nodes are told is written once.
-pub fn part<T: Serialize>(value: &T) -> Result<Vec<u8>, rmp_serde::encode::Error> {
-    rmp_serde::to_vec_named(value)
-}
-
-/// Values one after the other.
-pub fn join(parts: &[&[u8]]) -> Bytes {
-    let mut bytes = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
-    bytes.push(VERSION);
-    for part in parts {
-        bytes.extend_from_slice(part);
-    }
-    bytes.into()
+    let mut bytes = vec![VERSION];
+    value.serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())?;
+    Ok(bytes.into())
 }
 
 /// One value.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Foreign> {
-    Parts::open(bytes)?.next()
-}
-
-/// Values that were joined.
-pub struct Parts<'a>(rmp_serde::Deserializer<rmp_serde::decode::ReadReader<&'a [u8]>>);
-
-impl<'a> Parts<'a> {
-    /// Looks at the version.
-    pub fn open(bytes: &'a [u8]) -> Result<Self, Foreign> {
-        match bytes.split_first() {
-            Some((&VERSION, rest)) => Ok(Self(rmp_serde::Deserializer::new(rest))),
-            Some((&version, _)) => Err(Foreign::Version(version)),
-            None => Err(Foreign::Short),
-        }
-    }
-
-    /// The next one.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<T, Foreign> {
-        Ok(T::deserialize(&mut self.0)?)
+    match bytes.split_first() {
+        Some((&VERSION, rest)) => Ok(rmp_serde::from_slice(rest)?),
+        Some((&version, _)) => Err(Foreign::Version(version)),
+        None => Err(Foreign::Short),
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use std::sync::Arc;
 
     use serde::Deserialize;
 
@@ -117,17 +87,6 @@ mod tests {
         ] {
             assert_eq!(decode::<Envelope>(&encode(&envelope).unwrap()).unwrap(), envelope);
         }
-    }
-
-    #[test]
-    fn several_values_share_what_is_written_once() {
-        let envelope = part(&Envelope::Row(row())).unwrap();
-        let to: Arc<[UserId]> = [UserId::fresh()].into();
-        let bytes = join(&[&part(&to).unwrap(), &envelope]);
-        let mut parts = Parts::open(&bytes).unwrap();
-        assert_eq!(parts.next::<Arc<[UserId]>>().unwrap(), to);
-        assert!(matches!(parts.next::<Envelope>().unwrap(), Envelope::Row(_)));
-        assert!(matches!(parts.next::<Envelope>(), Err(Foreign::Unreadable(_))), "there is no third");
     }
 
     #[test]

@@ -89,7 +89,11 @@ fn a_wrong_value_is_named_with_an_example() {
         ("URGE_STORE", "scylla://a/Urge", "store"),
         ("URGE_STORE", "postgres://a/urge", "store"),
         ("URGE_STORE_SCYLLA_REPLICAS", "10", "store_scylla.replicas"),
-        ("URGE_BUS", "nats://a:4222", "bus"),
+        ("URGE_BUS", "amqp://a", "bus"),
+        ("URGE_BUS", "nats://a:port", "bus"),
+        ("URGE_BUS", "nats://user:word@a:4222", "bus"),
+        ("URGE_BUS_NATS_USER", "urge", "bus_nats.password"),
+        ("URGE_BUS_NATS_NAME", "Staging.1", "bus_nats.name"),
         ("URGE_MEDIA", "s3://bucket", "media"),
         ("URGE_RATE_LIMIT", "maybe", "rate_limit"),
         ("URGE_TRUSTED_PROXIES", "10.0.0.0/99", "trusted_proxies"),
@@ -156,6 +160,15 @@ fn a_cluster_is_named_by_its_nodes_and_keyspace() {
     let store = load(&[("URGE_STORE", "scylla://a:9043,b/urge_1")]).unwrap().store;
     assert_eq!(store, StoreSettings::Scylla { nodes: vec!["a:9043".into(), "b:9042".into()], keyspace: "urge_1".into(), login: None });
     assert_eq!(load(&[]).unwrap().store, StoreSettings::Embedded);
+}
+
+#[test]
+fn a_bus_is_named_by_its_servers() {
+    let bus = load(&[("URGE_BUS", "tls://a:4223,b"), ("URGE_BUS_NATS_USER", "urge"), ("URGE_BUS_NATS_PASSWORD", "word")]).unwrap().bus;
+    let BusSettings::Nats(settings) = bus else { panic!("{bus:?}") };
+    assert_eq!((settings.servers, settings.name.as_str()), (vec!["tls://a:4223".to_owned(), "tls://b:4222".to_owned()], "urge"));
+    assert_eq!(settings.login, Some(("urge".into(), "word".into())));
+    assert_eq!(load(&[]).unwrap().bus, BusSettings::Local);
 }
 
 #[test]

@@ -5,7 +5,12 @@ use metrics::{describe_counter, describe_gauge, describe_histogram};
 /// What has only ever grown.
 const COUNTERS: &[(&str, &str)] = &[
     ("urge_accept_errors_total", "Connections that could not be accepted for want of files or memory."),
+    ("urge_bus_foreign_total", "Messages on the bus that were not understood, and skipped."),
+    ("urge_bus_live_messages_total", "Messages to other nodes for their sockets."),
+    ("urge_bus_lost_total", "Messages that were not sent because the bus was away or slow."),
+    ("urge_bus_presence_messages_total", "Messages to other nodes of who is here."),
     ("urge_bus_publish_failures_total", "Announcements that the bus did not take; what they told comes later, from the log."),
+    ("urge_bus_slow_total", "Times that the bus found this node too slow."),
     ("urge_connections_refused_total", "Connections turned away: too many of their network, or in all."),
     ("urge_connections_stalled_total", "Connections cut off because their client did not read."),
     ("urge_gate_refusals_total", "Requests refused at once because too much of their kind was under way."),
@@ -24,6 +29,9 @@ const COUNTERS: &[(&str, &str)] = &[
 
 /// What there is now.
 const GAUGES: &[(&str, &str)] = &[
+    ("urge_bus_connected", "Whether the connection to the bus is up, by kind."),
+    ("urge_bus_nodes", "Nodes of the cluster that live, for all that this one knows."),
+    ("urge_bus_stream_differs", "Settings of a stream that are not as they should be."),
     ("urge_connections", "Connections, those of sockets included."),
     ("urge_search_index_waiting", "Conversations that wait to be indexed."),
     ("urge_sockets", "Sockets that have been let in."),

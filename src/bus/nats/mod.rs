@@ -7,6 +7,7 @@ mod link;
 mod presence;
 mod streams;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,11 +21,11 @@ use self::follow::{Follow, Taken};
 use self::link::Link;
 use self::presence::Herald;
 use self::streams::{LIVE, Names, PRESENCE, Spec};
-use super::codec::{self, Foreign, Parts};
+use super::codec::{self, Foreign};
 use super::routes::{Routes, Said, Went};
 use super::{Bus, BusError, Local, Subscription};
-use crate::event::{Envelope, EventKind, LooseEvent, RowEvent};
-use crate::id::{IdMap, NodeId, UserId};
+use crate::event::{Envelope, EventKind};
+use crate::id::{NodeId, UserId};
 use crate::task::Tasks;
 
 /// How often it is looked whether a node has fallen silent.
@@ -146,7 +147,7 @@ impl Drop for Nats {
 impl Shared {
     async fn take_live(&self, taken: Taken) {
         match taken {
-            Taken::Message(bytes) => match live_envelope(&bytes) {
+            Taken::Message(bytes) => match codec::decode(&bytes) {
                 Ok(envelope) => self.hand_over(envelope).await,
                 Err(foreign) => skip("live", &foreign),
             },
@@ -227,31 +228,25 @@ impl Shared {
         }
     }
 
-    /// The other nodes that have some of these, each with those that it has.
-    fn by_node(&self, audience: &[UserId]) -> IdMap<NodeId, Vec<UserId>> {
+    /// The other nodes that have some of these.
+    fn nodes_of(&self, audience: &[UserId]) -> HashSet<NodeId> {
         let routes = self.routes.lock();
-        let mut nodes = IdMap::<NodeId, Vec<UserId>>::default();
-        for user in audience {
-            for node in routes.of(*user) {
-                nodes.entry(*node).or_default().push(*user);
-            }
-        }
-        nodes
+        audience.iter().flat_map(|user| routes.of(*user)).copied().collect()
     }
 
-    /// Sends to each other node that has some of the audience. Written once, whatever their number.
+    /// Sends to each other node that has some of the audience, written once. All of the audience goes along: a node may have more of
+    /// them by now than this one has heard of, and takes what it was told for told to everybody.
     async fn send(&self, audience: &[UserId], envelope: &Envelope) -> Result<(), BusError> {
-        let nodes = self.by_node(audience);
+        let nodes = self.nodes_of(audience);
         if nodes.is_empty() {
             return Ok(());
         }
-        let body = codec::part(envelope)?;
+        let bytes = codec::encode(envelope)?;
         let mut sent = Ok(());
-        for (node, to) in nodes {
-            let bytes = codec::join(&[&codec::part(&to)?, &body]);
+        for node in nodes {
             metrics::counter!("urge_bus_live_messages_total").increment(1);
             // The others are told whatever becomes of one.
-            sent = self.live.publish(self.names.live(node), bytes).await.and(sent);
+            sent = self.live.publish(self.names.live(node), bytes.clone()).await.and(sent);
         }
         sent
     }
@@ -273,15 +268,8 @@ impl Bus for Nats {
                 shared.herald.tell(loose.clone());
                 Ok(())
             }
-            Envelope::Row(row) => {
-                // Who is told stands beside it.
-                let envelope = Envelope::Row(RowEvent { audience: [].into(), ..row.clone() });
-                shared.send(&row.audience, &envelope).await
-            }
-            Envelope::Loose(loose) => {
-                let envelope = Envelope::Loose(LooseEvent { audience: [].into(), ..loose.clone() });
-                shared.send(&loose.audience, &envelope).await
-            }
+            Envelope::Row(row) => shared.send(&row.audience, &envelope).await,
+            Envelope::Loose(loose) => shared.send(&loose.audience, &envelope).await,
             Envelope::Refresh { user_id, .. } => shared.send(&[*user_id], &envelope).await,
             Envelope::Visibility { .. } | Envelope::Revoked { .. } => shared.tell_all(&envelope).await,
             Envelope::Missed | Envelope::Left { .. } | Envelope::Orphans(_) => Ok(()),
@@ -324,17 +312,6 @@ impl Bus for Nats {
         let _ = tokio::time::timeout(LEAVE, self.shared.presence.client.flush()).await;
         self.tasks.finish(LEAVE).await;
     }
-}
-
-/// An envelope for the sockets of this node.
-fn live_envelope(bytes: &[u8]) -> Result<Envelope, Foreign> {
-    let mut parts = Parts::open(bytes)?;
-    let to: Arc<[UserId]> = parts.next()?;
-    Ok(match parts.next()? {
-        Envelope::Row(row) => Envelope::Row(RowEvent { audience: to, ..row }),
-        Envelope::Loose(loose) => Envelope::Loose(LooseEvent { audience: to, ..loose }),
-        other => other,
-    })
 }
 
 fn skip(kind: &'static str, foreign: &Foreign) {

@@ -112,7 +112,8 @@ impl Herald {
             }
             *version += 1;
             let (mut told, mut some) = (0, Vec::new());
-            while let Some(loose) = tells.next_if(|loose| told == 0 || told + loose.audience.len() <= MOST_TOLD) {
+            let fits = |told: usize, count: usize, more: usize| told == 0 || (told + more <= MOST_TOLD && count < MOST);
+            while let Some(loose) = tells.next_if(|loose| fits(told, some.len(), loose.audience.len())) {
                 told += loose.audience.len();
                 some.push(loose);
             }

@@ -89,7 +89,6 @@ async fn a_server_that_stands_still_holds_nobody_up() {
 
     command(&nats, "pause").await;
     send(&phone, &place, 0..20).await;
-    // Nobody hears of it on the bus: the other node finds it in the store when the bus is back.
     cluster.through(0, &tablet).rest.logout().await.unwrap();
     command(&nats, "resume").await;
     arrive(&mut peer, 0..20).await;
