@@ -92,7 +92,6 @@ fn a_wrong_value_is_named_with_an_example() {
         ("URGE_BUS", "amqp://a", "bus"),
         ("URGE_BUS", "nats://a:port", "bus"),
         ("URGE_BUS", "nats://user:word@a:4222", "bus"),
-        ("URGE_BUS_NATS_USER", "urge", "bus_nats.password"),
         ("URGE_BUS_NATS_NAME", "Staging.1", "bus_nats.name"),
         ("URGE_MEDIA", "s3://bucket", "media"),
         ("URGE_RATE_LIMIT", "maybe", "rate_limit"),
@@ -169,6 +168,8 @@ fn a_bus_is_named_by_its_servers() {
     assert_eq!((settings.servers, settings.name.as_str()), (vec!["tls://a:4223".to_owned(), "tls://b:4222".to_owned()], "urge"));
     assert_eq!(settings.login, Some(("urge".into(), "word".into())));
     assert_eq!(load(&[]).unwrap().bus, BusSettings::Local);
+    let words = refusal(&[("URGE_BUS_NATS_USER", "urge")]);
+    assert!(words.contains("bus_nats.password is not set: the other half of the login is set"), "{words}");
 }
 
 #[test]
