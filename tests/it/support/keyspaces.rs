@@ -70,9 +70,9 @@ async fn take(folder: PathBuf) -> Arc<Keyspace> {
 }
 
 async fn make() -> Keyspace {
-    let (nodes, name) = (servers().unwrap().scylla.clone(), new_keyspace());
     // One at a time: servers of which several are asked to change their schema at once come to disagree about it.
     static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let (nodes, name) = (servers().unwrap().scylla.clone(), new_keyspace());
     let _making = MAKING.lock().await;
     let scylla = Scylla::connect(&ScyllaOptions { nodes, keyspace: name.clone(), login: None, migrate: Some(1) }).await.unwrap();
     Keyspace { name, stores: Stores::scylla(&scylla).await.unwrap() }
