@@ -120,11 +120,14 @@ fn is_separator(c: char) -> bool {
 }
 
 fn accept(country: Option<Country>, text: &str, is_number: fn(&PhoneNumber) -> bool) -> Option<Phone> {
+    let e164 = |number: &PhoneNumber| number.format().mode(Mode::E164).to_string();
     let number = phonenumber::parse(country, text).ok().filter(is_number)?;
-    let text = number.format().mode(Mode::E164).to_string();
+    let text = e164(&number);
     let digits = text.strip_prefix('+')?;
     let plain = digits.len() <= MAX_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
-    plain.then_some(Phone(text))
+    // Some plans take digits for a prefix that are part of the number: who signed up with it could not log in as it is stored.
+    let again = || phonenumber::parse(None, &text).is_ok_and(|number| fits(&number) && e164(&number) == text);
+    (plain && again()).then_some(Phone(text))
 }
 
 /// Whether the country code exists and the number has a shape that one of its plans gives to numbers at large.

@@ -1,6 +1,6 @@
 //! Hostile text for everything that reads what strangers send: whatever comes, it is understood or refused, never a panic, and what
 //! is understood keeps its promises. Each test is a fuzz target (bolero): `cargo test` runs it with random input and with everything
-//! under `__fuzz__`, and `cargo bolero test <name>` looks for more, guided by coverage.
+//! under `__fuzz__`; `run.sh` looks for more, guided by coverage.
 
 mod doors;
 mod words;
