@@ -129,8 +129,8 @@ pub async fn migrate(config: &Config) -> Result<(), StartError> {
 
 /// The cluster that the settings name, if they name one.
 fn cluster(config: &Config, migrate: bool) -> Option<ScyllaOptions> {
-    let StoreSettings::Scylla { nodes, keyspace, login } = &config.store else { return None };
-    let replicas = u8::try_from(config.store_replicas).unwrap_or(u8::MAX);
+    let StoreSettings::Cluster { nodes, keyspace, login, replicas } = &config.store else { return None };
+    let replicas = u8::try_from(*replicas).unwrap_or(u8::MAX);
     let login = login.as_ref().map(|(user, password)| (user.clone(), password.reveal().to_owned()));
     Some(ScyllaOptions { nodes: nodes.clone(), keyspace: keyspace.clone(), login, migrate: migrate.then_some(replicas) })
 }

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::Reader;
 use super::value::{self, Parsed};
-use super::{MAX_REPLICAS, Reader};
 use crate::bus::NatsSettings;
+
+/// A stream has at most so many copies.
+const MAX_REPLICAS: usize = 5;
 
 /// How nodes tell each other.
 #[derive(Clone, Debug, PartialEq, Eq)]

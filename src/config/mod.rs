@@ -22,6 +22,7 @@ pub use bus::BusSettings;
 use ipnet::IpNet;
 pub use layer::{Layers, Origin, Resolved, Sources};
 use reader::Reader;
+pub use store::StoreSettings;
 use value::Parsed;
 
 use crate::phone::Country;
@@ -163,30 +164,12 @@ pub struct Config {
     pub store: StoreSettings,
     /// How nodes tell each other.
     pub bus: BusSettings,
-    /// Replicas of everything in a keyspace that is made.
-    pub store_replicas: usize,
     /// Reader threads of the embedded store.
     pub store_readers: usize,
     /// How often heads are read again.
     pub repair_interval: Duration,
     /// What the operator should know.
     pub warnings: Vec<String>,
-}
-
-/// Where everything is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreSettings {
-    /// One file in the data folder.
-    Embedded,
-    /// ScyllaDB or Cassandra.
-    Scylla {
-        /// `host:port` of some of its nodes.
-        nodes: Vec<String>,
-        /// The keyspace.
-        keyspace: String,
-        /// Name and password, where the servers ask for them.
-        login: Option<(String, secrecy::Hidden)>,
-    },
 }
 
 /// One wrong setting.
@@ -230,10 +213,6 @@ impl std::error::Error for ConfigError {}
 const MIN_OUTBOX: usize = 16;
 /// Threads that hash, each with 19 MiB; more than a machine has processors only wait for each other.
 const MAX_HASHING_THREADS: usize = 256;
-/// Threads that read the embedded store, each with a cache of 16 MiB.
-const MAX_READERS: usize = 64;
-/// Replicas are at most so many.
-const MAX_REPLICAS: usize = 9;
 /// Requests that a limit lets through a minute or at once: how long a bucket takes to fill stays within what clocks count.
 const MAX_REQUESTS: usize = 1_000_000;
 /// The shortest secret that is taken.
@@ -365,8 +344,7 @@ impl Config {
             sockets,
             store,
             bus,
-            store_replicas: read.need("store_scylla.replicas", value::count_to(MAX_REPLICAS), 3),
-            store_readers: read.need("store_sqlite.readers", value::count_to(MAX_READERS), 1),
+            store_readers: store::readers(&read),
             repair_interval: read.need("log_repair.interval", value::duration, Duration::ZERO),
             warnings,
         };

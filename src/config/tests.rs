@@ -156,8 +156,18 @@ fn unknown_keys_of_the_file_are_refused_with_the_nearest() {
 
 #[test]
 fn a_cluster_is_named_by_its_nodes_and_keyspace() {
-    let store = load(&[("URGE_STORE", "scylla://a:9043,b/urge_1")]).unwrap().store;
-    assert_eq!(store, StoreSettings::Scylla { nodes: vec!["a:9043".into(), "b:9042".into()], keyspace: "urge_1".into(), login: None });
+    let store = |more: &[(&str, &str)]| load(&[&[("URGE_STORE", "scylla://a:9043,b/urge_1")], more].concat()).map(|config| config.store);
+    let cluster = |login, replicas| {
+        let nodes = vec!["a:9043".to_owned(), "b:9042".to_owned()];
+        StoreSettings::Cluster { nodes, keyspace: "urge_1".to_owned(), login, replicas }
+    };
+    assert_eq!(store(&[]).unwrap(), cluster(None, 3));
+    let (user, password) = (("URGE_STORE_SCYLLA_USER", "urge"), ("URGE_STORE_SCYLLA_PASSWORD", "let me in"));
+    let login = Some(("urge".to_owned(), secrecy::Hidden::new("let me in".to_owned())));
+    assert_eq!(store(&[user, password, ("URGE_STORE_SCYLLA_REPLICAS", "1")]).unwrap(), cluster(login, 1));
+    for half in [user, password] {
+        assert!(store(&[half]).unwrap_err().to_string().contains("the other half of the login is set"));
+    }
     assert_eq!(load(&[]).unwrap().store, StoreSettings::Embedded);
 }
 

@@ -38,7 +38,12 @@ pub fn store(text: &str) -> Parsed<StoreSettings> {
     if !(1..=48).contains(&keyspace.len()) || !keyspace.starts_with(|c: char| c.is_ascii_lowercase()) || !keyspace.chars().all(is_letter) {
         return Err("names no keyspace behind its hosts: up to 48 of a-z, 0-9 and _, a letter first".to_owned());
     }
-    Ok(StoreSettings::Scylla { nodes: list(nodes).map(node).collect::<Parsed<_>>()?, keyspace: keyspace.to_owned(), login: None })
+    Ok(StoreSettings::Cluster {
+        nodes: list(nodes).map(node).collect::<Parsed<_>>()?,
+        keyspace: keyspace.to_owned(),
+        login: None,
+        replicas: 0,
+    })
 }
 
 /// `30d`, `12h`, `5m`, `10s`, `250ms`

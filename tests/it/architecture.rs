@@ -40,6 +40,10 @@ impl Source {
         self.path.starts_with("store/") || self.path.ends_with("/sqlite.rs") || self.path.contains("/sqlite/")
     }
 
+    fn is_scylla(&self) -> bool {
+        self.path.starts_with("store/") || self.path.ends_with("/scylla.rs") || self.path.contains("/scylla/")
+    }
+
     fn line_of(&self, offset: usize) -> usize {
         self.code[..offset].matches('\n').count() + 1
     }
@@ -225,8 +229,9 @@ fn backends_are_named_where_they_are_made_and_chosen() {
         let of_sqlite: &[&str] = if source.is_sqlite() { &[] } else { &["rusqlite", "sqlite::"] };
         let chooses = source.path.starts_with("app/") || source.path == "app.rs";
         let of_types: &[&str] = if source.is_sqlite() || chooses { &[] } else { &["Sqlite", "SqliteOptions"] };
+        let of_cluster: &[&str] = if source.is_scylla() || chooses { &[] } else { &["Scylla", "ScyllaOptions"] };
         let of_bus: &[&str] = if source.path.starts_with("bus/") || chooses { &[] } else { &["bus::Local", "local::Local"] };
-        for word in of_sqlite.iter().chain(of_types).chain(of_bus) {
+        for word in of_sqlite.iter().chain(of_types).chain(of_cluster).chain(of_bus) {
             let whole = word.trim_end_matches("::");
             findings.extend(
                 source
@@ -236,7 +241,7 @@ fn backends_are_named_where_they_are_made_and_chosen() {
             );
         }
     }
-    judge("a store's statements are its sqlite.rs's own, and only app/ knows which store is behind the traits", &findings);
+    judge("a store's statements are its sqlite.rs's and scylla.rs's own, and only app/ knows which store is behind the traits", &findings);
 }
 
 #[test]
