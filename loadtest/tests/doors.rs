@@ -2,6 +2,8 @@
 //! The server knows one command, `echo`, and says what it is told to say; that the official servers agree, the project's own tests show.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod http;
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -29,6 +31,8 @@ use tokio_tungstenite::{
         protocol::{CloseFrame, frame::coding::CloseCode},
     },
 };
+
+use http::read_request;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -180,21 +184,6 @@ impl Server {
         };
         let answer = format!("HTTP/1.1 {status}\r\nRetry-After: 7\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
         stream.write_all(answer.as_bytes()).await.ok()
-    }
-}
-
-async fn read_request(stream: &mut TcpStream) -> Option<(String, String)> {
-    let mut bytes = Vec::new();
-    loop {
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
-        if body.len() >= length {
-            return Some((head.to_owned(), body.to_owned()));
-        }
     }
 }
 

@@ -146,6 +146,7 @@ async fn connect(options: &ScyllaOptions) -> Result<Scylla, StartError> {
             }
             connected => return Ok(connected?),
         }
+        // Nobody says when it is there but it itself, when it is asked.
         tokio::time::sleep(pause).await;
         pause = LAST_PAUSE.min(pause * 2);
     }

@@ -74,6 +74,7 @@ impl Held {
                         return;
                     }
                 }
+                // Waiting for the lock itself would hold up a thread that nothing can wake.
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };

@@ -4,6 +4,8 @@
 
 mod fake;
 mod faults;
+#[path = "../http/mod.rs"]
+mod http;
 mod report;
 mod sampled;
 mod scenarios;

@@ -73,6 +73,7 @@ impl Follow {
                         if self.link.is_up() {
                             tracing::warn!(%error, stream = self.spec.name(), "the bus cannot be followed; it is tried again");
                         }
+                        // A server says nobody when it can serve again; that it is connected, the link says.
                         tokio::select! {
                             () = tokio::time::sleep(pause) => {}
                             _ = self.link.state.changed() => {}

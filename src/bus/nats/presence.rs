@@ -85,6 +85,7 @@ impl Herald {
         let mut next_snapshot = Instant::now();
         loop {
             if timeout_at(Instant::now() + ALIVE, self.arrived.notified()).await.is_ok() {
+                // What comes meanwhile goes along: the pause is what bounds the messages.
                 sleep(GATHER).await;
             }
             let due = Instant::now() >= next_snapshot;

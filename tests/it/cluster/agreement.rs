@@ -4,7 +4,7 @@
 use loadtest::Door;
 use serde_json::json;
 
-use super::{Cluster, next};
+use super::{Cluster, next, until};
 use crate::support::PATIENCE;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -19,12 +19,7 @@ async fn who_has_sockets_on_two_nodes_is_online_until_he_leaves_both() {
     drop(phone);
     // The first node says that he has left it, and the second one goes on.
     let user = ben.id().parse().unwrap();
-    let left = async {
-        while cluster.nodes[0].services.online.is_here(user) {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, left).await.unwrap();
+    until("the first node says that he has left it", || !cluster.nodes[0].services.online.is_here(user)).await;
     let marker = ben.rest.send_text(&place, "marker", None).await.unwrap();
     let before = watching.collect_until(PATIENCE, |events| events.last().is_some_and(|event| event.json()["id"] == marker["id"])).await;
     let names: Vec<_> = before.unwrap().into_iter().map(|event| event.name).collect();

@@ -6,6 +6,7 @@ mod agreement;
 mod outage;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use loadtest::{Door, Socket};
 use serde_json::Value;
@@ -68,16 +69,11 @@ impl Cluster {
         socket
     }
 
-    /// Waits until every node takes him for online, or for gone: they tell each other every 100 ms, and no client is told of that.
+    /// Waits until every node takes him for online, or for gone.
     async fn all_know(&self, person: &Person, online: bool) {
         let user = person.id().parse().unwrap();
-        let known = async {
-            while self.nodes.iter().any(|node| node.services.online.is_online(user) != online) {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
-        };
-        let what = if online { "online" } else { "gone" };
-        assert!(tokio::time::timeout(PATIENCE, known).await.is_ok(), "not all nodes know that {} is {what}", person.name);
+        let what = format!("all nodes know that {} is {}", person.name, if online { "online" } else { "gone" });
+        until(&what, || self.nodes.iter().all(|node| node.services.online.is_online(user) == online)).await;
     }
 
     async fn stop(self) {
@@ -85,6 +81,16 @@ impl Cluster {
             node.stop().await;
         }
     }
+}
+
+/// Waits until it is so. Of what nodes tell each other nobody else is told: there is no event to wait for.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let looking = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, looking).await.is_ok(), "it never came to this: {what}");
 }
 
 /// The data of the next event of this name.

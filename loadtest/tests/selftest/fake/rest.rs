@@ -3,13 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    sync::oneshot,
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::oneshot};
 
 use super::{Answer, Conversation, Fake, Person, person_of};
+use crate::http::read_request;
 
 impl Fake {
     /// Looks at the request's head without taking it, and leads to the right door.
@@ -95,19 +92,4 @@ fn bearer(head: &str) -> Option<String> {
         let (name, value) = line.split_once(": ")?;
         name.eq_ignore_ascii_case("authorization").then(|| value.strip_prefix("Bearer ").unwrap_or(value).to_owned())
     })
-}
-
-async fn read_request(stream: &mut TcpStream) -> Option<(String, String)> {
-    let mut bytes = Vec::new();
-    loop {
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
-        if body.len() >= length {
-            return Some((head.to_owned(), body.to_owned()));
-        }
-    }
 }
