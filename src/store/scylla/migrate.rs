@@ -23,6 +23,9 @@ const LOCK_S: i32 = 120;
 /// How long one waits for another.
 const LOCK_PATIENCE: Duration = Duration::from_mins(3);
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
+/// How long a server may list a keyspace or table that others are making before it works with it: Cassandra shows what is
+/// made as soon as that is written down, and takes it into use a moment later.
+const USABLE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Finds out which server answers: the one has system tables of its own name.
 pub async fn server(session: &Session) -> StoreResult<Server> {
@@ -62,7 +65,9 @@ pub async fn prepare(session: &Session, options: &ScyllaOptions) -> StoreResult<
         }
         _ => {}
     }
-    session.use_keyspace(keyspace.clone(), true).await.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+    let take_into_use =
+        async || session.use_keyspace(keyspace.clone(), true).await.map_err(|error| StoreError::Unavailable(Box::new(error)));
+    once_usable(take_into_use).await?;
     if options.migrate.is_none() {
         let missing = missing(session, keyspace).await?;
         if missing.is_empty() {
@@ -78,8 +83,8 @@ pub async fn prepare(session: &Session, options: &ScyllaOptions) -> StoreResult<
 }
 
 async fn migrate(session: &Session, keyspace: &str) -> StoreResult<()> {
-    execute(session, keyspace, "CREATE TABLE IF NOT EXISTS migrations (number bigint PRIMARY KEY, name text, checksum text)").await?;
-    execute(session, keyspace, "CREATE TABLE IF NOT EXISTS migration_lock (id int PRIMARY KEY, owner uuid)").await?;
+    let make = "CREATE TABLE IF NOT EXISTS migration_lock (id int PRIMARY KEY, owner uuid)";
+    once_usable(async || execute(session, keyspace, make).await).await?;
     agree(session).await?;
     let owner = Uuid::new_v4();
     lock(session, keyspace, owner).await?;
@@ -96,8 +101,8 @@ async fn lock(session: &Session, keyspace: &str, owner: Uuid) -> StoreResult<()>
     let take = format!("INSERT INTO migration_lock (id, owner) VALUES (0, ?) IF NOT EXISTS USING TTL {LOCK_S}");
     let until = Instant::now() + LOCK_PATIENCE;
     loop {
-        let answer = session.query_unpaged(take.as_str(), (owner,)).await;
-        let answer = answer.map_err(|error| match map(error) {
+        let answer = once_usable(async || session.query_unpaged(take.as_str(), (owner,)).await.map_err(map)).await;
+        let answer = answer.map_err(|error| match error {
             StoreError::Statement(cause) => StoreError::Refused(format!(
                 "the keyspace {keyspace} takes no conditional writes ({cause}): on older versions of ScyllaDB make it with tablets = {{'enabled': false}}"
             )),
@@ -123,6 +128,8 @@ async fn keep(session: &Session, keyspace: &str, owner: Uuid) -> StoreResult<()>
 }
 
 async fn apply_missing(session: &Session, keyspace: &str, owner: Uuid) -> StoreResult<()> {
+    execute(session, keyspace, "CREATE TABLE IF NOT EXISTS migrations (number bigint PRIMARY KEY, name text, checksum text)").await?;
+    agree(session).await?;
     for migration in missing(session, keyspace).await? {
         for statement in statements_of(migration.sql) {
             keep(session, keyspace, owner).await?;
@@ -141,7 +148,8 @@ async fn missing(session: &Session, keyspace: &str) -> StoreResult<Vec<&'static 
     if !has_table(session, keyspace).await? {
         return Ok(MIGRATIONS.iter().collect());
     }
-    let mut applied: Vec<(i64, String, String)> = rows(session, "SELECT number, name, checksum FROM migrations").await?;
+    let mut applied: Vec<(i64, String, String)> =
+        once_usable(async || rows(session, "SELECT number, name, checksum FROM migrations").await).await?;
     applied.sort_unstable();
     checked(MIGRATIONS, &applied, &format!("the keyspace {keyspace}"), "URGE_STORE")
 }
@@ -149,6 +157,17 @@ async fn missing(session: &Session, keyspace: &str) -> StoreResult<Vec<&'static 
 async fn has_table(session: &Session, keyspace: &str) -> StoreResult<bool> {
     let wanted = format!("SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}' AND table_name = 'migrations'");
     Ok(!known::<(String,)>(session, &wanted).await?.is_empty())
+}
+
+/// Tries something with a keyspace or a table that others may just be making.
+async fn once_usable<T>(attempt: impl AsyncFn() -> StoreResult<T>) -> StoreResult<T> {
+    let until = Instant::now() + USABLE_WITHIN;
+    loop {
+        match attempt().await {
+            Err(StoreError::Statement(_) | StoreError::Unavailable(_)) if Instant::now() < until => tokio::time::sleep(LOCK_PAUSE).await,
+            done => return done,
+        }
+    }
 }
 
 /// What a quorum has.
