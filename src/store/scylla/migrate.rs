@@ -65,9 +65,8 @@ pub async fn prepare(session: &Session, options: &ScyllaOptions) -> StoreResult<
         }
         _ => {}
     }
-    let take_into_use =
-        async || session.use_keyspace(keyspace.clone(), true).await.map_err(|error| StoreError::Unavailable(Box::new(error)));
-    once_usable(take_into_use).await?;
+    once_usable(|| async { session.use_keyspace(keyspace.clone(), true).await.map_err(|error| StoreError::Unavailable(Box::new(error))) })
+        .await?;
     if options.migrate.is_none() {
         let missing = missing(session, keyspace).await?;
         if missing.is_empty() {
@@ -84,7 +83,7 @@ pub async fn prepare(session: &Session, options: &ScyllaOptions) -> StoreResult<
 
 async fn migrate(session: &Session, keyspace: &str) -> StoreResult<()> {
     let make = "CREATE TABLE IF NOT EXISTS migration_lock (id int PRIMARY KEY, owner uuid)";
-    once_usable(async || execute(session, keyspace, make).await).await?;
+    once_usable(|| execute(session, keyspace, make)).await?;
     agree(session).await?;
     let owner = Uuid::new_v4();
     lock(session, keyspace, owner).await?;
@@ -101,7 +100,7 @@ async fn lock(session: &Session, keyspace: &str, owner: Uuid) -> StoreResult<()>
     let take = format!("INSERT INTO migration_lock (id, owner) VALUES (0, ?) IF NOT EXISTS USING TTL {LOCK_S}");
     let until = Instant::now() + LOCK_PATIENCE;
     loop {
-        let answer = once_usable(async || session.query_unpaged(take.as_str(), (owner,)).await.map_err(map)).await;
+        let answer = once_usable(|| async { session.query_unpaged(take.as_str(), (owner,)).await.map_err(map) }).await;
         let answer = answer.map_err(|error| match error {
             StoreError::Statement(cause) => StoreError::Refused(format!(
                 "the keyspace {keyspace} takes no conditional writes ({cause}): on older versions of ScyllaDB make it with tablets = {{'enabled': false}}"
@@ -148,8 +147,7 @@ async fn missing(session: &Session, keyspace: &str) -> StoreResult<Vec<&'static 
     if !has_table(session, keyspace).await? {
         return Ok(MIGRATIONS.iter().collect());
     }
-    let mut applied: Vec<(i64, String, String)> =
-        once_usable(async || rows(session, "SELECT number, name, checksum FROM migrations").await).await?;
+    let mut applied: Vec<(i64, String, String)> = once_usable(|| rows(session, "SELECT number, name, checksum FROM migrations")).await?;
     applied.sort_unstable();
     checked(MIGRATIONS, &applied, &format!("the keyspace {keyspace}"), "URGE_STORE")
 }
@@ -160,7 +158,7 @@ async fn has_table(session: &Session, keyspace: &str) -> StoreResult<bool> {
 }
 
 /// Tries something with a keyspace or a table that others may just be making.
-async fn once_usable<T>(attempt: impl AsyncFn() -> StoreResult<T>) -> StoreResult<T> {
+async fn once_usable<T, F: Future<Output = StoreResult<T>>>(attempt: impl Fn() -> F) -> StoreResult<T> {
     let until = Instant::now() + USABLE_WITHIN;
     loop {
         match attempt().await {
