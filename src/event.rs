@@ -222,16 +222,33 @@ pub enum Envelope {
     },
     /// Said by the bus of this node alone: for a while envelopes may have been lost. What they said is to be read from the store.
     #[serde(skip)]
-    Missed,
+    Missed {
+        /// Revocations may be among them.
+        logins: bool,
+    },
     /// Said by the bus of this node alone: the user has left another node, and has sockets on none now, but perhaps on this one.
     #[serde(skip)]
     Left {
         /// Who.
         user_id: UserId,
-        /// Nobody has told that he is offline, each node having taken the other for the one who does: this one is to.
-        untold: bool,
+        /// What others were told of it.
+        parting: Parting,
     },
-    /// Said by the bus of one node alone: their node has ended. Who comes to no other one is to be told of as offline.
+    /// Said by the bus of each node alone: their node has ended. Who comes to no other one is to be told of as offline, by one of them.
     #[serde(skip)]
     Orphans(Arc<[UserId]>),
+    /// Said by the bus of this node alone: the others took it for dead, and told that its users are offline.
+    #[serde(skip)]
+    Buried,
+}
+
+/// What others were told when a user left a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parting {
+    /// That he is offline.
+    Told,
+    /// Nothing: that node knew him to be on another one.
+    Left,
+    /// Nothing, each node having taken the other for the one who tells: this one is to.
+    Untold,
 }

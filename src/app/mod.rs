@@ -162,6 +162,9 @@ impl App {
             sessions.note(envelope);
         };
         self.tasks.spawn(async move { hub.run(envelopes, note).await });
+        if self.backends.bus.has_others() {
+            self.tasks.spawn(self.services.sessions.clone().watch_for_pauses());
+        }
         let hub = self.services.hub.clone();
         self.tasks.repeat(self.config.repair_interval, move || {
             let hub = hub.clone();

@@ -166,6 +166,12 @@ impl Auth {
         self.check(&AccessClaims { sub: user_id, sid: session_id, iat, exp, name: None, verified: false }).await
     }
 
+    /// The same as the store has it now, whatever was found out before: for revocations that may have been missed.
+    pub async fn look_up(&self, user_id: UserId, session_id: SessionId) -> Result<Identity> {
+        self.sessions.forget(user_id);
+        self.recheck(user_id, session_id).await
+    }
+
     /// What a revocation that came over the bus means for this node: nothing that was read before it is believed.
     pub fn note(&self, envelope: &Envelope) {
         if let Envelope::Revoked { user_id, session_id, except } = envelope {

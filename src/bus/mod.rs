@@ -60,6 +60,14 @@ pub trait Bus: Send + Sync + 'static {
         false
     }
 
+    /// Whether of all nodes that live this one does what only one of them is to do.
+    fn is_first(&self) -> bool {
+        true
+    }
+
+    /// Waits until all that this node has said of who is here can be known to the others. For as long as the bus is away, if it is.
+    async fn known(&self) {}
+
     /// The node stops: the others see to its users.
     async fn leave(&self) {}
 }

@@ -1,9 +1,10 @@
 //! Who has sockets on which other node, as those nodes say: each tells its comings and goings as numbered deltas, and
 //! now and then all of them, a snapshot. What is missed shows as a gap in the numbers, and a snapshot is asked for; who
-//! says nothing for [`SILENCE`] is dead, and his users are gone. Pure: no bus, and time comes in as an argument.
+//! says nothing for [`SILENCE`] is dead, and his users are gone. Time is the bus's: when it took a message in. This node
+//! judges others only when its own words come back, for then it has heard all that was said before them.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,12 @@ use crate::id::{IdMap, NodeId, UserId};
 
 /// A node that says nothing for so long is dead.
 pub const SILENCE: Duration = Duration::from_secs(15);
+/// Own words come back more often than this, or nobody's silence means anything: this node stood still, or the bus did.
+const OWN_SILENCE: Duration = Duration::from_secs(10);
+/// Who was asked for a snapshot has so much time to send it.
+const ANSWER: Duration = Duration::from_secs(4);
+/// How long a node that was taken for dead is remembered, should it be heard again.
+const REMEMBERED: Duration = Duration::from_hours(1);
 /// Users in one part of a snapshot: a message stays well below what the bus carries.
 pub const PART: usize = 8_192;
 
@@ -54,6 +61,11 @@ pub enum Said {
         /// Whom.
         of: NodeId,
     },
+    /// Who was taken for dead is heard again: others were told that its users are gone.
+    Revived {
+        /// Who.
+        of: NodeId,
+    },
     /// It stops, and has told its sockets to go elsewhere.
     Bye,
 }
@@ -63,6 +75,8 @@ pub enum Said {
 pub struct Heard {
     /// Something of this node was missed: it is to be asked for a snapshot.
     pub ask: bool,
+    /// This node was taken for dead, and is to be told so.
+    pub revived: bool,
     /// Those who have left that node, and have sockets on no other node but perhaps this one.
     pub left: Vec<Went>,
     /// Those whose node has ended, and who have sockets on no other one but perhaps this one: for [`Routes::is_first`] to see to.
@@ -71,14 +85,27 @@ pub struct Heard {
     pub tells: Vec<LooseEvent>,
     /// This node's own snapshot is asked for.
     pub asked: bool,
+    /// This node itself was taken for dead by others.
+    pub was_buried: bool,
+}
+
+/// What it means that this node's own words have come back.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Echoed {
+    /// Those whose node has ended: [`Heard::orphans`].
+    pub orphans: Vec<UserId>,
+    /// Nodes of which something is missing: they are to be asked for a snapshot.
+    pub ask: Vec<NodeId>,
 }
 
 #[derive(Debug)]
 struct Node {
-    heard: Instant,
+    heard: Duration,
     version: u64,
     /// Nothing was missed since the last snapshot.
     whole: bool,
+    /// When it was asked for one.
+    asked: Option<Duration>,
     users: HashSet<UserId>,
     /// The parts of a snapshot that have come, all of one version.
     parts: Vec<Vec<UserId>>,
@@ -91,12 +118,16 @@ pub struct Routes {
     own: NodeId,
     nodes: HashMap<NodeId, Node>,
     users: IdMap<UserId, Vec<NodeId>>,
+    /// When own words came back last.
+    echoed: Option<Duration>,
+    /// Who was taken for dead, and when.
+    buried: HashMap<NodeId, Duration>,
 }
 
 impl Routes {
     /// No other node is known yet.
     pub fn new(own: NodeId) -> Self {
-        Self { own, nodes: HashMap::new(), users: IdMap::default() }
+        Self { own, nodes: HashMap::new(), users: IdMap::default(), echoed: None, buried: HashMap::new() }
     }
 
     /// The other nodes on which the user has sockets.
@@ -109,22 +140,26 @@ impl Routes {
         self.nodes.len()
     }
 
-    /// Takes in what a node said.
-    pub fn hear(&mut self, from: NodeId, said: Said, now: Instant) -> Heard {
+    /// Takes in what a node said; `at` is when the bus took it in, since 1970.
+    pub fn hear(&mut self, from: NodeId, said: Said, at: Duration) -> Heard {
         let mut heard = Heard::default();
+        let was_buried = self.buried.remove(&from).is_some();
         if let Said::Bye = said {
             heard.orphans = self.forget(from);
             return heard;
         }
+        // Of several who took it for dead, one says so.
+        heard.revived = was_buried && self.is_first();
         let node = self.nodes.entry(from).or_insert_with(|| Node {
-            heard: now,
+            heard: at,
             version: 0,
             whole: false,
+            asked: None,
             users: HashSet::new(),
             parts: Vec::new(),
             parts_version: 0,
         });
-        node.heard = now;
+        node.heard = node.heard.max(at);
         match said {
             Said::Delta { version, came, went, tells } => {
                 if version <= node.version {
@@ -133,6 +168,9 @@ impl Routes {
                 // The first of a node's life needs no snapshot before it.
                 let follows = version == node.version + 1 && (node.whole || version == 1);
                 heard.ask = !follows && node.whole;
+                if heard.ask {
+                    node.asked = Some(at);
+                }
                 node.whole = follows;
                 node.version = version;
                 heard.tells = tells;
@@ -167,23 +205,34 @@ impl Routes {
                 }
             }
             Said::Ask { of } => heard.asked = of == self.own,
+            Said::Revived { of } => heard.was_buried = of == self.own,
             Said::Bye => {}
         }
         heard
     }
 
-    /// Forgets the nodes that have been silent for too long. Returns [`Heard::orphans`].
-    pub fn bury(&mut self, now: Instant) -> Vec<UserId> {
-        let silent = |node: &Node| now.duration_since(node.heard) >= SILENCE;
-        let dead: Vec<NodeId> = self.nodes.iter().filter(|(_, node)| silent(node)).map(|(id, _)| *id).collect();
-        dead.into_iter().flat_map(|id| self.forget(id)).collect()
-    }
-
-    /// Nobody could be heard for a while: silence counts from now.
-    pub fn was_away(&mut self, now: Instant) {
-        for node in self.nodes.values_mut() {
-            node.heard = now;
+    /// Own words have come back, which the bus took in at `at`: whatever others said before has been heard. Forgets who has been
+    /// silent for too long, and finds out of whom something is missing.
+    pub fn echo(&mut self, at: Duration) -> Echoed {
+        let before = self.echoed.replace(at);
+        if before.is_some_and(|before| at.saturating_sub(before) >= OWN_SILENCE) {
+            for node in self.nodes.values_mut() {
+                node.heard = at;
+            }
         }
+        self.buried.retain(|_, since| at.saturating_sub(*since) < REMEMBERED);
+        let silent = |node: &Node| at.saturating_sub(node.heard) >= SILENCE;
+        let dead: Vec<NodeId> = self.nodes.iter().filter(|(_, node)| silent(node)).map(|(id, _)| *id).collect();
+        self.buried.extend(dead.iter().map(|id| (*id, at)));
+        let orphans = dead.into_iter().flat_map(|id| self.forget(id)).collect();
+        let unasked = |node: &Node| !node.whole && node.asked.is_none_or(|asked| at.saturating_sub(asked) >= ANSWER);
+        let ask: Vec<NodeId> = self.nodes.iter().filter(|(_, node)| unasked(node)).map(|(id, _)| *id).collect();
+        for id in &ask {
+            if let Some(node) = self.nodes.get_mut(id) {
+                node.asked = Some(at);
+            }
+        }
+        Echoed { orphans, ask }
     }
 
     /// Whether of all that live this node does what only one of them is to do.
@@ -224,6 +273,8 @@ mod tests {
 
     /// Nearly too long.
     const SHORT: Duration = Duration::from_millis(SILENCE.as_millis() as u64 - 1);
+    /// Some time.
+    const NOW: Duration = Duration::from_hours(480_000);
 
     fn delta(version: u64, came: &[UserId], went: &[UserId]) -> Said {
         let went = went.iter().map(|user_id| Went { user_id: *user_id, told: false }).collect();
@@ -240,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_user_is_where_the_nodes_say() {
-        let (mut routes, now) = (Routes::new(NodeId::fresh()), Instant::now());
+        let (mut routes, now) = (Routes::new(NodeId::fresh()), NOW);
         let (a, b, ada) = (NodeId::fresh(), NodeId::fresh(), UserId::fresh());
         assert_eq!(routes.hear(a, delta(1, &[ada], &[]), now), Heard::default());
         assert_eq!(routes.hear(b, delta(1, &[ada], &[]), now), Heard::default());
@@ -254,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_gap_asks_once_for_a_snapshot_which_mends_it() {
-        let (mut routes, now) = (Routes::new(NodeId::fresh()), Instant::now());
+        let (mut routes, now) = (Routes::new(NodeId::fresh()), NOW);
         let (a, ada, ben, cem) = (NodeId::fresh(), UserId::fresh(), UserId::fresh(), UserId::fresh());
         routes.hear(a, delta(1, &[ada], &[]), now);
         assert!(routes.hear(a, delta(3, &[cem], &[]), now).ask, "2 is missing: Ada went, Ben came");
@@ -269,7 +320,7 @@ mod tests {
 
     #[test]
     fn what_is_old_changes_nothing() {
-        let (mut routes, now) = (Routes::new(NodeId::fresh()), Instant::now());
+        let (mut routes, now) = (Routes::new(NodeId::fresh()), NOW);
         let (a, ada) = (NodeId::fresh(), UserId::fresh());
         routes.hear(a, delta(1, &[ada], &[]), now);
         routes.hear(a, delta(2, &[], &[ada]), now);
@@ -280,10 +331,13 @@ mod tests {
 
     #[test]
     fn who_comes_late_learns_of_all_by_a_snapshot() {
-        let (mut routes, now) = (Routes::new(NodeId::fresh()), Instant::now());
+        let (mut routes, now) = (Routes::new(NodeId::fresh()), NOW);
         let (a, ada, ben) = (NodeId::fresh(), UserId::fresh(), UserId::fresh());
-        assert!(!routes.hear(a, delta(41, &[ada], &[]), now).ask, "it sends one anyway, soon");
+        assert!(!routes.hear(a, delta(41, &[ada], &[]), now).ask, "a snapshot may be among what has not been heard yet");
         assert_eq!(routes.of(ada), [a], "what is known is used");
+        assert_eq!(routes.echo(now).ask, [a]);
+        assert!(routes.echo(now + ANSWER / 2).ask.is_empty(), "it has been asked");
+        assert_eq!(routes.echo(now + ANSWER).ask, [a], "and has not answered");
         routes.hear(a, snapshot(41, &[ada, ben]), now);
         assert_eq!(routes.of(ben), [a]);
         assert!(!routes.hear(a, delta(42, &[], &[]), now).ask);
@@ -291,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_in_parts_counts_when_it_is_whole() {
-        let (mut routes, now) = (Routes::new(NodeId::fresh()), Instant::now());
+        let (mut routes, now) = (Routes::new(NodeId::fresh()), NOW);
         let (a, ada, ben) = (NodeId::fresh(), UserId::fresh(), UserId::fresh());
         let part = |part, user| Said::Snapshot { version: 5, part, parts: 2, users: vec![user] };
         routes.hear(a, part(1, ben), now);
@@ -302,21 +356,25 @@ mod tests {
         assert_eq!((routes.of(ada), routes.of(ben)), (&[a][..], &[a][..]));
     }
 
+    /// Own words come back all the time.
+    fn echoes(routes: &mut Routes, from: Duration, upto: Duration) -> Vec<UserId> {
+        let times = (0..).map(|n| from + Duration::from_secs(5) * n).take_while(|at| *at < upto).chain([upto]);
+        times.flat_map(|at| routes.echo(at).orphans).collect()
+    }
+
     #[test]
     fn a_silent_node_is_buried_and_one_of_the_living_sees_to_its_users() {
         let (low, high) = (NodeId::fresh(), NodeId::fresh());
         let (low, high) = if low < high { (low, high) } else { (high, low) };
         let (dead, ada, ben) = (NodeId::fresh(), UserId::fresh(), UserId::fresh());
-        let begin = Instant::now();
         let mut buried = Vec::new();
         for (own, other) in [(low, high), (high, low)] {
             let mut routes = Routes::new(own);
-            routes.hear(dead, delta(1, &[ada, ben], &[]), begin);
-            routes.hear(other, delta(1, &[ben], &[]), begin);
-            let later = begin + SHORT;
-            assert!(routes.bury(later).is_empty());
-            routes.hear(other, delta(2, &[], &[]), later);
-            assert_eq!(routes.bury(begin + SILENCE), [ada], "Ben is on the other one");
+            routes.hear(dead, delta(1, &[ada, ben], &[]), NOW);
+            routes.hear(other, delta(1, &[ben], &[]), NOW);
+            assert!(echoes(&mut routes, NOW, NOW + SHORT).is_empty());
+            routes.hear(other, delta(2, &[], &[]), NOW + SHORT);
+            assert_eq!(routes.echo(NOW + SILENCE).orphans, [ada], "Ben is on the other one");
             assert_eq!((routes.nodes(), routes.of(ben)), (1, &[other][..]));
             buried.push(routes.is_first());
         }
@@ -325,18 +383,41 @@ mod tests {
 
     #[test]
     fn who_could_hear_nobody_buries_nobody() {
-        let (mut routes, begin) = (Routes::new(NodeId::fresh()), Instant::now());
+        let mut routes = Routes::new(NodeId::fresh());
         let (a, ada) = (NodeId::fresh(), UserId::fresh());
-        routes.hear(a, delta(1, &[ada], &[]), begin);
-        let back = begin + SILENCE * 2;
-        routes.was_away(back);
-        assert!(routes.bury(back + SHORT).is_empty());
-        assert_eq!(routes.bury(back + SILENCE), [ada]);
+        routes.hear(a, delta(1, &[ada], &[]), NOW);
+        routes.echo(NOW);
+        let back = NOW + SILENCE * 2;
+        assert!(echoes(&mut routes, back, back + SHORT).is_empty());
+        assert_eq!(routes.echo(back + SILENCE).orphans, [ada]);
+    }
+
+    #[test]
+    fn a_new_node_takes_none_for_alive_that_had_ended_before() {
+        let mut routes = Routes::new(NodeId::fresh());
+        let (dead, alive, ada, ben) = (NodeId::fresh(), NodeId::fresh(), UserId::fresh(), UserId::fresh());
+        // What the stream still has is heard at once.
+        routes.hear(dead, snapshot(7, &[ada]), NOW);
+        routes.hear(alive, snapshot(7, &[ben]), NOW + SILENCE);
+        assert_eq!(routes.echo(NOW + SILENCE).orphans, [ada]);
+        assert_eq!(routes.of(ben), [alive]);
+    }
+
+    #[test]
+    fn who_was_taken_for_dead_is_told_so_once() {
+        let mut routes = Routes::new(NodeId::fresh());
+        let (a, ada) = (NodeId::fresh(), UserId::fresh());
+        routes.hear(a, delta(1, &[ada], &[]), NOW);
+        assert_eq!(echoes(&mut routes, NOW, NOW + SILENCE), [ada]);
+        let later = NOW + SILENCE * 2;
+        assert!(routes.hear(a, delta(2, &[], &[]), later).revived);
+        assert!(!routes.hear(a, delta(3, &[], &[]), later).revived);
+        assert_eq!(routes.echo(later).ask, [a], "who is on it is to be found out");
     }
 
     #[test]
     fn who_says_goodbye_leaves_his_users_to_the_others() {
-        let (mut routes, now) = (Routes::new(NodeId::fresh()), Instant::now());
+        let (mut routes, now) = (Routes::new(NodeId::fresh()), NOW);
         let (a, ada) = (NodeId::fresh(), UserId::fresh());
         routes.hear(a, delta(1, &[ada], &[]), now);
         assert_eq!(routes.hear(a, Said::Bye, now).orphans, [ada]);
@@ -347,8 +428,9 @@ mod tests {
     #[test]
     fn only_the_one_who_is_asked_answers() {
         let own = NodeId::fresh();
-        let (mut routes, now) = (Routes::new(own), Instant::now());
+        let (mut routes, now) = (Routes::new(own), NOW);
         assert!(routes.hear(NodeId::fresh(), Said::Ask { of: own }, now).asked);
         assert!(!routes.hear(NodeId::fresh(), Said::Ask { of: NodeId::fresh() }, now).asked);
+        assert!(routes.hear(NodeId::fresh(), Said::Revived { of: own }, now).was_buried);
     }
 }

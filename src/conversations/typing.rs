@@ -1,7 +1,8 @@
-//! Who is typing now, as the views ask it. The gateway hears and expires it; the question stands here so that
-//! nothing that shows conversations has to import sockets.
+//! Who is typing now, as the views ask it. The gateway hears it; the question stands here so that nothing that shows
+//! conversations has to import sockets.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
@@ -13,16 +14,28 @@ pub trait Typing: Send + Sync + 'static {
     fn typing_in(&self, conversation: ConversationId) -> Vec<UserId>;
 }
 
+/// Nobody types for longer than this after the last sign of it: whoever was to tell that he stopped may have ended.
+const LASTS: Duration = Duration::from_secs(10);
+/// Conversations beyond this many are looked through for typing that has ended.
+const SWEEP: usize = 10_000;
+
 /// The people who are typing, kept by whoever holds it.
 #[derive(Debug, Default)]
-pub struct TypingSet(RwLock<HashMap<ConversationId, BTreeSet<UserId>>>);
+pub struct TypingSet(RwLock<HashMap<ConversationId, BTreeMap<UserId, Instant>>>);
 
 impl TypingSet {
     /// Notes that the user types in this conversation, or stopped.
     pub fn set(&self, conversation: ConversationId, user: UserId, typing: bool) {
+        self.set_at(conversation, user, typing, Instant::now());
+    }
+
+    fn set_at(&self, conversation: ConversationId, user: UserId, typing: bool, now: Instant) {
         let mut conversations = self.0.write();
         if typing {
-            conversations.entry(conversation).or_default().insert(user);
+            if conversations.len() >= SWEEP {
+                conversations.retain(|_, users| users.values().any(|until| *until > now));
+            }
+            conversations.entry(conversation).or_default().insert(user, now + LASTS);
         } else if let Some(users) = conversations.get_mut(&conversation) {
             users.remove(&user);
             if users.is_empty() {
@@ -30,10 +43,36 @@ impl TypingSet {
             }
         }
     }
+
+    fn typing_at(&self, conversation: ConversationId, now: Instant) -> Vec<UserId> {
+        let conversations = self.0.read();
+        let users = conversations.get(&conversation).into_iter().flatten();
+        users.filter(|(_, until)| **until > now).map(|(user, _)| *user).collect()
+    }
 }
 
 impl Typing for TypingSet {
     fn typing_in(&self, conversation: ConversationId) -> Vec<UserId> {
-        self.0.read().get(&conversation).map(|users| users.iter().copied().collect()).unwrap_or_default()
+        self.typing_at(conversation, Instant::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_types_for_ever() {
+        let (typing, now, id, user) = (TypingSet::default(), Instant::now(), ConversationId::fresh(), UserId::fresh());
+        typing.set_at(id, user, true, now);
+        assert_eq!(typing.typing_at(id, now), [user]);
+        assert!(typing.typing_at(id, now + LASTS).is_empty());
+        typing.set_at(id, user, false, now);
+        assert!(typing.typing_at(id, now).is_empty());
+        for _ in 0..SWEEP {
+            typing.set_at(ConversationId::fresh(), user, true, now);
+        }
+        typing.set_at(id, user, true, now + LASTS);
+        assert_eq!(typing.0.read().len(), 1);
     }
 }

@@ -65,6 +65,7 @@ pub(super) struct Shared {
     pub lanes: Vec<Mutex<HashMap<ConversationId, Lane>>>,
     pub holds: Holds,
     pub refreshes: Rounds<(UserId, ConversationId), Origin>,
+    pub repairs: Rounds<(), ()>,
     pub looks: Semaphore,
     pub appender: Appender,
     pub announcer: Announcer,
@@ -85,8 +86,9 @@ impl Hub {
     ) -> Self {
         let seats = Registry::new(sockets_per_user);
         let lanes = (0..SHARDS).map(|_| Mutex::default()).collect();
-        let (holds, refreshes, looks) = (Holds::default(), Rounds::default(), Semaphore::new(LOOKS));
-        Self { shared: Arc::new(Shared { seats, lanes, holds, refreshes, looks, appender, announcer, log, views, tasks }) }
+        let (holds, refreshes, repairs) = (Holds::default(), Rounds::default(), Rounds::default());
+        let looks = Semaphore::new(LOOKS);
+        Self { shared: Arc::new(Shared { seats, lanes, holds, refreshes, repairs, looks, appender, announcer, log, views, tasks }) }
     }
 
     /// Delivers what the bus brings, until it ends or the node stops; `note` sees each envelope first.
@@ -115,13 +117,14 @@ impl Hub {
             Envelope::Row(row) => self.arrive(row),
             Envelope::Loose(event) => self.tell_loose(event),
             Envelope::Refresh { user_id, conversation_id, origin } => self.refresh(user_id, conversation_id, origin),
-            Envelope::Missed => {
+            Envelope::Missed { .. } => {
                 let hub = self.clone();
                 self.shared.tasks.spawn(async move { hub.repair().await });
             }
             // Who is told of it is presence's business, which has noted it.
-            Envelope::Visibility { .. } | Envelope::Left { .. } | Envelope::Orphans(_) => {}
-            Envelope::Revoked { user_id, session_id, except } => self.revoke(user_id, session_id, except),
+            Envelope::Visibility { .. } | Envelope::Left { .. } | Envelope::Orphans(_) | Envelope::Buried => {}
+            // Whose sockets close is found out by who knows logins.
+            Envelope::Revoked { .. } => {}
         }
     }
 

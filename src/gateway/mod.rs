@@ -13,6 +13,7 @@ mod doors;
 mod wire;
 pub mod websocket;
 pub mod socketio;
+mod heard;
 mod hold;
 mod hub;
 mod lane;

@@ -18,6 +18,8 @@ const UNDECIDED: Duration = Duration::from_secs(30);
 pub struct Online {
     here: OnlineSet,
     bus: Arc<dyn Bus>,
+    /// Held while somebody comes or goes: the bus is told of it in the order in which it happened.
+    turn: Mutex<()>,
     /// Those who left this node while they were on another one, and when.
     handed_over: Mutex<HashMap<UserId, Instant>>,
 }
@@ -25,7 +27,7 @@ pub struct Online {
 impl Online {
     /// Nobody yet.
     pub fn new(bus: Arc<dyn Bus>) -> Self {
-        Self { here: OnlineSet::default(), bus, handed_over: Mutex::default() }
+        Self { here: OnlineSet::default(), bus, turn: Mutex::default(), handed_over: Mutex::default() }
     }
 
     /// Whether he is online on this node.
@@ -40,6 +42,7 @@ impl Online {
 
     /// He is online here. True when that is new.
     pub fn came(&self, user: UserId) -> bool {
+        let _turn = self.turn.lock();
         let is_new = self.here.set(user, true);
         if is_new {
             self.bus.came(user);
@@ -49,6 +52,7 @@ impl Online {
 
     /// He is not online here any more, unless `is_back` finds that he is. True when he was, and is on no other node: this one tells.
     pub fn left(&self, user: UserId, is_back: impl FnOnce() -> bool) -> bool {
+        let _turn = self.turn.lock();
         if !self.here.set(user, false) {
             return false;
         }

@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::hub::Hub;
@@ -12,7 +14,7 @@ use super::lane::{Lane, Missing, Step};
 use super::registry::shard;
 use super::seat::Seat;
 use super::tell::outgoing_of;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::RowEvent;
 use crate::id::{ConversationId, Seq, UserId};
 use crate::log::{Member, MemberState, Membership};
@@ -25,6 +27,8 @@ const FILL_ROWS: Seq = 256;
 /// A fill that failed is tried again after this, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
+/// Users whose heads are read side by side when all are.
+const REPAIRS: usize = 16;
 /// Lanes beyond this many are looked through for ones that nobody needs.
 const SWEEP_LANES: usize = 100_000;
 
@@ -230,34 +234,54 @@ impl Hub {
         self.shared.lanes[shard(id.0)].lock().get(&id).is_none_or(|lane| lane.lags(head))
     }
 
-    /// Reads the heads of everybody here again, and forgets lanes that nobody here needs.
+    /// Reads the heads of everybody here again, and forgets lanes that nobody here needs. Asked for while it is at it, it does so
+    /// once more.
     pub async fn repair(&self) {
-        if let Err(error) = self.repair_all().await {
-            tracing::warn!(%error, "heads could not be read; they are read again later");
+        let Some(mut round) = self.shared.repairs.ask((), (), |(), ()| ()) else { return };
+        while round.next().is_some() {
+            self.repair_all().await;
         }
     }
 
-    async fn repair_all(&self) -> Result<()> {
-        let mut needed = HashSet::new();
+    async fn repair_all(&self) {
+        let needed = Mutex::new(HashSet::new());
         let sweeps = self.shared.lanes.iter().map(|lanes| lanes.lock().len()).sum::<usize>() > SWEEP_LANES;
         if sweeps {
             for lanes in &self.shared.lanes {
                 lanes.lock().values_mut().for_each(Lane::unused);
             }
         }
-        for user in self.shared.seats.users() {
-            let memberships = self.memberships(user).await?;
-            self.ensure(user, &memberships).await?;
-            if sweeps {
-                needed.extend(memberships.into_iter().map(|membership| membership.conversation_id));
+        let (mut users, mut pause, mut is_whole) = (self.shared.seats.users(), FIRST_PAUSE, true);
+        loop {
+            let repaired = futures_util::stream::iter(users).map(async |user| {
+                let repaired = async {
+                    let memberships = self.memberships(user).await?;
+                    self.ensure(user, &memberships).await?;
+                    if sweeps {
+                        needed.lock().extend(memberships.into_iter().map(|membership| membership.conversation_id));
+                    }
+                    Ok::<_, Error>(())
+                };
+                repaired.await.err().map(|error| (user, error))
+            });
+            let failed: Vec<_> = repaired.buffer_unordered(REPAIRS).filter_map(async |failed| failed).collect().await;
+            let Some((_, error)) = failed.first() else { break };
+            tracing::warn!(%error, users = failed.len(), "heads could not be read; they are read again");
+            // What waiting does not mend is left to the next time.
+            let (again, left): (Vec<_>, Vec<_>) = failed.into_iter().partition(|(_, error)| error.retry_after.is_some());
+            is_whole &= left.is_empty();
+            if again.is_empty() || self.shared.tasks.is_stopping() {
+                break;
             }
+            self.rest(&mut pause).await;
+            users = again.into_iter().map(|(user, _)| user).collect();
         }
-        if sweeps {
+        if sweeps && is_whole && !self.shared.tasks.is_stopping() {
+            let needed = needed.into_inner();
             for lanes in &self.shared.lanes {
                 lanes.lock().retain(|id, lane| needed.contains(id) || lane.was_used());
             }
         }
-        Ok(())
     }
 
     /// Reads one user's heads again.

@@ -20,7 +20,7 @@ use super::resume::READING;
 use super::rounds::Rounds;
 use super::socket::{CloseReason, Mark, Socket};
 use super::typing::TypingNow;
-use super::watch::WATCHING;
+use super::watch::{Look, WATCHING};
 use super::{Credentials, Gateway, Login, Visitor};
 use crate::auth::Auth;
 use crate::bus::Bus;
@@ -81,8 +81,8 @@ pub(super) struct Shared {
     pub replays: Gate,
     /// Comings and goings that are written down and told: when all phones come at once, these wait, and not the phones.
     pub watching: Gate,
-    /// The users whose presence is being told, each with those toward whom a block was set or ended.
-    pub presence: Rounds<UserId, Vec<UserId>>,
+    /// The users whose presence is being told.
+    pub presence: Rounds<UserId, Look>,
     /// Those whom this node has told of as online, and not as offline since.
     pub shown: Mutex<HashSet<UserId>>,
     /// Since when people without sockets are, until the grace is over.
@@ -137,7 +137,7 @@ impl Gateway for Sessions {
     }
 
     async fn open(&self, socket: &Arc<Socket>) -> Result<()> {
-        let Parts { hub, auth, tasks, .. } = &self.shared.parts;
+        let Parts { hub, auth, bus, tasks, .. } = &self.shared.parts;
         let seat = hub.seats().seat(Arc::clone(socket));
         // Let in before the node began to drain, seated after it looked whom to tell: nobody else would tell it.
         if self.is_draining() {
@@ -149,13 +149,14 @@ impl Gateway for Sessions {
             socket.close(if error.retry_after.is_some() { CloseReason::Unavailable } else { CloseReason::Revoked });
             return Err(error);
         }
+        // The other nodes send what concerns him from about now on; what falls between this and the heads is found below.
+        self.came(socket.user_id);
         let memberships = hub.memberships(socket.user_id).await?;
         hub.ensure(socket.user_id, &memberships).await?;
         seat.heads_read();
         hub.catch_up(&seat, &memberships).await?;
-        self.came(socket.user_id);
         let hold = seat.hold();
-        let (hub, user, id) = (hub.clone(), socket.user_id, socket.id);
+        let (hub, bus) = (hub.clone(), Arc::clone(bus));
         let (socket, stopping) = (Arc::clone(socket), tasks.stopping());
         let opened = tokio::time::Instant::now();
         tasks.spawn(async move {
@@ -167,19 +168,22 @@ impl Gateway for Sessions {
                 tokio::time::sleep(RESUME_WAIT).await;
                 seat.release(Some(hold)).await;
                 drop(seat);
-                if seat_at(SECOND_LOOK).await.is_some()
-                    && let Err(error) = hub.repair_user(user).await
-                {
-                    tracing::warn!(%error, socket = %id, "heads could not be read a second time");
+                if seat_at(SECOND_LOOK).await.is_some() {
+                    look_again(&hub, &socket).await;
                 }
                 if let Some(seat) = seat_at(LATE_RESUME).await {
                     seat.resumes_no_more();
                 }
             };
+            let routed = async {
+                if bus.has_others() && tokio::time::timeout(SECOND_LOOK, bus.known()).await.is_ok() {
+                    look_again(&hub, &socket).await;
+                }
+            };
             // Of who goes away again nothing is left: those who come and go all the time would pile up.
             tokio::select! {
                 () = socket.ended() => {}
-                () = looks => {}
+                ((), ()) = async { tokio::join!(looks, routed) } => {}
             }
         });
         Ok(())
@@ -254,6 +258,13 @@ impl Gateway for Sessions {
 
     fn is_draining(&self) -> bool {
         self.shared.draining.load(Ordering::SeqCst)
+    }
+}
+
+/// Reads the heads of somebody who has been let in again: rows may have been on their way when he came.
+async fn look_again(hub: &Hub, socket: &Socket) {
+    if let Err(error) = hub.repair_user(socket.user_id).await {
+        tracing::warn!(%error, socket = %socket.id, "heads could not be read a second time");
     }
 }
 

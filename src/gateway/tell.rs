@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::hub::{Hub, LOOKS};
 use super::seat::{Place, Seat};
-use super::socket::{CloseReason, Mark, Outgoing};
+use super::socket::{Mark, Outgoing};
 use crate::event::{Event, EventKind, LooseEvent, Origin, RowEvent};
-use crate::id::{ConversationId, Seq, SessionId, UserId};
+use crate::id::{ConversationId, Seq, UserId};
 
 impl Hub {
     /// Whether telling a row takes a look at the store.
@@ -137,15 +137,6 @@ impl Hub {
         let Some(mut round) = self.shared.refreshes.ask((user, id), origin, everybody) else { return };
         while let Some(origin) = round.next() {
             self.tell_view(EventKind::ConversationUpdated, user, id, origin, None).await;
-        }
-    }
-
-    pub(super) fn revoke(&self, user: UserId, session: Option<SessionId>, except: Option<SessionId>) {
-        for seat in self.shared.seats.of(user) {
-            let its = seat.socket.session_id;
-            if session.is_none_or(|session| session == its) && except != Some(its) {
-                seat.socket.close(CloseReason::Revoked);
-            }
         }
     }
 }

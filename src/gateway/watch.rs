@@ -5,17 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Gateway as _;
 use super::session::{Parts, Sessions};
-use super::socket::{CloseReason, Outgoing, Socket};
+use super::socket::{Outgoing, Socket};
 use super::typing::TYPING_TTL;
 use crate::clock::Timestamp;
-use crate::error::{Error, ErrorCode, Result};
-use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin, RowEvent};
+use crate::error::{Error, Result};
+use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin};
 use crate::id::{ConversationId, UserId};
 use crate::log::{ConversationKind, MemberState};
 use crate::presence::Presence as _;
@@ -24,12 +23,25 @@ use crate::presence::Presence as _;
 pub const GRACE: Duration = Duration::from_secs(3);
 /// Users whose coming or going is written down and told at a time.
 pub(super) const WATCHING: usize = 64;
-/// Logins that are looked at again at a time.
-const CHECKS: usize = 16;
 /// People whom one user's presence concerns at most.
 const MAX_WATCHERS: usize = 500;
 /// Conversations that are looked through for them at most, the latest first.
 const MAX_WATCHED: usize = 500;
+
+/// What is to be found out of a user's presence, and told.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    /// Those toward whom a block was set or ended: how he is for them.
+    pub toward: Vec<UserId>,
+    /// Another node has told of him: that he is online, or that he is not.
+    pub told: Option<bool>,
+}
+
+impl Look {
+    fn and(self, later: Self) -> Self {
+        Self { toward: [self.toward, later.toward].concat(), told: later.told.or(self.told) }
+    }
+}
 
 impl Sessions {
     /// A socket of a user has come.
@@ -40,17 +52,15 @@ impl Sessions {
             // He has others, or is back within the grace: nobody was told that he went.
             return;
         }
-        if online.is_elsewhere(user) {
-            // The other node has told of him.
-            self.shared.shown.lock().insert(user);
-        }
+        // If he is on another node too, that one has told of him.
+        let told = online.is_elsewhere(user).then_some(true);
         let sessions = self.clone();
         let seen = self.shared.parts.clock.now();
         tasks.spawn(async move {
             let _turn = sessions.shared.watching.wait().await;
             // Should this node die, nobody is left to write when he went.
             sessions.note_seen(user, seen).await;
-            sessions.tell_presence(user, Vec::new()).await;
+            sessions.tell_presence(user, Look { toward: Vec::new(), told }).await;
         });
     }
 
@@ -76,6 +86,11 @@ impl Sessions {
             if hub.seats().has(user) {
                 return;
             }
+            // A node that goes tells of nobody: its users are back before the grace is over, on another one or on itself. Those who
+            // are not, the other nodes see to; until it has said goodbye they take them for still here.
+            if sessions.is_draining() || stopping.is_cancelled() {
+                return sessions.note_seen(user, last_seen).await;
+            }
             if !online.left(user, || hub.seats().has(user)) {
                 if !online.is_here(user) {
                     // From now on the other node tells of him.
@@ -85,34 +100,42 @@ impl Sessions {
             }
             let _turn = sessions.shared.watching.wait().await;
             sessions.note_seen(user, last_seen).await;
-            // A node that goes tells of nobody: its users are back before the grace is over, on another one or on itself.
-            if !sessions.is_draining() && !stopping.is_cancelled() {
-                sessions.tell_presence(user, Vec::new()).await;
-            }
+            sessions.tell_presence(user, Look::default()).await;
         });
     }
 
-    async fn note_seen(&self, user: UserId, at: Timestamp) {
+    pub(super) async fn note_seen(&self, user: UserId, at: Timestamp) {
         if let Err(error) = self.shared.parts.users.mark_seen(user, at).await {
             tracing::warn!(%error, "when a user was last seen could not be written");
         }
     }
 
-    /// Tells that a user is online, or no longer, as far as he lets others know; to those in `toward`, a block having been
-    /// set or ended, as it is between them. One at a time for each user: what is told last is what is.
-    async fn tell_presence(&self, user: UserId, toward: Vec<UserId>) {
-        let Some(mut round) = self.shared.presence.ask(user, toward, |some, others| [some, others].concat()) else { return };
+    /// Tells that a user is online, or no longer, as far as he lets others know. One at a time for each user: what is told last
+    /// is what is.
+    pub(super) async fn tell_presence(&self, user: UserId, look: Look) {
+        let Some(mut round) = self.shared.presence.ask(user, look, Look::and) else { return };
         let mut was_shown = false;
-        while let Some(toward) = round.next() {
-            was_shown |= self.is_shown(user);
-            let told = async {
+        while let Some(Look { toward, told }) = round.next() {
+            let looked = async {
+                if let Some(told) = told {
+                    self.was_told(user, told).await?;
+                }
+                was_shown |= self.is_shown(user);
                 self.tell_all(user).await?;
                 if toward.is_empty() { Ok(()) } else { self.tell_some(user, &toward, was_shown).await }
             };
-            if let Err(error) = told.await {
+            if let Err(error) = looked.await {
                 tracing::warn!(%error, "how a user is could not be told");
             }
         }
+    }
+
+    /// Another node has told of him until now: of one who hides, nothing.
+    async fn was_told(&self, user: UserId, online: bool) -> Result<()> {
+        let is_shown = online && self.shared.parts.settings.privacy(user).await?.show_online_status;
+        let mut shown = self.shared.shown.lock();
+        let _ = if is_shown { shown.insert(user) } else { shown.remove(&user) };
+        Ok(())
     }
 
     fn state_of(&self, user: UserId) -> EventKind {
@@ -181,7 +204,7 @@ impl Sessions {
         for membership in memberships.into_iter().take(MAX_WATCHED) {
             let others = match (membership.kind, membership.peer_id) {
                 (ConversationKind::Direct, Some(peer)) => vec![peer],
-                _ => appender.state(membership.conversation_id).await?.active().to_vec(),
+                _ => appender.known(membership.conversation_id).await?.active().to_vec(),
             };
             for other in others {
                 let may_know = !relations.is_blocked_either(other) || toward.contains(&other);
@@ -263,91 +286,13 @@ impl Sessions {
         Ok(())
     }
 
-    /// What the bus brings that concerns typing and presence. A message that was posted ends the typing of its sender; one
-    /// that came by a socket did so there. Who hides, shows himself, blocks or unblocks is told of by whoever has his sockets.
-    pub fn note(&self, envelope: &Envelope) {
-        match envelope {
-            Envelope::Row(RowEvent { conversation_id, posted: true, message: Some(message), .. }) => {
-                if self.shared.typing.stop(*conversation_id, message.sender_id) {
-                    let (sessions, id, user) = (self.clone(), *conversation_id, message.sender_id);
-                    self.shared.parts.tasks.spawn(async move { sessions.tell_stopped(user, id).await });
-                }
-            }
-            Envelope::Visibility { user_id, other: None } => self.look_anew(*user_id, None),
-            Envelope::Visibility { user_id, other: Some(other) } => {
-                self.look_anew(*user_id, Some(*other));
-                self.look_anew(*other, Some(*user_id));
-            }
-            Envelope::Left { user_id, untold } => self.left_another(*user_id, *untold),
-            Envelope::Orphans(users) => self.adopt(Arc::clone(users)),
-            Envelope::Missed => self.check_logins(),
-            Envelope::Row(_) | Envelope::Loose(_) | Envelope::Refresh { .. } | Envelope::Revoked { .. } => {}
-        }
-    }
-
-    /// A user has left another node, and is on no other one. If he is here, telling of him is this node's business now.
-    fn left_another(&self, user: UserId, untold: bool) {
-        let online = &self.shared.parts.online;
-        let is_gone = untold && online.was_handed_over(user) && !online.is_online(user);
-        if online.is_here(user) || is_gone {
-            self.take_over(user, is_gone.then(|| self.shared.parts.clock.now()));
-        }
-    }
-
-    /// Another node has ended. Its users are back before the grace is over, here or elsewhere, or they have gone.
-    fn adopt(&self, users: Arc<[UserId]>) {
-        let sessions = self.clone();
-        let Parts { tasks, clock, .. } = &self.shared.parts;
-        let (stopping, gone_at) = (tasks.stopping(), clock.now());
-        tasks.spawn(async move {
-            if stopping.run_until_cancelled(tokio::time::sleep(GRACE)).await.is_none() {
-                return;
-            }
-            for user in users.iter() {
-                let online = &sessions.shared.parts.online;
-                if online.is_here(*user) || !online.is_online(*user) {
-                    sessions.take_over(*user, (!online.is_online(*user)).then_some(gone_at));
-                }
-            }
-        });
-    }
-
-    /// Tells of a user of whom another node has told so far; `gone_at` when he has gone.
-    fn take_over(&self, user: UserId, gone_at: Option<Timestamp>) {
-        // For all that others were told he is online.
-        self.shared.shown.lock().insert(user);
-        let sessions = self.clone();
-        self.shared.parts.tasks.spawn(async move {
-            let _turn = sessions.shared.watching.wait().await;
-            if let Some(gone_at) = gone_at {
-                sessions.note_seen(user, gone_at).await;
-            }
-            sessions.tell_presence(user, Vec::new()).await;
-        });
-    }
-
-    /// Revocations may have been missed: each socket's login is looked at again.
-    fn check_logins(&self) {
-        let sessions = self.clone();
-        self.shared.parts.tasks.spawn(async move {
-            let Parts { hub, auth, .. } = &sessions.shared.parts;
-            let sockets = hub.seats().users().into_iter().flat_map(|user| hub.seats().of(user)).map(|seat| Arc::clone(&seat.socket));
-            let check = async |socket: Arc<Socket>| {
-                let checked = auth.recheck(socket.user_id, socket.session_id).await;
-                if checked.is_err_and(|error| error.code == ErrorCode::Unauthenticated) {
-                    socket.close(CloseReason::Revoked);
-                }
-            };
-            futures_util::stream::iter(sockets).for_each_concurrent(CHECKS, check).await;
-        });
-    }
-
     /// Finds out anew how a user is in the eyes of others. Of one who is neither here nor taken for it there is no news:
     /// when he comes, his settings are read then.
-    fn look_anew(&self, user: UserId, toward: Option<UserId>) {
+    pub(super) fn look_anew(&self, user: UserId, toward: Option<UserId>) {
         if self.is_shown(user) || self.shared.parts.online.is_here(user) {
             let sessions = self.clone();
-            self.shared.parts.tasks.spawn(async move { sessions.tell_presence(user, toward.into_iter().collect()).await });
+            let look = Look { toward: toward.into_iter().collect(), told: None };
+            self.shared.parts.tasks.spawn(async move { sessions.tell_presence(user, look).await });
         }
     }
 
@@ -358,7 +303,7 @@ impl Sessions {
         }
     }
 
-    async fn tell_stopped(&self, user: UserId, id: ConversationId) {
+    pub(super) async fn tell_stopped(&self, user: UserId, id: ConversationId) {
         self.shared.parts.shown_typing.set(id, user, false);
         match self.others(user, id).await {
             Ok(Some(others)) => self.publish(others, EventKind::TypingStop, &json!({"conversationId": id, "userId": user})).await,

@@ -292,7 +292,10 @@ impl Receipts {
     }
 
     async fn marks_of(&self, user: UserId, id: ConversationId) -> Result<Marks> {
-        if let Some(marks) = self.marks.get(&(user, id)) {
+        // Another node may have moved them since: what was read there must not be delivered anew.
+        if !self.bus.has_others()
+            && let Some(marks) = self.marks.get(&(user, id))
+        {
             return Ok(marks);
         }
         let member = self.log.member(id, user).await?;

@@ -10,6 +10,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("urge_bus_lost_total", "Messages that were not sent because the bus was away or slow."),
     ("urge_bus_presence_messages_total", "Messages to other nodes of who is here."),
     ("urge_bus_publish_failures_total", "Announcements that the bus did not take; what they told comes later, from the log."),
+    ("urge_bus_repeated_total", "Messages that were sent once more when the bus was back, by kind."),
     ("urge_bus_slow_total", "Times that the bus found this node too slow."),
     ("urge_connections_refused_total", "Connections turned away: too many of their network, or in all."),
     ("urge_connections_stalled_total", "Connections cut off because their client did not read."),

@@ -28,8 +28,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// What following brings.
 #[derive(Debug)]
 pub(super) enum Taken {
-    /// The next message.
-    Message(Bytes),
+    /// The next message, and when the server took it in, since 1970.
+    Message(Bytes, Duration),
     /// Messages may have been missed before the next one.
     Missed,
 }
@@ -131,7 +131,8 @@ impl Follow {
                 }
             };
             let Some(Ok(message)) = next else { return };
-            let Ok((number, stream_number)) = message.info().map(|info| (info.consumer_sequence, info.stream_sequence)) else { return };
+            let info = message.info().map(|info| (info.consumer_sequence, info.stream_sequence, info.published));
+            let Ok((number, stream_number, published)) = info else { return };
             if number != expected {
                 return;
             }
@@ -139,7 +140,8 @@ impl Follow {
             if let Some(place) = place {
                 place.last = stream_number;
             }
-            take(Taken::Message(message.message.payload)).await;
+            let published = Duration::from_nanos(u64::try_from(published.unix_timestamp_nanos()).unwrap_or(0));
+            take(Taken::Message(message.message.payload, published)).await;
         }
     }
 }

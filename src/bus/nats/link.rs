@@ -1,13 +1,16 @@
 //! One connection to NATS, of a kind of traffic of its own, and whether it is up. It connects by itself, for ever; here
 //! it is told when it went and came, and nothing waits long for one that is away.
 
+use std::future::{Future, IntoFuture as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, Event, ServerAddr};
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::{ConnectOptions, Event, ServerAddr, jetstream};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::NatsSettings;
 use crate::bus::BusError;
@@ -15,6 +18,8 @@ use crate::id::NodeId;
 
 /// How long a publish may wait for a place in the connection's queue, or for the server's word where it is asked for.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long nothing is sent after a publish found no place in time: a server that stands still costs one sender that wait, and not each.
+const STALLED: Duration = Duration::from_secs(1);
 /// Publishes that may wait in the connection; then they wait for a place.
 const CAPACITY: usize = 16_384;
 /// How often a server is asked whether it is there: one that stands still is noticed by the third.
@@ -36,6 +41,8 @@ pub(super) struct Link {
     pub client: async_nats::Client,
     pub kind: &'static str,
     pub state: watch::Receiver<State>,
+    context: jetstream::Context,
+    stalled: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Link {
@@ -70,7 +77,8 @@ impl Link {
             options = options.add_root_certificates(file.clone());
         }
         let client = options.connect(servers).await.map_err(|error| BusError(error.to_string()))?;
-        Ok(Self { client, kind, state })
+        let context = jetstream::new(client.clone());
+        Ok(Self { client, kind, state, context, stalled: Arc::default() })
     }
 
     /// Whether it is up.
@@ -78,32 +86,59 @@ impl Link {
         self.state.borrow().is_up
     }
 
+    /// Waits until it is up.
+    pub async fn up(&self) {
+        // The sender lives as long as the client, which this holds.
+        let _ = self.state.clone().wait_for(|state| state.is_up).await;
+    }
+
     /// Puts a message on its way, if the connection is up: what would wait for a server that is away is old when it comes.
     pub async fn publish(&self, subject: String, bytes: Bytes) -> Result<(), BusError> {
         self.must_be_up()?;
         let published = match timeout(PUBLISH_TIMEOUT, self.client.publish(subject, bytes)).await {
             Ok(published) => published.map_err(failed),
-            Err(_) => Err(BusError("the queue to the server is full".into())),
+            Err(_) => {
+                *self.stalled.lock() = Some(Instant::now() + STALLED);
+                Err(BusError("the queue to the server is full".into()))
+            }
         };
         published.inspect_err(|_| self.lost())
     }
 
     /// Puts a message into its stream.
     pub async fn publish_and_wait(&self, subject: String, bytes: Bytes) -> Result<(), BusError> {
+        self.publish_asking(subject, bytes, PUBLISH_TIMEOUT).await?.await
+    }
+
+    /// Puts a message on its way, and then waits so long for the server's word that it is in its stream.
+    pub async fn publish_asking(
+        &self,
+        subject: String,
+        bytes: Bytes,
+        patience: Duration,
+    ) -> Result<impl Future<Output = Result<(), BusError>> + Send + use<>, BusError> {
         self.must_be_up()?;
-        let context = async_nats::jetstream::new(self.client.clone());
-        let published = async { context.publish(subject, bytes).await.map_err(failed)?.await.map(drop).map_err(failed) };
-        let published = timeout(PUBLISH_TIMEOUT, published).await;
-        let published = published.unwrap_or_else(|_| Err(BusError("the server does not answer in time".into())));
-        published.inspect_err(|_| self.lost())
+        let published = timeout(PUBLISH_TIMEOUT, self.context.publish(subject, bytes)).await;
+        let published = published.unwrap_or_else(|_| Err(PublishError::new(PublishErrorKind::TimedOut)));
+        let word = published.map_err(failed).inspect_err(|_| self.lost())?;
+        let link = self.clone();
+        Ok(async move {
+            let word = timeout(patience, word.into_future()).await;
+            let word = word.unwrap_or_else(|_| Err(PublishError::new(PublishErrorKind::TimedOut)));
+            word.map(drop).map_err(failed).inspect_err(|_| link.lost())
+        })
     }
 
     fn must_be_up(&self) -> Result<(), BusError> {
-        if self.is_up() {
-            return Ok(());
+        if !self.is_up() {
+            self.lost();
+            return Err(BusError("no server is connected".into()));
         }
-        self.lost();
-        Err(BusError("no server is connected".into()))
+        if self.stalled.lock().is_some_and(|until| Instant::now() < until) {
+            self.lost();
+            return Err(BusError("the server does not take what is sent".into()));
+        }
+        Ok(())
     }
 
     fn lost(&self) {

@@ -6,6 +6,7 @@ mod follow;
 mod link;
 mod presence;
 mod streams;
+mod unsent;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -21,15 +23,20 @@ use self::follow::{Follow, Taken};
 use self::link::Link;
 use self::presence::Herald;
 use self::streams::{LIVE, Names, PRESENCE, Spec};
+use self::unsent::{Due, Unsent};
 use super::codec::{self, Foreign};
 use super::routes::{Routes, Said, Went};
 use super::{Bus, BusError, Local, Subscription};
-use crate::event::{Envelope, EventKind};
+use crate::event::{Envelope, EventKind, Parting};
 use crate::id::{NodeId, UserId};
 use crate::task::Tasks;
 
-/// How often it is looked whether a node has fallen silent.
-const ROUND: Duration = Duration::from_secs(1);
+/// Of what is sent to nodes, one message in this time is asked after: a server that takes messages and keeps none is noticed.
+const ASKED_AFTER: Duration = Duration::from_millis(250);
+/// How long the server may take to answer then.
+const ANSWER: Duration = Duration::from_secs(2);
+/// Pause before what could not be sent is tried again, while the server is connected.
+const SEND_AGAIN: Duration = Duration::from_millis(250);
 /// How long a node that stops waits for the bus.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -59,7 +66,6 @@ impl fmt::Debug for NatsSettings {
 /// See the module.
 pub struct Nats {
     shared: Arc<Shared>,
-    tasks: Tasks,
 }
 
 struct Shared {
@@ -70,6 +76,12 @@ struct Shared {
     presence: Link,
     herald: Herald,
     routes: Mutex<Routes>,
+    /// What could not be sent to nodes, and what could not be told to all.
+    unsent_live: Unsent,
+    unsent_control: Unsent,
+    /// When one of the messages to nodes was last asked after.
+    asked_after: Mutex<Instant>,
+    tasks: Tasks,
 }
 
 /// What goes to every node.
@@ -88,6 +100,11 @@ enum Broadcast {
         from: NodeId,
         /// It.
         said: Said,
+    },
+    /// Something that a node sent to others was lost: all are to look into the store.
+    Look {
+        /// Which.
+        from: NodeId,
     },
 }
 
@@ -109,8 +126,12 @@ impl Nats {
             routes: Mutex::new(Routes::new(node)),
             live,
             presence,
+            unsent_live: Unsent::default(),
+            unsent_control: Unsent::default(),
+            asked_after: Mutex::new(Instant::now()),
+            tasks: Tasks::default(),
         });
-        let tasks = Tasks::default();
+        let tasks = &shared.tasks;
         let stopping = tasks.stopping();
         let follow = |link: &Link, spec: Spec, filter| Follow { link: link.clone(), spec, filter };
         let spec = |json| Spec::read(json, &names, settings.replicas);
@@ -127,86 +148,102 @@ impl Nats {
         let heralding = Arc::clone(&shared);
         tasks.spawn(async move {
             let say = |said| heralding.say(said);
-            stopping.run_until_cancelled(heralding.herald.run(say)).await
+            heralding.tasks.stopping().run_until_cancelled(heralding.herald.run(say)).await
         });
-        let burying = Arc::clone(&shared);
-        tasks.repeat(ROUND, move || {
-            let shared = Arc::clone(&burying);
-            async move { shared.bury().await }
-        });
-        Ok(Self { shared, tasks })
+        for is_live in [true, false] {
+            let (sending, stopping) = (Arc::clone(&shared), tasks.stopping());
+            tasks.spawn(async move { stopping.run_until_cancelled(sending.send_again(is_live)).await });
+        }
+        Ok(Self { shared })
     }
 }
 
 impl Drop for Nats {
     fn drop(&mut self) {
-        self.tasks.stop();
+        self.shared.tasks.stop();
     }
 }
 
 impl Shared {
     async fn take_live(&self, taken: Taken) {
         match taken {
-            Taken::Message(bytes) => match codec::decode(&bytes) {
+            Taken::Message(bytes, _) => match codec::decode(&bytes) {
                 Ok(envelope) => self.hand_over(envelope).await,
                 Err(foreign) => skip("live", &foreign),
             },
-            Taken::Missed => self.hand_over(Envelope::Missed).await,
+            Taken::Missed => self.hand_over(Envelope::Missed { logins: false }).await,
         }
     }
 
     async fn take_presence(&self, taken: Taken) {
-        let Taken::Message(bytes) = taken else {
-            self.routes.lock().was_away(Instant::now());
+        let Taken::Message(bytes, at) = taken else {
             self.herald.say_all();
             // Who was revoked meanwhile is among what was missed.
-            return self.hand_over(Envelope::Missed).await;
+            return self.hand_over(Envelope::Missed { logins: true }).await;
         };
         match codec::decode(&bytes) {
-            Ok(Broadcast::All { from, envelope }) if from != self.node => self.hand_over(envelope).await,
-            Ok(Broadcast::Said { from, said }) if from != self.node => self.hear(from, said).await,
-            Ok(_) => {}
+            Ok(Broadcast::Said { from, said }) if from == self.node => self.echo(&said, at).await,
+            Ok(Broadcast::Said { from, said }) => self.hear(from, said, at).await,
+            Ok(Broadcast::All { from, .. } | Broadcast::Look { from }) if from == self.node => {}
+            Ok(Broadcast::All { envelope, .. }) => self.hand_over(envelope).await,
+            Ok(Broadcast::Look { .. }) => self.hand_over(Envelope::Missed { logins: false }).await,
             Err(foreign) => skip("presence", &foreign),
         }
     }
 
-    async fn hear(&self, from: NodeId, said: Said) {
-        let (heard, is_first) = {
+    /// This node's own words have come back.
+    async fn echo(&self, said: &Said, at: Duration) {
+        if let Said::Delta { version, .. } = said {
+            self.herald.heard(*version);
+        }
+        let echoed = {
             let mut routes = self.routes.lock();
-            let heard = routes.hear(from, said, Instant::now());
+            let echoed = routes.echo(at);
             metrics::gauge!("urge_bus_nodes").set(routes.nodes() as f64 + 1.0);
-            (heard, routes.is_first())
+            echoed
+        };
+        for node in echoed.ask {
+            self.herald.ask(node);
+        }
+        self.see_to(echoed.orphans).await;
+    }
+
+    async fn hear(&self, from: NodeId, said: Said, at: Duration) {
+        let heard = {
+            let mut routes = self.routes.lock();
+            let heard = routes.hear(from, said, at);
+            metrics::gauge!("urge_bus_nodes").set(routes.nodes() as f64 + 1.0);
+            heard
         };
         if heard.ask {
             self.herald.ask(from);
         }
+        if heard.revived {
+            self.herald.revived(from);
+        }
         if heard.asked {
             self.herald.say_all();
         }
+        if heard.was_buried {
+            self.hand_over(Envelope::Buried).await;
+        }
         for went in heard.left {
-            // Had both gone at the same moment, each took the other for the one who tells.
-            let untold = !went.told && self.node < from;
-            self.hand_over(Envelope::Left { user_id: went.user_id, untold }).await;
+            let parting = match went.told {
+                true => Parting::Told,
+                // Had both gone at the same moment, each took the other for the one who tells.
+                false if self.node < from => Parting::Untold,
+                false => Parting::Left,
+            };
+            self.hand_over(Envelope::Left { user_id: went.user_id, parting }).await;
         }
         for loose in heard.tells {
             self.hand_over(Envelope::Loose(loose)).await;
         }
-        self.see_to(heard.orphans, is_first).await;
+        self.see_to(heard.orphans).await;
     }
 
-    async fn bury(&self) {
-        if !self.presence.is_up() {
-            return;
-        }
-        let (orphans, is_first) = {
-            let mut routes = self.routes.lock();
-            (routes.bury(Instant::now()), routes.is_first())
-        };
-        self.see_to(orphans, is_first).await;
-    }
-
-    async fn see_to(&self, orphans: Vec<UserId>, is_first: bool) {
-        if is_first && !orphans.is_empty() {
+    async fn see_to(&self, orphans: Vec<UserId>) {
+        if !orphans.is_empty() {
             self.hand_over(Envelope::Orphans(orphans.into())).await;
         }
     }
@@ -216,7 +253,7 @@ impl Shared {
         let _ = self.local.publish(envelope).await;
     }
 
-    /// Says something of this node. What is lost is a gap, which asks for a snapshot.
+    /// Says something of this node. What is lost is a gap, which asks for a snapshot; what is to be told the herald keeps.
     async fn say(&self, said: Said) {
         metrics::counter!("urge_bus_presence_messages_total").increment(1);
         let said = async {
@@ -234,10 +271,51 @@ impl Shared {
         audience.iter().flat_map(|user| routes.of(*user)).copied().collect()
     }
 
-    /// Sends to each other node that has some of the audience, written once. All of the audience goes along: a node may have more of
-    /// them by now than this one has heard of, and takes what it was told for told to everybody.
-    async fn send(&self, audience: &[UserId], envelope: &Envelope) -> Result<(), BusError> {
-        let nodes = self.nodes_of(audience);
+    /// Sends what is for others to all whom it concerns, or keeps it until it can be sent.
+    async fn send_or_keep(self: &Arc<Self>, envelope: Envelope) {
+        let (unsent, is_live) = match &envelope {
+            Envelope::Visibility { .. } | Envelope::Revoked { .. } => (&self.unsent_control, false),
+            _ => (&self.unsent_live, true),
+        };
+        // What waits goes first: a message is not delivered again after it was read.
+        if !unsent.is_empty() || self.send(&envelope, is_live).await.is_err() {
+            unsent.keep(envelope);
+        }
+    }
+
+    /// Sends what waits, in its order, whenever the bus is there.
+    async fn send_again(self: Arc<Self>, is_live: bool) {
+        let (unsent, link) = if is_live { (&self.unsent_live, &self.live) } else { (&self.unsent_control, &self.presence) };
+        loop {
+            let due = unsent.take().await;
+            link.up().await;
+            let sent = match &due {
+                Due::Envelope(envelope) => self.send(envelope, is_live).await,
+                Due::Look => self.tell_all(&Broadcast::Look { from: self.node }).await,
+            };
+            match sent {
+                Ok(()) => {
+                    unsent.sent();
+                    metrics::counter!("urge_bus_repeated_total", "kind" => link.kind).increment(1);
+                }
+                Err(_) => {
+                    unsent.back(due);
+                    tokio::time::sleep(SEND_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    async fn send(self: &Arc<Self>, envelope: &Envelope, is_live: bool) -> Result<(), BusError> {
+        match audience(envelope) {
+            Some(audience) if is_live => self.send_to(self.nodes_of(audience), envelope).await,
+            _ => self.tell_all(&Broadcast::All { from: self.node, envelope: envelope.clone() }).await,
+        }
+    }
+
+    /// Sends to these nodes, written once. All of the audience goes along: a node may have more of them by now than this one has
+    /// heard of, and takes what it was told for told to everybody.
+    async fn send_to(self: &Arc<Self>, nodes: HashSet<NodeId>, envelope: &Envelope) -> Result<(), BusError> {
         if nodes.is_empty() {
             return Ok(());
         }
@@ -245,16 +323,53 @@ impl Shared {
         let mut sent = Ok(());
         for node in nodes {
             metrics::counter!("urge_bus_live_messages_total").increment(1);
+            let subject = self.names.live(node);
             // The others are told whatever becomes of one.
-            sent = self.live.publish(self.names.live(node), bytes.clone()).await.and(sent);
+            let published = if self.is_asked_after() {
+                self.ask_after(subject, bytes.clone()).await
+            } else {
+                self.live.publish(subject, bytes.clone()).await
+            };
+            sent = published.and(sent);
         }
         sent
     }
 
+    fn is_asked_after(&self) -> bool {
+        let now = Instant::now();
+        let mut last = self.asked_after.lock();
+        let is_due = now.duration_since(*last) >= ASKED_AFTER;
+        if is_due {
+            *last = now;
+        }
+        is_due
+    }
+
+    /// Sends this one so that the server says whether it has kept it. If not, others before and after it were lost too.
+    async fn ask_after(self: &Arc<Self>, subject: String, bytes: Bytes) -> Result<(), BusError> {
+        let published = self.live.publish_asking(subject, bytes, ANSWER).await?;
+        let shared = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if published.await.is_err() {
+                shared.unsent_live.look();
+            }
+        });
+        Ok(())
+    }
+
     /// Tells all other nodes, and waits for the server's word.
-    async fn tell_all(&self, envelope: &Envelope) -> Result<(), BusError> {
-        let bytes = codec::encode(&Broadcast::All { from: self.node, envelope: envelope.clone() })?;
-        self.presence.publish_and_wait(self.names.control(), bytes).await
+    async fn tell_all(&self, broadcast: &Broadcast) -> Result<(), BusError> {
+        self.presence.publish_and_wait(self.names.control(), codec::encode(broadcast)?).await
+    }
+}
+
+/// Whose nodes it goes to; to all nodes when absent.
+fn audience(envelope: &Envelope) -> Option<&[UserId]> {
+    match envelope {
+        Envelope::Row(row) => Some(&row.audience),
+        Envelope::Loose(loose) => Some(&loose.audience),
+        Envelope::Refresh { user_id, .. } => Some(std::slice::from_ref(user_id)),
+        _ => None,
     }
 }
 
@@ -262,21 +377,22 @@ impl Shared {
 impl Bus for Nats {
     async fn publish(&self, envelope: Envelope) -> Result<(), BusError> {
         let shared = &self.shared;
-        let sent = match &envelope {
+        let is_for_others = match &envelope {
             Envelope::Loose(loose) if matches!(loose.event.kind, EventKind::UserOnline | EventKind::UserOffline) => {
                 // To all who may know: of who comes at the same moment this node has not heard yet.
                 shared.herald.tell(loose.clone());
-                Ok(())
+                false
             }
-            Envelope::Row(row) => shared.send(&row.audience, &envelope).await,
-            Envelope::Loose(loose) => shared.send(&loose.audience, &envelope).await,
-            Envelope::Refresh { user_id, .. } => shared.send(&[*user_id], &envelope).await,
-            Envelope::Visibility { .. } | Envelope::Revoked { .. } => shared.tell_all(&envelope).await,
-            Envelope::Missed | Envelope::Left { .. } | Envelope::Orphans(_) => Ok(()),
+            Envelope::Missed { .. } | Envelope::Left { .. } | Envelope::Orphans(_) | Envelope::Buried => false,
+            other => audience(other).is_none_or(|audience| !shared.nodes_of(audience).is_empty()),
         };
-        // This node hears of it whatever becomes of the others.
+        let for_others = is_for_others.then(|| envelope.clone());
+        // This node hears of it first, whatever becomes of the others.
         shared.local.publish(envelope).await?;
-        sent
+        if let Some(envelope) = for_others {
+            shared.send_or_keep(envelope).await;
+        }
+        Ok(())
     }
 
     fn subscribe(&self) -> Subscription {
@@ -305,12 +421,20 @@ impl Bus for Nats {
         !self.shared.routes.lock().of(user).is_empty()
     }
 
+    fn is_first(&self) -> bool {
+        self.shared.routes.lock().is_first()
+    }
+
+    async fn known(&self) {
+        self.shared.herald.known().await;
+    }
+
     async fn leave(&self) {
-        self.tasks.stop();
+        self.shared.tasks.stop();
         self.shared.say(Said::Bye).await;
         // It is of use only if it arrives before the process ends.
         let _ = tokio::time::timeout(LEAVE, self.shared.presence.client.flush()).await;
-        self.tasks.finish(LEAVE).await;
+        self.shared.tasks.finish(LEAVE).await;
     }
 }
 

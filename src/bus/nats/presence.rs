@@ -1,12 +1,13 @@
 //! What this node says of itself: who came and went, gathered for a moment into one message; everybody, now and then; and
-//! that it lives. However many come at once, it is ten messages a second.
+//! that it lives. However many come at once, it is ten messages a second. It hears its own words back: what was to be told to
+//! people is kept until then, and told again if it was lost; who came is known to all from then on.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::bus::routes::{PART, Said, Went};
@@ -22,6 +23,8 @@ const SNAPSHOT: Duration = Duration::from_secs(30);
 /// Users that one delta carries at most; and those, of all its events together, who are told.
 const MOST: usize = 2_048;
 const MOST_TOLD: usize = 16_384;
+/// Events that are kept until they have come back; older ones are given up.
+const MOST_KEPT: usize = 16_384;
 
 /// See the module.
 #[derive(Default)]
@@ -37,7 +40,15 @@ struct News {
     changes: IdMap<UserId, Option<Went>>,
     tells: Vec<LooseEvent>,
     asks: Vec<NodeId>,
+    revived: Vec<NodeId>,
     all: bool,
+    /// The number of the last delta.
+    version: u64,
+    /// What the deltas that have not come back yet told.
+    unheard: VecDeque<(u64, Vec<LooseEvent>)>,
+    /// Who waits until what had happened when he came is said, and then until it has come back.
+    waiting: Vec<oneshot::Sender<()>>,
+    said: VecDeque<(u64, oneshot::Sender<()>)>,
 }
 
 impl Herald {
@@ -69,6 +80,39 @@ impl Herald {
         self.add(|news| news.asks.push(of));
     }
 
+    /// That node was taken for dead, and is not.
+    pub fn revived(&self, of: NodeId) {
+        self.add(|news| news.revived.push(of));
+    }
+
+    /// The delta of this number has come back: everybody hears it.
+    pub fn heard(&self, version: u64) {
+        let mut news = self.news.lock();
+        while news.said.front().is_some_and(|(said, _)| *said <= version) {
+            news.said.pop_front().map(|(_, waiter)| waiter.send(()));
+        }
+        match news.unheard.front() {
+            Some((first, _)) if *first == version => drop(news.unheard.pop_front()),
+            // An earlier one was lost. All of them again, in their order: what is told last is what is.
+            Some((first, _)) if *first < version => {
+                let again: Vec<LooseEvent> = news.unheard.drain(..).flat_map(|(_, tells)| tells).collect();
+                metrics::counter!("urge_bus_repeated_total", "kind" => "presence").increment(again.len() as u64);
+                let newer = std::mem::replace(&mut news.tells, again);
+                news.tells.extend(newer);
+                self.arrived.notify_one();
+            }
+            _ => {}
+        }
+    }
+
+    /// Waits until all nodes can know what has happened until now.
+    pub async fn known(&self) {
+        let (sender, receiver) = oneshot::channel();
+        self.add(|news| news.waiting.push(sender));
+        // The sender is kept as long as this is.
+        let _ = receiver.await;
+    }
+
     /// Somebody may have missed something of this one.
     pub fn say_all(&self) {
         self.add(|news| news.all = true);
@@ -81,7 +125,6 @@ impl Herald {
 
     /// Says what there is to say, for ever.
     pub async fn run<F: Future<Output = ()>>(&self, say: impl Fn(Said) -> F) {
-        let mut version = 0;
         let mut next_snapshot = Instant::now();
         loop {
             if timeout_at(Instant::now() + ALIVE, self.arrived.notified()).await.is_ok() {
@@ -89,7 +132,7 @@ impl Herald {
                 sleep(GATHER).await;
             }
             let due = Instant::now() >= next_snapshot;
-            for said in self.take(&mut version, due) {
+            for said in self.take(due) {
                 if matches!(said, Said::Snapshot { .. }) {
                     next_snapshot = Instant::now() + SNAPSHOT;
                 }
@@ -98,11 +141,13 @@ impl Herald {
         }
     }
 
-    fn take(&self, version: &mut u64, due: bool) -> Vec<Said> {
-        let mut news = self.news.lock();
+    fn take(&self, due: bool) -> Vec<Said> {
+        let mut locked = self.news.lock();
+        let news = &mut *locked;
         let mut changes = std::mem::take(&mut news.changes).into_iter();
         let mut tells = std::mem::take(&mut news.tells).into_iter().peekable();
         let mut said: Vec<Said> = std::mem::take(&mut news.asks).into_iter().map(|of| Said::Ask { of }).collect();
+        said.extend(std::mem::take(&mut news.revived).into_iter().map(|of| Said::Revived { of }));
         loop {
             let (mut came, mut went) = (Vec::new(), Vec::new());
             for (user, change) in changes.by_ref().take(MOST) {
@@ -111,7 +156,7 @@ impl Herald {
                     None => came.push(user),
                 }
             }
-            *version += 1;
+            news.version += 1;
             let (mut told, mut some) = (0, Vec::new());
             let fits = |told: usize, count: usize, more: usize| told == 0 || (told + more <= MOST_TOLD && count < MOST);
             while let Some(loose) = tells.next_if(|loose| fits(told, some.len(), loose.audience.len())) {
@@ -119,22 +164,28 @@ impl Herald {
                 some.push(loose);
             }
             let is_full = came.len() + went.len() == MOST;
-            said.push(Said::Delta { version: *version, came, went, tells: some });
+            if !some.is_empty() {
+                news.unheard.push_back((news.version, some.clone()));
+            }
+            said.push(Said::Delta { version: news.version, came, went, tells: some });
             if !is_full && tells.peek().is_none() {
                 break;
             }
         }
+        let mut kept: usize = news.unheard.iter().map(|(_, tells)| tells.len()).sum();
+        while kept > MOST_KEPT
+            && let Some((_, tells)) = news.unheard.pop_front()
+        {
+            kept -= tells.len();
+        }
+        let version = news.version;
+        news.said.extend(news.waiting.drain(..).map(|waiter| (version, waiter)));
         if due || std::mem::take(&mut news.all) {
             let users: Vec<UserId> = news.here.iter().copied().collect();
             // An empty one says that nobody is there.
             let parts: Vec<&[UserId]> = if users.is_empty() { vec![&[]] } else { users.chunks(PART).collect() };
             let count = parts.len() as u32;
-            said.extend((0..).zip(parts).map(|(part, users)| Said::Snapshot {
-                version: *version,
-                part,
-                parts: count,
-                users: users.into(),
-            }));
+            said.extend((0..).zip(parts).map(|(part, users)| Said::Snapshot { version, part, parts: count, users: users.into() }));
         }
         said
     }
@@ -161,12 +212,11 @@ mod tests {
         herald.came(ada);
         herald.came(ben);
         herald.went(went(ben));
-        let mut version = 0;
-        let said = herald.take(&mut version, true);
+        let said = herald.take(true);
         let delta = Said::Delta { version: 1, came: vec![ada], went: vec![went(ben)], tells: Vec::new() };
         assert_eq!(said, [delta, Said::Snapshot { version: 1, part: 0, parts: 1, users: vec![ada] }]);
         let alive = Said::Delta { version: 2, came: Vec::new(), went: Vec::new(), tells: Vec::new() };
-        assert_eq!(herald.take(&mut version, false), [alive]);
+        assert_eq!(herald.take(false), [alive]);
     }
 
     #[test]
@@ -176,15 +226,18 @@ mod tests {
         for user in &users {
             herald.came(*user);
         }
-        let (mut version, mut came, mut there) = (0, HashSet::new(), Vec::new());
-        for said in herald.take(&mut version, true) {
+        let (mut last, mut came, mut there) = (0, HashSet::new(), Vec::new());
+        for said in herald.take(true) {
             match said {
-                Said::Delta { version: 1.., came: some, .. } => came.extend(some),
+                Said::Delta { version, came: some, .. } => {
+                    last = version;
+                    came.extend(some);
+                }
                 Said::Snapshot { part, parts: 2, users, .. } => there.push((part, users.len())),
                 other => panic!("{other:?}"),
             }
         }
-        assert_eq!(version, 5);
+        assert_eq!(last, 5);
         assert_eq!((came, there), (users, vec![(0, PART), (1, 1)]));
     }
 
@@ -195,21 +248,67 @@ mod tests {
             let event = Event { kind: EventKind::UserOnline, data: Bytes::from_static(b"{}") };
             herald.tell(LooseEvent { audience: Arc::clone(&audience), event, origin: Origin::default(), receipt_of: None });
         }
-        let mut version = 0;
         let count = |said| match said {
             Said::Delta { tells, .. } => tells.len(),
             other => panic!("{other:?}"),
         };
-        let counts: Vec<_> = herald.take(&mut version, false).into_iter().map(count).collect();
+        let counts: Vec<_> = herald.take(false).into_iter().map(count).collect();
         assert_eq!(counts, [32, 32, 32, 4]);
-        assert_eq!(version, 4);
+    }
+
+    fn tell(herald: &Herald, audience: &Arc<[UserId]>, kind: EventKind) {
+        let event = Event { kind, data: Bytes::from_static(b"{}") };
+        herald.tell(LooseEvent { audience: Arc::clone(audience), event, origin: Origin::default(), receipt_of: None });
+    }
+
+    /// The number of the delta, and what it tells.
+    fn told(herald: &Herald) -> (u64, Vec<EventKind>) {
+        match herald.take(false).pop() {
+            Some(Said::Delta { version, tells, .. }) => (version, tells.into_iter().map(|loose| loose.event.kind).collect()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_was_lost_is_told_again_with_all_that_came_after_it() {
+        use EventKind::{UserOffline, UserOnline};
+        let (herald, audience): (_, Arc<[UserId]>) = (Herald::default(), [UserId::fresh()].into());
+        tell(&herald, &audience, UserOnline);
+        assert_eq!(told(&herald), (1, vec![UserOnline]));
+        herald.heard(1);
+        for kind in [UserOffline, UserOnline, UserOffline] {
+            tell(&herald, &audience, kind);
+            told(&herald);
+        }
+        // 2 was lost, 4 is on its way.
+        herald.heard(3);
+        tell(&herald, &audience, UserOnline);
+        assert_eq!(told(&herald), (5, vec![UserOffline, UserOnline, UserOffline, UserOnline]));
+        herald.heard(4);
+        assert_eq!(told(&herald), (6, Vec::new()));
+        herald.heard(5);
+        herald.heard(6);
+        assert_eq!(told(&herald), (7, Vec::new()), "nothing is kept that has come back");
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_woken_when_what_had_happened_has_come_back() {
+        use futures_util::FutureExt as _;
+        let (herald, user) = (Herald::default(), UserId::fresh());
+        herald.came(user);
+        let mut known = Box::pin(herald.known());
+        assert_eq!((&mut known).now_or_never(), None);
+        let (version, _) = told(&herald);
+        assert_eq!((&mut known).now_or_never(), None);
+        herald.heard(version);
+        assert_eq!(known.now_or_never(), Some(()));
     }
 
     #[test]
     fn an_empty_node_says_so_when_it_is_asked() {
-        let (herald, mut version) = (Herald::default(), 0);
+        let herald = Herald::default();
         herald.say_all();
-        let said = herald.take(&mut version, false);
+        let said = herald.take(false);
         assert_eq!(said.last(), Some(&Said::Snapshot { version: 1, part: 0, parts: 1, users: Vec::new() }));
     }
 }

@@ -4,8 +4,7 @@
 use loadtest::Door;
 use serde_json::json;
 
-use super::{Cluster, next, until};
-use crate::support::PATIENCE;
+use super::{Cluster, before_marker, next, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_sockets_on_two_nodes_is_online_until_he_leaves_both() {
@@ -20,9 +19,7 @@ async fn who_has_sockets_on_two_nodes_is_online_until_he_leaves_both() {
     // The first node says that he has left it, and the second one goes on.
     let user = ben.id().parse().unwrap();
     until("the first node says that he has left it", || !cluster.nodes[0].services.online.is_here(user)).await;
-    let marker = ben.rest.send_text(&place, "marker", None).await.unwrap();
-    let before = watching.collect_until(PATIENCE, |events| events.last().is_some_and(|event| event.json()["id"] == marker["id"])).await;
-    let names: Vec<_> = before.unwrap().into_iter().map(|event| event.name).collect();
+    let names = before_marker(&mut watching, &ben, &place).await;
     assert!(!names.iter().any(|name| name == "user:offline"), "{names:?}");
     drop(tablet);
     assert_eq!(next(&mut watching, "user:offline").await["userId"], ben.id());

@@ -3,13 +3,16 @@
 
 mod across;
 mod agreement;
+mod cables;
 mod outage;
+mod presence;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use loadtest::socket::Event;
 use loadtest::{Door, Socket};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use urge::app::Backends;
 use urge::bus::{Bus, Nats, NatsSettings};
@@ -17,12 +20,13 @@ use urge::config::Config;
 use urge::config::secrecy::Hidden;
 use urge::presence::Presence as _;
 
-use crate::support::{PATIENCE, Person, TestServer, World, cluster};
+use crate::support::{Cable, PATIENCE, Person, TestServer, World, cluster};
 
 /// Some nodes, and a client of each.
 struct Cluster {
     nodes: Vec<TestServer>,
     worlds: Vec<World>,
+    buses: Vec<Arc<dyn Bus>>,
     settings: NatsSettings,
 }
 
@@ -38,16 +42,30 @@ impl Cluster {
         // Streams of its own: tests that run beside each other are no cluster.
         let name = format!("test_{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
         let settings = NatsSettings { servers, name, login: None, credentials: None, ca: None, replicas: 1 };
-        let mut cluster = Self { nodes: Vec::new(), worlds: Vec::new(), settings };
+        let mut cluster = Self { nodes: Vec::new(), worlds: Vec::new(), buses: Vec::new(), settings };
         for _ in 0..count {
             cluster.add().await;
         }
         cluster
     }
 
+    /// So many nodes that find NATS by cables of their own.
+    async fn with_cables(count: usize) -> Option<(Self, Vec<Cable>)> {
+        let mut cluster = Self::of(0).await?;
+        let mut cables = Vec::new();
+        for _ in 0..count {
+            let cable = Cable::to(&cluster::servers()?.nats[0]).await;
+            cluster.settings.servers = vec![format!("nats://{}", cable.address)];
+            cluster.add().await;
+            cables.push(cable);
+        }
+        Some((cluster, cables))
+    }
+
     /// One more.
     async fn add(&mut self) {
         let bus: Arc<dyn Bus> = Arc::new(Nats::connect(&self.settings).await.unwrap());
+        self.buses.push(Arc::clone(&bus));
         let first = self.nodes.first().map(|node| node.stores.clone());
         let wrap = |backends: Backends| Backends { bus, stores: first.unwrap_or_else(|| backends.stores.clone()), ..backends };
         let folder = Arc::new(TempDir::new().unwrap());
@@ -81,6 +99,30 @@ impl Cluster {
             node.stop().await;
         }
     }
+}
+
+/// Sends these through the socket, one after the other.
+async fn send(socket: &Socket, place: &str, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        let command = json!({"conversationId": place, "content": number.to_string(), "clientMessageId": number.to_string()});
+        socket.call("message:sent", &command).await.unwrap();
+    }
+}
+
+/// These arrive, in their order, once.
+async fn arrive(socket: &mut Socket, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        assert_eq!(next(socket, "message:received").await["content"], number.to_string());
+    }
+}
+
+/// The names of what came before a message that `from` sends now.
+async fn before_marker(socket: &mut Socket, from: &Person, place: &str) -> Vec<String> {
+    let marker = from.rest.send_text(place, "marker", None).await.unwrap();
+    let is_there = |events: &[Event]| events.last().is_some_and(|event| event.json()["id"] == marker["id"]);
+    let mut events = socket.collect_until(PATIENCE, is_there).await.unwrap();
+    events.pop();
+    events.into_iter().map(|event| event.name).collect()
 }
 
 /// Waits until it is so. Of what nodes tell each other nobody else is told: there is no event to wait for.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use loadtest::{Door, Socket};
+use loadtest::Door;
 use serde_json::json;
 
-use super::{Cluster, next};
+use super::{Cluster, arrive, next, send};
 use crate::support::PATIENCE;
 use crate::support::cluster::OwnServers;
 
@@ -25,21 +25,6 @@ async fn on_own_nats() -> Option<(Arc<OwnServers>, Cluster)> {
 async fn command(set: &Arc<OwnServers>, verb: &'static str) {
     let set = Arc::clone(set);
     tokio::task::spawn_blocking(move || set.tell(verb, "nats-1")).await.unwrap();
-}
-
-/// Sends these through the socket, one after the other.
-async fn send(socket: &Socket, place: &str, numbers: std::ops::Range<usize>) {
-    for number in numbers {
-        let command = json!({"conversationId": place, "content": number.to_string(), "clientMessageId": number.to_string()});
-        socket.call("message:sent", &command).await.unwrap();
-    }
-}
-
-/// These arrive, in their order, once.
-async fn arrive(socket: &mut Socket, numbers: std::ops::Range<usize>) {
-    for number in numbers {
-        assert_eq!(next(socket, "message:received").await["content"], number.to_string());
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

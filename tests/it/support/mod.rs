@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "the features' tests come to use all of it")]
 
 mod away;
+mod cable;
 pub mod cluster;
 pub mod command;
 mod crash;
@@ -18,6 +19,7 @@ pub mod wire;
 mod world;
 
 pub use away::Switch;
+pub use cable::Cable;
 pub use crash::files_after_a_crash;
 pub use node::{PATIENCE, TestServer, failure, json};
 pub use people::{Human, People};

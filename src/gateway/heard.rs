@@ -1,0 +1,193 @@
+//! What the bus brings beside what the hub delivers: logins that have ended, and what other nodes leave to this one to tell of
+//! people. Settings and sessions that were read before are forgotten elsewhere (`Auth::note`, `Settings::note`), before this.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::session::{Parts, Sessions};
+use super::socket::{CloseReason, Socket};
+use super::watch::{GRACE, Look};
+use crate::clock::Timestamp;
+use crate::error::ErrorCode;
+use crate::event::{Envelope, EventKind, LooseEvent, Parting, RowEvent};
+use crate::id::{ConversationId, SessionId, UserId};
+use crate::presence::Presence as _;
+
+/// Logins that are looked at again at a time.
+const CHECKS: usize = 16;
+/// A login that could not be looked at is tried again after this, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+/// A process that was to wake after this, and wakes so much later, stood still: what it was to hear may be gone.
+const WAKE_EVERY: Duration = Duration::from_secs(1);
+const STOOD_STILL: Duration = Duration::from_secs(4);
+
+impl Sessions {
+    /// Notes what an envelope says. A message that was posted ends the typing of its sender; one that came by a socket did so
+    /// there. Who hides, shows himself, blocks or unblocks is told of by whoever has his sockets.
+    pub fn note(&self, envelope: &Envelope) {
+        match envelope {
+            Envelope::Row(RowEvent { conversation_id, posted: true, message: Some(message), .. }) => {
+                if self.shared.typing.stop(*conversation_id, message.sender_id) {
+                    let (sessions, id, user) = (self.clone(), *conversation_id, message.sender_id);
+                    self.shared.parts.tasks.spawn(async move { sessions.tell_stopped(user, id).await });
+                }
+            }
+            Envelope::Visibility { user_id, other: None } => self.look_anew(*user_id, None),
+            Envelope::Visibility { user_id, other: Some(other) } => {
+                self.look_anew(*user_id, Some(*other));
+                self.look_anew(*other, Some(*user_id));
+            }
+            Envelope::Revoked { user_id, session_id, except } => self.revoke(*user_id, *session_id, *except),
+            Envelope::Left { user_id, parting } => self.left_another(*user_id, *parting),
+            Envelope::Orphans(users) => self.adopt(Arc::clone(users)),
+            Envelope::Missed { logins: true } => self.check_logins(self.sockets()),
+            Envelope::Buried => self.tell_again(),
+            Envelope::Loose(loose) => self.note_typing(loose),
+            Envelope::Row(_) | Envelope::Refresh { .. } | Envelope::Missed { logins: false } => {}
+        }
+    }
+
+    fn sockets(&self) -> Vec<Arc<Socket>> {
+        let hub = &self.shared.parts.hub;
+        hub.seats().users().into_iter().flat_map(|user| self.sockets_of(user)).collect()
+    }
+
+    fn sockets_of(&self, user: UserId) -> Vec<Arc<Socket>> {
+        self.shared.parts.hub.seats().of(user).iter().map(|seat| Arc::clone(&seat.socket)).collect()
+    }
+
+    /// Logins have ended: their sockets close. When all of a person's have, who is here may have come later, with a new one,
+    /// for such news may be late: the store says.
+    fn revoke(&self, user: UserId, session: Option<SessionId>, except: Option<SessionId>) {
+        let sockets = self.sockets_of(user).into_iter();
+        match session {
+            Some(ended) => {
+                sockets.filter(|socket| socket.session_id == ended).for_each(|socket| socket.close(CloseReason::Revoked));
+            }
+            None => self.check_logins(sockets.filter(|socket| except != Some(socket.session_id)).collect()),
+        }
+    }
+
+    /// Looks at the login of each of these sockets again, as the store has it, and closes those whose login has ended. One that
+    /// cannot be looked at is, later: as long as its socket is there.
+    fn check_logins(&self, sockets: Vec<Arc<Socket>>) {
+        if sockets.is_empty() {
+            return;
+        }
+        let sessions = self.clone();
+        self.shared.parts.tasks.spawn(async move {
+            let Parts { hub, auth, tasks, .. } = &sessions.shared.parts;
+            let check = async |socket: Arc<Socket>| {
+                let checked = auth.look_up(socket.user_id, socket.session_id).await;
+                match checked {
+                    Err(error) if error.code == ErrorCode::Unauthenticated => socket.close(CloseReason::Revoked),
+                    Err(_) if hub.seats().seat_of(&socket).is_some() => return Some(socket),
+                    _ => {}
+                }
+                None
+            };
+            let (mut left, mut pause) = (sockets, FIRST_PAUSE);
+            while !left.is_empty() {
+                let checked = futures_util::stream::iter(left).map(check).buffer_unordered(CHECKS);
+                left = checked.filter_map(async |left| left).collect().await;
+                if !left.is_empty() {
+                    tracing::warn!(sockets = left.len(), "logins could not be looked at; they are tried again");
+                    if tasks.stopping().run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                        return;
+                    }
+                    pause = LAST_PAUSE.min(pause * 2);
+                }
+            }
+        });
+    }
+
+    /// A user has left another node, and is on no other one. If he is here, telling of him is this node's business now.
+    fn left_another(&self, user: UserId, parting: Parting) {
+        let online = &self.shared.parts.online;
+        let is_gone = parting == Parting::Untold && online.was_handed_over(user) && !online.is_online(user);
+        if online.is_here(user) || is_gone {
+            let gone_at = is_gone.then(|| self.shared.parts.clock.now());
+            self.take_over(user, parting != Parting::Told, gone_at);
+        }
+    }
+
+    /// Another node has ended. Its users are back before the grace is over, here or elsewhere, or they have gone; one of the
+    /// nodes that are left then tells of those.
+    fn adopt(&self, users: Arc<[UserId]>) {
+        let sessions = self.clone();
+        let Parts { tasks, clock, .. } = &self.shared.parts;
+        let (stopping, gone_at) = (tasks.stopping(), clock.now());
+        tasks.spawn(async move {
+            if stopping.run_until_cancelled(tokio::time::sleep(GRACE)).await.is_none() {
+                return;
+            }
+            let Parts { online, bus, .. } = &sessions.shared.parts;
+            for user in users.iter() {
+                if online.is_here(*user) {
+                    sessions.take_over(*user, true, None);
+                } else if !online.is_online(*user) && bus.is_first() {
+                    sessions.take_over(*user, true, Some(gone_at));
+                }
+            }
+        });
+    }
+
+    /// Tells of a user of whom another node has told so far, the last that he is online or not; `gone_at` when he has gone.
+    fn take_over(&self, user: UserId, told: bool, gone_at: Option<Timestamp>) {
+        let sessions = self.clone();
+        self.shared.parts.tasks.spawn(async move {
+            let _turn = sessions.shared.watching.wait().await;
+            if let Some(gone_at) = gone_at {
+                sessions.note_seen(user, gone_at).await;
+            }
+            sessions.tell_presence(user, Look { toward: Vec::new(), told: Some(told) }).await;
+        });
+    }
+
+    /// The others have told that everybody here is offline.
+    fn tell_again(&self) {
+        for user in self.shared.parts.hub.seats().users() {
+            self.take_over(user, false, None);
+        }
+    }
+
+    /// Who types on another node is seen typing here too, as long as nothing says otherwise, and never for longer than it takes.
+    fn note_typing(&self, loose: &LooseEvent) {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Typing {
+            conversation_id: ConversationId,
+            user_id: UserId,
+        }
+        let is_typing = match loose.event.kind {
+            EventKind::TypingStart => true,
+            EventKind::TypingStop => false,
+            _ => return,
+        };
+        if let Ok(Typing { conversation_id, user_id }) = serde_json::from_slice(&loose.event.data) {
+            self.shared.parts.shown_typing.set(conversation_id, user_id, is_typing);
+        }
+    }
+
+    /// Notices that the process stood still, or its machine: what it was to hear meanwhile may be gone.
+    pub async fn watch_for_pauses(self) {
+        let Parts { hub, tasks, .. } = &self.shared.parts;
+        let stopping = tasks.stopping();
+        loop {
+            let before = Instant::now();
+            if stopping.run_until_cancelled(tokio::time::sleep(WAKE_EVERY)).await.is_none() {
+                return;
+            }
+            if before.elapsed() >= WAKE_EVERY + STOOD_STILL {
+                tracing::warn!(paused_ms = before.elapsed().as_millis() as u64, "the process stood still: heads and logins are read again");
+                self.check_logins(self.sockets());
+                hub.repair().await;
+            }
+        }
+    }
+}
