@@ -219,6 +219,9 @@ pub enum Envelope {
         session_id: Option<SessionId>,
         /// Which one goes on, when all others end.
         except: Option<SessionId>,
+        /// It is told long after: of all logins, those that began since go on.
+        #[serde(default)]
+        late: bool,
     },
     /// Said by the bus of this node alone: for a while envelopes may have been lost. What they said is to be read from the store.
     #[serde(skip)]

@@ -34,10 +34,15 @@ pub struct Person {
 impl Node {
     /// A fresh development node without limits by user and address.
     pub fn new() -> Self {
+        Self::on(|backends| backends)
+    }
+
+    /// The same on other backends.
+    pub fn on(change: impl FnOnce(Backends) -> Backends) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let mut config = Config::development(folder.path().to_owned()).expect("the defaults");
         config.rate_limit = false;
-        let backends = Backends::embedded(&config).expect("a fresh store");
+        let backends = change(Backends::embedded(&config).expect("a fresh store"));
         // Nobody runs the hub's loop here, and a bus that nobody reads makes its senders wait once it is full.
         let mut envelopes = backends.bus.subscribe();
         std::thread::spawn(move || while envelopes.blocking_recv().is_some() {});

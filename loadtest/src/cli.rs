@@ -58,6 +58,10 @@ pub struct Settings {
     /// The server; only 127.0.0.0/8 is loaded.
     #[arg(long, global = true, default_value = "http://127.0.0.1:8080")]
     pub url: String,
+    /// A further node of the same cluster; may be given several times. Sockets go to all nodes in turn: two people who write to
+    /// each other are on different ones.
+    #[arg(long, global = true)]
+    pub other_url: Vec<String>,
     /// The door that sockets go through.
     #[arg(long, global = true, value_enum, default_value_t)]
     pub door: DoorName,
@@ -178,19 +182,21 @@ impl DoorName {
 }
 
 impl Settings {
-    /// The same with the server's address as `http://127.x.y.z:port`; refuses any other machine.
+    /// The same with the servers' addresses as `http://127.x.y.z:port`; refuses any other machine.
     pub fn checked(mut self) -> Result<Self> {
-        let authority = self.url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')).unwrap_or_default();
-        let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "80"));
-        let host = if host == "localhost" { "127.0.0.1" } else { host };
-        match (host.parse::<Ipv4Addr>(), port.parse::<u16>()) {
-            (Ok(host), Ok(port)) if host.is_loopback() => self.url = format!("http://{host}:{port}"),
-            _ => {
-                let words = "only servers on this machine are loaded: give an address like http://127.0.0.1:8080, not";
-                return Err(Failure::new(format!("{words} {}", self.url)));
-            }
+        for url in std::iter::once(&mut self.url).chain(&mut self.other_url) {
+            *url = on_this_machine(url)?;
         }
         Ok(self)
+    }
+
+    /// The node of this socket.
+    pub fn url_of(&self, socket: u32) -> &str {
+        let nodes = 1 + self.other_url.len();
+        match socket as usize % nodes {
+            0 => &self.url,
+            other => &self.other_url[other - 1],
+        }
     }
 
     /// `host:port`.
@@ -214,6 +220,19 @@ impl Settings {
     }
 }
 
+fn on_this_machine(url: &str) -> Result<String> {
+    let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')).unwrap_or_default();
+    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "80"));
+    let host = if host == "localhost" { "127.0.0.1" } else { host };
+    match (host.parse::<Ipv4Addr>(), port.parse::<u16>()) {
+        (Ok(host), Ok(port)) if host.is_loopback() => Ok(format!("http://{host}:{port}")),
+        _ => {
+            let words = "only servers on this machine are loaded: give an address like http://127.0.0.1:8080, not";
+            Err(Failure::new(format!("{words} {url}")))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -221,6 +240,16 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn sockets_go_to_all_nodes_in_turn() {
+        let line = ["loadtest", "idle", "--url", "http://127.0.0.1:1", "--other-url", "http://127.0.0.1:2/"];
+        let settings = Cli::try_parse_from(line).unwrap().settings.checked().unwrap();
+        let nodes: Vec<_> = (0..3).map(|socket| settings.url_of(socket)).collect();
+        assert_eq!(nodes, ["http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:1"]);
+        let line = ["loadtest", "idle", "--other-url", "http://10.0.0.1:2"];
+        assert!(Cli::try_parse_from(line).unwrap().settings.checked().is_err());
+    }
 
     fn url(url: &str) -> Result<String> {
         let cli = Cli::try_parse_from(["loadtest", "idle", "--url", url]).unwrap();

@@ -107,7 +107,7 @@ impl Field {
         }
         let threads = self.shards.len();
         let opening = Arc::new(Opening {
-            url: self.settings.url.clone(),
+            settings: self.settings.clone(),
             door: self.settings.door.into(),
             sockets: self.tokens.len(),
             addresses: self.settings.addresses as usize,

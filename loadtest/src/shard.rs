@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use crate::{
+    cli::Settings,
     failure::{Result, Trying},
     tally::{Book, count},
 };
@@ -105,8 +106,8 @@ const RESUME: u64 = 1 << 50;
 /// How sockets are opened.
 #[derive(Clone, Debug)]
 pub struct Opening {
-    /// The server.
-    pub url: String,
+    /// Where the servers are.
+    pub settings: Settings,
     /// The way in.
     pub door: Door,
     /// How many of all threads' sockets there will be.
@@ -162,8 +163,13 @@ pub async fn open(book: Arc<Book>, seats: Vec<Seat>, opening: Arc<Opening>) -> V
                 let source = opening.source(seat.socket);
                 let http = (opening.door == Door::Polling).then(|| pool(&pools, source));
                 let auth = Auth::Token(seat.token.to_string());
-                let options =
-                    Options { source, http, timeout: opening.timeout, queue: QUEUE, ..Options::new(&opening.url, opening.door, auth) };
+                let options = Options {
+                    source,
+                    http,
+                    timeout: opening.timeout,
+                    queue: QUEUE,
+                    ..Options::new(opening.settings.url_of(seat.socket), opening.door, auth)
+                };
                 let begun = Instant::now();
                 let outcome = options.connect_sink(Arc::new(Ear { place: seat.place, book: Arc::clone(&book) })).await;
                 if let (Ok(socket), Some(resume)) = (&outcome, seat.resume) {

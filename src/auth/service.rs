@@ -174,7 +174,7 @@ impl Auth {
 
     /// What a revocation that came over the bus means for this node: nothing that was read before it is believed.
     pub fn note(&self, envelope: &Envelope) {
-        if let Envelope::Revoked { user_id, session_id, except } = envelope {
+        if let Envelope::Revoked { user_id, session_id, except, late: _ } = envelope {
             self.sessions.revoke(*user_id, *session_id, *except);
         }
     }
@@ -182,7 +182,7 @@ impl Auth {
     /// Tells all nodes that logins have ended. The store knows already; without the bus they find out within seconds.
     pub(super) async fn revoked(&self, user_id: UserId, session_id: Option<SessionId>, except: Option<SessionId>) {
         self.sessions.revoke(user_id, session_id, except);
-        if let Err(error) = self.bus.publish(Envelope::Revoked { user_id, session_id, except }).await {
+        if let Err(error) = self.bus.publish(Envelope::Revoked { user_id, session_id, except, late: false }).await {
             tracing::warn!(%error, "a revocation waits for the nodes to check their sessions");
         }
     }

@@ -83,7 +83,7 @@ mod tests {
             Envelope::Loose(loose),
             Envelope::Refresh { user_id, conversation_id: ConversationId::fresh(), origin: Origin::default() },
             Envelope::Visibility { user_id, other: None },
-            Envelope::Revoked { user_id, session_id: Some(SessionId::fresh()), except: None },
+            Envelope::Revoked { user_id, session_id: Some(SessionId::fresh()), except: None, late: false },
         ] {
             assert_eq!(decode::<Envelope>(&encode(&envelope).unwrap()).unwrap(), envelope);
         }

@@ -42,7 +42,7 @@ impl Sessions {
                 self.look_anew(*user_id, Some(*other));
                 self.look_anew(*other, Some(*user_id));
             }
-            Envelope::Revoked { user_id, session_id, except } => self.revoke(*user_id, *session_id, *except),
+            Envelope::Revoked { user_id, session_id, except, late } => self.revoke(*user_id, *session_id, *except, *late),
             Envelope::Left { user_id, parting } => self.left_another(*user_id, *parting),
             Envelope::Orphans(users) => self.adopt(Arc::clone(users)),
             Envelope::Missed { logins: true } => self.check_logins(self.sockets()),
@@ -61,15 +61,15 @@ impl Sessions {
         self.shared.parts.hub.seats().of(user).iter().map(|seat| Arc::clone(&seat.socket)).collect()
     }
 
-    /// Logins have ended: their sockets close. When all of a person's have, who is here may have come later, with a new one,
-    /// for such news may be late: the store says.
-    fn revoke(&self, user: UserId, session: Option<SessionId>, except: Option<SessionId>) {
-        let sockets = self.sockets_of(user).into_iter();
-        match session {
-            Some(ended) => {
-                sockets.filter(|socket| socket.session_id == ended).for_each(|socket| socket.close(CloseReason::Revoked));
-            }
-            None => self.check_logins(sockets.filter(|socket| except != Some(socket.session_id)).collect()),
+    /// Logins have ended: their sockets close. Of news that all of a person's have which come late, the store says whom they concern.
+    fn revoke(&self, user: UserId, session: Option<SessionId>, except: Option<SessionId>, late: bool) {
+        let is_concerned =
+            |socket: &Arc<Socket>| session.is_none_or(|ended| ended == socket.session_id) && except != Some(socket.session_id);
+        let sockets = self.sockets_of(user).into_iter().filter(is_concerned);
+        if late && session.is_none() {
+            self.check_logins(sockets.collect());
+        } else {
+            sockets.for_each(|socket| socket.close(CloseReason::Revoked));
         }
     }
 

@@ -121,10 +121,8 @@ impl Hub {
                 let hub = self.clone();
                 self.shared.tasks.spawn(async move { hub.repair().await });
             }
-            // Who is told of it is presence's business, which has noted it.
-            Envelope::Visibility { .. } | Envelope::Left { .. } | Envelope::Orphans(_) | Envelope::Buried => {}
-            // Whose sockets close is found out by who knows logins.
-            Envelope::Revoked { .. } => {}
+            // Whom that concerns `Sessions::note` has found out.
+            Envelope::Visibility { .. } | Envelope::Left { .. } | Envelope::Orphans(_) | Envelope::Buried | Envelope::Revoked { .. } => {}
         }
     }
 

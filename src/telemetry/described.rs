@@ -26,6 +26,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("urge_search_indexed_messages_total", "Messages put into the search index."),
     ("urge_socket_commands", "Commands of sockets."),
     ("urge_sockets_closed", "Sockets closed, by reason."),
+    ("urge_store_statements_total", "Statements to the cluster's store, a batch counting as one, by kind."),
 ];
 
 /// What there is now.

@@ -95,13 +95,12 @@ impl Link {
     /// Puts a message on its way, if the connection is up: what would wait for a server that is away is old when it comes.
     pub async fn publish(&self, subject: String, bytes: Bytes) -> Result<(), BusError> {
         self.must_be_up()?;
-        let published = match timeout(PUBLISH_TIMEOUT, self.client.publish(subject, bytes)).await {
-            Ok(published) => published.map_err(failed),
-            Err(_) => {
-                *self.stalled.lock() = Some(Instant::now() + STALLED);
-                Err(BusError("the queue to the server is full".into()))
-            }
-        };
+        let published = timeout(PUBLISH_TIMEOUT, self.client.publish(subject, bytes)).await;
+        let published = published.map_err(|_| {
+            *self.stalled.lock() = Some(Instant::now() + STALLED);
+            BusError("the queue to the server is full".into())
+        });
+        let published = published.and_then(|published| published.map_err(failed));
         published.inspect_err(|_| self.lost())
     }
 

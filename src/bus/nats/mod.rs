@@ -5,25 +5,26 @@
 mod follow;
 mod link;
 mod presence;
+mod send;
 mod streams;
 mod unsent;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use self::follow::{Follow, Taken};
 use self::link::Link;
 use self::presence::Herald;
+use self::send::{as_late, audience};
 use self::streams::{LIVE, Names, PRESENCE, Spec};
-use self::unsent::{Due, Unsent};
+use self::unsent::Unsent;
 use super::codec::{self, Foreign};
 use super::routes::{Routes, Said, Went};
 use super::{Bus, BusError, Local, Subscription};
@@ -31,12 +32,6 @@ use crate::event::{Envelope, EventKind, Parting};
 use crate::id::{NodeId, UserId};
 use crate::task::Tasks;
 
-/// Of what is sent to nodes, one message in this time is asked after: a server that takes messages and keeps none is noticed.
-const ASKED_AFTER: Duration = Duration::from_millis(250);
-/// How long the server may take to answer then.
-const ANSWER: Duration = Duration::from_secs(2);
-/// Pause before what could not be sent is tried again, while the server is connected.
-const SEND_AGAIN: Duration = Duration::from_millis(250);
 /// How long a node that stops waits for the bus.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -79,6 +74,8 @@ struct Shared {
     /// What could not be sent to nodes, and what could not be told to all.
     unsent_live: Unsent,
     unsent_control: Unsent,
+    /// What is read from the stream of presence is no older than this node's own last words.
+    is_caught_up: AtomicBool,
     /// When one of the messages to nodes was last asked after.
     asked_after: Mutex<Instant>,
     tasks: Tasks,
@@ -128,6 +125,7 @@ impl Nats {
             presence,
             unsent_live: Unsent::default(),
             unsent_control: Unsent::default(),
+            is_caught_up: AtomicBool::new(false),
             asked_after: Mutex::new(Instant::now()),
             tasks: Tasks::default(),
         });
@@ -177,6 +175,7 @@ impl Shared {
 
     async fn take_presence(&self, taken: Taken) {
         let Taken::Message(bytes, at) = taken else {
+            self.is_caught_up.store(false, Ordering::Relaxed);
             self.herald.say_all();
             // Who was revoked meanwhile is among what was missed.
             return self.hand_over(Envelope::Missed { logins: true }).await;
@@ -185,7 +184,8 @@ impl Shared {
             Ok(Broadcast::Said { from, said }) if from == self.node => self.echo(&said, at).await,
             Ok(Broadcast::Said { from, said }) => self.hear(from, said, at).await,
             Ok(Broadcast::All { from, .. } | Broadcast::Look { from }) if from == self.node => {}
-            Ok(Broadcast::All { envelope, .. }) => self.hand_over(envelope).await,
+            Ok(Broadcast::All { envelope, .. }) if self.is_caught_up.load(Ordering::Relaxed) => self.hand_over(envelope).await,
+            Ok(Broadcast::All { envelope, .. }) => self.hand_over(as_late(envelope)).await,
             Ok(Broadcast::Look { .. }) => self.hand_over(Envelope::Missed { logins: false }).await,
             Err(foreign) => skip("presence", &foreign),
         }
@@ -193,6 +193,7 @@ impl Shared {
 
     /// This node's own words have come back.
     async fn echo(&self, said: &Said, at: Duration) {
+        self.is_caught_up.store(true, Ordering::Relaxed);
         if let Said::Delta { version, .. } = said {
             self.herald.heard(*version);
         }
@@ -263,113 +264,6 @@ impl Shared {
         if let Err(error) = said.await {
             tracing::debug!(%error, "the other nodes were not told who is here; they will be by the next snapshot");
         }
-    }
-
-    /// The other nodes that have some of these.
-    fn nodes_of(&self, audience: &[UserId]) -> HashSet<NodeId> {
-        let routes = self.routes.lock();
-        audience.iter().flat_map(|user| routes.of(*user)).copied().collect()
-    }
-
-    /// Sends what is for others to all whom it concerns, or keeps it until it can be sent.
-    async fn send_or_keep(self: &Arc<Self>, envelope: Envelope) {
-        let (unsent, is_live) = match &envelope {
-            Envelope::Visibility { .. } | Envelope::Revoked { .. } => (&self.unsent_control, false),
-            _ => (&self.unsent_live, true),
-        };
-        // What waits goes first: a message is not delivered again after it was read.
-        if !unsent.is_empty() || self.send(&envelope, is_live).await.is_err() {
-            unsent.keep(envelope);
-        }
-    }
-
-    /// Sends what waits, in its order, whenever the bus is there.
-    async fn send_again(self: Arc<Self>, is_live: bool) {
-        let (unsent, link) = if is_live { (&self.unsent_live, &self.live) } else { (&self.unsent_control, &self.presence) };
-        loop {
-            let due = unsent.take().await;
-            link.up().await;
-            let sent = match &due {
-                Due::Envelope(envelope) => self.send(envelope, is_live).await,
-                Due::Look => self.tell_all(&Broadcast::Look { from: self.node }).await,
-            };
-            match sent {
-                Ok(()) => {
-                    unsent.sent();
-                    metrics::counter!("urge_bus_repeated_total", "kind" => link.kind).increment(1);
-                }
-                Err(_) => {
-                    unsent.back(due);
-                    tokio::time::sleep(SEND_AGAIN).await;
-                }
-            }
-        }
-    }
-
-    async fn send(self: &Arc<Self>, envelope: &Envelope, is_live: bool) -> Result<(), BusError> {
-        match audience(envelope) {
-            Some(audience) if is_live => self.send_to(self.nodes_of(audience), envelope).await,
-            _ => self.tell_all(&Broadcast::All { from: self.node, envelope: envelope.clone() }).await,
-        }
-    }
-
-    /// Sends to these nodes, written once. All of the audience goes along: a node may have more of them by now than this one has
-    /// heard of, and takes what it was told for told to everybody.
-    async fn send_to(self: &Arc<Self>, nodes: HashSet<NodeId>, envelope: &Envelope) -> Result<(), BusError> {
-        if nodes.is_empty() {
-            return Ok(());
-        }
-        let bytes = codec::encode(envelope)?;
-        let mut sent = Ok(());
-        for node in nodes {
-            metrics::counter!("urge_bus_live_messages_total").increment(1);
-            let subject = self.names.live(node);
-            // The others are told whatever becomes of one.
-            let published = if self.is_asked_after() {
-                self.ask_after(subject, bytes.clone()).await
-            } else {
-                self.live.publish(subject, bytes.clone()).await
-            };
-            sent = published.and(sent);
-        }
-        sent
-    }
-
-    fn is_asked_after(&self) -> bool {
-        let now = Instant::now();
-        let mut last = self.asked_after.lock();
-        let is_due = now.duration_since(*last) >= ASKED_AFTER;
-        if is_due {
-            *last = now;
-        }
-        is_due
-    }
-
-    /// Sends this one so that the server says whether it has kept it. If not, others before and after it were lost too.
-    async fn ask_after(self: &Arc<Self>, subject: String, bytes: Bytes) -> Result<(), BusError> {
-        let published = self.live.publish_asking(subject, bytes, ANSWER).await?;
-        let shared = Arc::clone(self);
-        self.tasks.spawn(async move {
-            if published.await.is_err() {
-                shared.unsent_live.look();
-            }
-        });
-        Ok(())
-    }
-
-    /// Tells all other nodes, and waits for the server's word.
-    async fn tell_all(&self, broadcast: &Broadcast) -> Result<(), BusError> {
-        self.presence.publish_and_wait(self.names.control(), codec::encode(broadcast)?).await
-    }
-}
-
-/// Whose nodes it goes to; to all nodes when absent.
-fn audience(envelope: &Envelope) -> Option<&[UserId]> {
-    match envelope {
-        Envelope::Row(row) => Some(&row.audience),
-        Envelope::Loose(loose) => Some(&loose.audience),
-        Envelope::Refresh { user_id, .. } => Some(std::slice::from_ref(user_id)),
-        _ => None,
     }
 }
 

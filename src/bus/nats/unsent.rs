@@ -16,7 +16,7 @@ const MOST_BYTES: usize = 32 * 1024 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
     /// This.
-    Envelope(Envelope),
+    Envelope(Box<Envelope>),
     /// That something was lost.
     Look,
 }
@@ -75,7 +75,7 @@ impl Unsent {
                 if let Some(envelope) = kept.envelopes.pop_front() {
                     kept.bytes -= bytes_of(&envelope);
                     kept.taken = true;
-                    return Due::Envelope(envelope);
+                    return Due::Envelope(Box::new(envelope));
                 }
                 if std::mem::take(&mut kept.look) {
                     kept.taken = true;
@@ -98,7 +98,7 @@ impl Unsent {
         match due {
             Due::Envelope(envelope) => {
                 kept.bytes += bytes_of(&envelope);
-                kept.envelopes.push_front(envelope);
+                kept.envelopes.push_front(*envelope);
             }
             Due::Look => kept.look = true,
         }
@@ -144,10 +144,10 @@ mod tests {
         unsent.keep(other.clone());
         unsent.look();
         let first = unsent.take().now_or_never().unwrap_or(Due::Look);
-        assert_eq!(first, Due::Envelope(one));
+        assert_eq!(first, Due::Envelope(Box::new(one)));
         unsent.back(first);
         let taken: Vec<_> = std::iter::from_fn(|| unsent.take().now_or_never()).collect();
-        assert_eq!((taken.len(), &taken[1..]), (3, &[Due::Envelope(other), Due::Look][..]));
+        assert_eq!((taken.len(), &taken[1..]), (3, &[Due::Envelope(Box::new(other)), Due::Look][..]));
         assert!(!unsent.is_empty(), "the last is on its way");
         unsent.sent();
         assert!(unsent.is_empty());

@@ -211,8 +211,15 @@ impl Scylla {
         prepare(&self.shared.session, &self.shared.profiles, kind, cql).await
     }
 
-    fn enter(&self) -> StoreResult<SemaphorePermit<'_>> {
-        self.shared.places.try_acquire().map_err(|_| StoreError::Full)
+    /// A place for one statement, a batch being one: what is under way is bounded, and what is begun is counted.
+    fn enter(&self, kind: &'static str) -> StoreResult<SemaphorePermit<'_>> {
+        self.enter_many(kind, 1)
+    }
+
+    fn enter_many(&self, kind: &'static str, count: usize) -> StoreResult<SemaphorePermit<'_>> {
+        let places = self.shared.places.try_acquire_many(count as u32).map_err(|_| StoreError::Full)?;
+        metrics::counter!("urge_store_statements_total", "kind" => kind).increment(count as u64);
+        Ok(places)
     }
 
     /// All rows of a [`Kind::Read`] or [`Kind::Serial`] statement, page after page; an empty page is not the end.
@@ -220,7 +227,7 @@ impl Scylla {
     where
         R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
     {
-        let _place = self.enter()?;
+        let _place = self.enter("read")?;
         let (mut rows, mut page) = (Vec::new(), PagingState::start());
         loop {
             let (result, next) = self.shared.session.execute_single_page(statement, &values, page).await.map_err(map)?;
@@ -245,21 +252,21 @@ impl Scylla {
 
     /// Executes a [`Kind::Write`] statement.
     pub async fn write(&self, statement: &PreparedStatement, values: impl SerializeRow) -> StoreResult<()> {
-        let _place = self.enter()?;
+        let _place = self.enter("write")?;
         self.shared.session.execute_unpaged(statement, values).await.map_err(map)?;
         Ok(())
     }
 
     /// Executes a [`Kind::Write`] statement with each of these values, side by side; `Full`: none of them was begun.
     pub async fn write_all<V: SerializeRow>(&self, statement: &PreparedStatement, values: &[V]) -> StoreResult<()> {
-        let _places = self.shared.places.try_acquire_many(values.len() as u32).map_err(|_| StoreError::Full)?;
+        let _places = self.enter_many("write", values.len())?;
         try_join_all(values.iter().map(|values| self.shared.session.execute_unpaged(statement, values))).await.map_err(map)?;
         Ok(())
     }
 
     /// Executes writes of one partition as one, none of them with a condition.
     pub async fn write_batch(&self, statements: &[&PreparedStatement], values: impl BatchValues) -> StoreResult<()> {
-        let _place = self.enter()?;
+        let _place = self.enter("write")?;
         let mut batch = batch_of(statements);
         batch.set_is_idempotent(true);
         self.shared.session.batch(&batch, values).await.map_err(map)?;
@@ -268,13 +275,13 @@ impl Scylla {
 
     /// Executes a [`Kind::Conditional`] statement; whether its condition held, and it was done.
     pub async fn apply(&self, statement: &PreparedStatement, values: impl SerializeRow) -> StoreResult<bool> {
-        let _place = self.enter()?;
+        let _place = self.enter("conditional")?;
         is_applied(self.shared.session.execute_unpaged(statement, values).await.map_err(map)?)
     }
 
     /// Executes statements of one partition, one of them at least with a condition: all or none. Whether all.
     pub async fn apply_batch(&self, statements: &[&PreparedStatement], values: impl BatchValues) -> StoreResult<bool> {
-        let _place = self.enter()?;
+        let _place = self.enter("conditional")?;
         is_applied(self.shared.session.batch(&batch_of(statements), values).await.map_err(map)?)
     }
 }
