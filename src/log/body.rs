@@ -3,7 +3,7 @@
 use poem_openapi::Enum;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{MessageId, Seq, UserId};
+use crate::id::{ConversationId, MessageId, Seq, UserId};
 
 /// Two people, or a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, Enum)]
@@ -234,9 +234,23 @@ pub enum Body {
     Members(MembersChange),
     /// Name, picture or rules changed.
     Profile(ProfileChange),
+    /// It cannot be read: it is spoilt, or a newer version has written it. Readers see nothing at its place, and what is
+    /// after it; nobody can write it.
+    #[serde(skip)]
+    Unreadable,
 }
 
 impl Body {
+    /// What the store keeps of the row `seq`. One that cannot be read keeps nobody from reading the others.
+    pub fn read(json: &[u8], conversation: ConversationId, seq: Seq) -> Self {
+        serde_json::from_slice(json).unwrap_or_else(|error| {
+            metrics::counter!("urge_log_unreadable_rows_total").increment(1);
+            let (line, column) = (error.line(), error.column());
+            tracing::error!(%conversation, seq, line, column, "a row of the log cannot be read, and is passed over");
+            Self::Unreadable
+        })
+    }
+
     /// Whether readers see a message at this row (`total` counts it).
     pub fn is_shown(&self) -> bool {
         matches!(self, Self::Message(_) | Self::Members(_) | Self::Profile(_))

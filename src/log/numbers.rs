@@ -10,6 +10,8 @@ pub(super) fn body_number(body: &Body) -> i32 {
         Body::Deleted => 4,
         Body::Members(_) => 5,
         Body::Profile(_) => 6,
+        // Never written: it has no JSON.
+        Body::Unreadable => 0,
     }
 }
 

@@ -48,7 +48,7 @@ impl Log {
     /// What stands at this place, after whatever has been begun there is finished: what became of a condition.
     async fn settled(&self, conversation: ConversationId, seq: Seq) -> StoreResult<Option<LogRow>> {
         let found = Scylla::row(self, &self.statements.settled_row, (conversation.0, bucket_of(seq), seq)).await?;
-        found.map(row::log_row).transpose()
+        Ok(found.map(row::log_row))
     }
 
     /// Moves a membership's head, and its owner's read mark, as one write.
@@ -161,18 +161,18 @@ impl LogStore for Log {
         let bucket = bucket_of(after.saturating_add(1));
         let end = (bucket + 1).saturating_mul(BUCKET_ROWS);
         let found: Vec<RowTuple> = self.rows(&self.statements.rows_after, (conversation.0, bucket, after, end, limit(rows))).await?;
-        found.into_iter().map(row::log_row).collect()
+        Ok(found.into_iter().map(row::log_row).collect())
     }
 
     async fn rows_before(&self, conversation: ConversationId, before: Seq, rows: usize) -> StoreResult<Vec<LogRow>> {
         let bucket = bucket_of(before.saturating_sub(1));
         let found: Vec<RowTuple> = self.rows(&self.statements.rows_before, (conversation.0, bucket, before, limit(rows))).await?;
-        found.into_iter().map(row::log_row).collect()
+        Ok(found.into_iter().map(row::log_row).collect())
     }
 
     async fn row(&self, conversation: ConversationId, seq: Seq) -> StoreResult<Option<LogRow>> {
         let found = Scylla::row(self, &self.statements.row, (conversation.0, bucket_of(seq), seq)).await?;
-        found.map(row::log_row).transpose()
+        Ok(found.map(row::log_row))
     }
 
     async fn location(&self, message: MessageId) -> StoreResult<Option<Location>> {

@@ -80,7 +80,7 @@ impl ConversationState {
                     projection.record = true;
                 }
             }
-            Body::Message(_) | Body::Edited | Body::Deleted => {}
+            Body::Message(_) | Body::Edited | Body::Deleted | Body::Unreadable => {}
         }
         self.head = before.after(row);
         self.last_at = self.last_at.max(row.created_at);

@@ -63,7 +63,7 @@ impl Announcer {
         let told_row = match (&row.body, target) {
             (Body::Edited, Some(target)) => Some((EventKind::MessageUpdated, target)),
             (Body::Deleted, Some(target)) => Some((EventKind::MessageDeleted, target)),
-            (Body::Created(_) | Body::Edited | Body::Deleted, _) => None,
+            (Body::Created(_) | Body::Edited | Body::Deleted | Body::Unreadable, _) => None,
             (Body::Message(_) | Body::Members(_) | Body::Profile(_), _) => Some((EventKind::MessageReceived, row)),
         };
         let (event, faceless) = match told_row {

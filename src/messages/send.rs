@@ -165,7 +165,7 @@ pub(super) fn quoted(row: &LogRow) -> Option<String> {
         Body::Message(content) => &content.content,
         Body::Members(change) => &change.text,
         Body::Profile(change) => &change.text,
-        Body::Created(_) | Body::Edited | Body::Deleted => return None,
+        Body::Created(_) | Body::Edited | Body::Deleted | Body::Unreadable => return None,
     };
     Some(text.chars().take(QUOTE_CHARS).collect())
 }

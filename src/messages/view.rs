@@ -150,7 +150,7 @@ pub(super) fn message(
         Body::Message(content) => content,
         Body::Members(change) => system(change.text),
         Body::Profile(change) => system(change.text),
-        Body::Created(_) | Body::Edited | Body::Deleted => return None,
+        Body::Created(_) | Body::Edited | Body::Deleted | Body::Unreadable => return None,
     };
     let reply_to =
         content.reply_to.map(|reply| ReplyView { id: reply.id, sender_name: author_of(reply.sender_id).name, content: reply.content });

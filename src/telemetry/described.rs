@@ -23,6 +23,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("urge_log_lines_dropped_total", "Lines of the log that were dropped because nobody read them."),
     ("urge_log_retries_total", "Steps of appends that were tried again because the store was away or full."),
     ("urge_log_rows_rolled_forward_total", "Rows of other appends that were found beyond the known head and taken in."),
+    ("urge_log_unreadable_rows_total", "Rows of logs that could not be read, and were passed over."),
     ("urge_search_indexed_messages_total", "Messages put into the search index."),
     ("urge_socket_commands", "Commands of sockets."),
     ("urge_sockets_closed", "Sockets closed, by reason."),

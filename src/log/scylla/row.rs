@@ -6,15 +6,15 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::id::{ConversationId, MessageId, Seq, UserId};
 use crate::log::numbers::{body_number, kind_of, role_of, state_of};
-use crate::log::{ConversationRecord, Head, LogRow, Member, Membership, bucket_of};
+use crate::log::{Body, ConversationRecord, Head, LogRow, Member, Membership, bucket_of};
 use crate::store::{StoreError, StoreResult};
 
 /// A row of `messages`, in the order of its statement.
 pub type RowTuple = (Uuid, i64, Uuid, Uuid, i64, i64, Option<i64>, Vec<u8>, i64, i64, Option<i64>, i64, i64, Uuid);
 
-pub fn log_row(row: RowTuple) -> StoreResult<LogRow> {
+pub fn log_row(row: RowTuple) -> LogRow {
     let (conversation, seq, message, sender, n, total, target_seq, body, created, updated, deleted, version, change_seq, change) = row;
-    Ok(LogRow {
+    LogRow {
         conversation_id: ConversationId(conversation),
         seq,
         message_id: MessageId(message),
@@ -22,14 +22,14 @@ pub fn log_row(row: RowTuple) -> StoreResult<LogRow> {
         n,
         total,
         target_seq,
-        body: serde_json::from_slice(&body).map_err(|error| StoreError::Corrupt(format!("row {seq} of {conversation}: {error}")))?,
+        body: Body::read(&body, ConversationId(conversation), seq),
         created_at: Timestamp(created),
         updated_at: Timestamp(updated),
         deleted_at: deleted.map(Timestamp),
         version,
         change_seq,
         change_id: MessageId(change),
-    })
+    }
 }
 
 pub fn encode(row: &LogRow) -> StoreResult<Vec<u8>> {

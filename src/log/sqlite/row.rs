@@ -9,16 +9,16 @@ use crate::log::numbers::{kind_of, role_of, state_of};
 use crate::log::{Body, ConversationKind, Head, LogRow, Member, Membership};
 
 pub fn read_row(row: &Row<'_>) -> rusqlite::Result<LogRow> {
-    let body = row.get_ref(7)?.as_blob()?;
+    let (conversation_id, seq) = (ConversationId(row.get(0)?), row.get(1)?);
     Ok(LogRow {
-        conversation_id: ConversationId(row.get(0)?),
-        seq: row.get(1)?,
+        conversation_id,
+        seq,
         message_id: MessageId(row.get(2)?),
         sender_id: UserId(row.get(3)?),
         n: row.get(4)?,
         total: row.get(5)?,
         target_seq: row.get(6)?,
-        body: serde_json::from_slice(body).map_err(|error| unreadable(7, error))?,
+        body: Body::read(row.get_ref(7)?.as_blob()?, conversation_id, seq),
         created_at: Timestamp(row.get(8)?),
         updated_at: Timestamp(row.get(9)?),
         deleted_at: row.get::<_, Option<i64>>(10)?.map(Timestamp),

@@ -17,7 +17,7 @@ use crate::support::{PATIENCE, Process, World, command, id, lasting_address};
 const RECOVERY: Duration = Duration::from_secs(30);
 
 /// A keyspace that is not there, on the servers of the run: its name, and the setting.
-fn fresh() -> Option<(String, String)> {
+pub fn fresh() -> Option<(String, String)> {
     let keyspace = new_keyspace();
     let setting = format!("scylla://{}/{keyspace}", servers()?.scylla.join(","));
     Some((keyspace, setting))
@@ -33,7 +33,7 @@ fn urge(arguments: &[&str], settings: &[(&str, &str)]) -> Result<String, String>
     if output.status.success() { Ok(words(output.stdout)) } else { Err(words(output.stderr)) }
 }
 
-async fn session(nodes: &[String], login: Option<(&str, &str)>) -> Session {
+pub async fn session(nodes: &[String], login: Option<(&str, &str)>) -> Session {
     let begin = Instant::now();
     loop {
         let mut builder = SessionBuilder::new().known_nodes(nodes);
@@ -49,7 +49,7 @@ async fn session(nodes: &[String], login: Option<(&str, &str)>) -> Session {
     }
 }
 
-async fn execute(session: &Session, cql: &str) {
+pub async fn execute(session: &Session, cql: &str) {
     session.query_unpaged(cql, ()).await.unwrap_or_else(|error| panic!("{cql}: {error}"));
 }
 

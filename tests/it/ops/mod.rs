@@ -8,4 +8,5 @@ mod folder;
 mod logging;
 mod outage;
 mod production;
+mod spoilt;
 mod start;
