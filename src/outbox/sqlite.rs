@@ -82,3 +82,32 @@ impl OutboxStore for Sqlite {
         .await
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::store::SqliteOptions;
+
+    #[tokio::test]
+    async fn what_is_too_old_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&SqliteOptions { path: folder.path().join("t.db"), readers: 1, migrate: true }).unwrap();
+        let now = Minute(20_000_000);
+        for age in [KEPT_MINUTES + 1, KEPT_MINUTES, 1] {
+            let minute = Minute(now.0 - age);
+            store.put_minute(minute).await.unwrap();
+            store.put(Slot { minute, shard: 2 }, &Growth { conversation_id: ConversationId::fresh(), seq: age }).await.unwrap();
+        }
+        store.put_minute(now).await.unwrap();
+        let mut left = Vec::new();
+        for day in Minute(now.0 - KEPT_MINUTES - 1).day()..=now.day() {
+            for minute in store.minutes(day).await.unwrap() {
+                left.push((now.0 - minute.0, store.events(Slot { minute, shard: 2 }, None, 9).await.unwrap().len()));
+            }
+        }
+        assert_eq!(left, [(KEPT_MINUTES, 1), (1, 1), (0, 0)]);
+        let gone = Slot { minute: Minute(now.0 - KEPT_MINUTES - 1), shard: 2 };
+        assert!(store.events(gone, None, 9).await.unwrap().is_empty());
+    }
+}

@@ -3,6 +3,7 @@
 
 mod across;
 mod agreement;
+mod events;
 mod outage;
 
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use urge::app::Backends;
 use urge::bus::{Bus, Nats, NatsSettings};
-use urge::config::Config;
 use urge::config::secrecy::Hidden;
+use urge::config::{Config, Role};
 use urge::presence::Presence as _;
 
 use crate::support::{PATIENCE, Person, TestServer, World, cluster};
@@ -23,6 +24,7 @@ use crate::support::{PATIENCE, Person, TestServer, World, cluster};
 struct Cluster {
     nodes: Vec<TestServer>,
     worlds: Vec<World>,
+    buses: Vec<Arc<dyn Bus>>,
     settings: NatsSettings,
 }
 
@@ -38,7 +40,7 @@ impl Cluster {
         // Streams of its own: tests that run beside each other are no cluster.
         let name = format!("test_{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
         let settings = NatsSettings { servers, name, login: None, credentials: None, ca: None, replicas: 1 };
-        let mut cluster = Self { nodes: Vec::new(), worlds: Vec::new(), settings };
+        let mut cluster = Self { nodes: Vec::new(), worlds: Vec::new(), buses: Vec::new(), settings };
         for _ in 0..count {
             cluster.add().await;
         }
@@ -47,12 +49,21 @@ impl Cluster {
 
     /// One more.
     async fn add(&mut self) {
+        self.add_as(Role::All).await;
+    }
+
+    /// One more, of this role.
+    async fn add_as(&mut self, role: Role) {
         let bus: Arc<dyn Bus> = Arc::new(Nats::connect(&self.settings).await.unwrap());
+        self.buses.push(Arc::clone(&bus));
         let first = self.nodes.first().map(|node| node.stores.clone());
         let wrap = |backends: Backends| Backends { bus, stores: first.unwrap_or_else(|| backends.stores.clone()), ..backends };
         let folder = Arc::new(TempDir::new().unwrap());
-        let secret = |config: &mut Config| config.secret_key = Some(Hidden::new("the same on all nodes of the cluster".to_owned()));
-        let node = TestServer::on(folder, secret, wrap).await;
+        let settings = |config: &mut Config| {
+            config.secret_key = Some(Hidden::new("the same on all nodes of the cluster".to_owned()));
+            config.role = role;
+        };
+        let node = TestServer::on(folder, settings, wrap).await;
         self.worlds.push(World::on(&node));
         self.nodes.push(node);
     }
