@@ -108,9 +108,11 @@ impl Consumer {
 
     /// Finds or makes what is needed; whether the consumer had to be made.
     async fn open(&mut self) -> Result<bool, BusError> {
-        self.link.state.borrow_and_update();
         let stream = self.stream.ensure(&self.context).await?;
-        self.dead.ensure(&self.context).await?;
+        if let Err(error) = self.dead.ensure(&self.context).await {
+            // Most of the work never needs it.
+            tracing::warn!(%error, "there is no place for dead letters");
+        }
         let (durable, found) = find_or_make(&stream, self.worker).await?;
         if let Found::Different(differs) = &found {
             let (worker, differs) = (self.worker.name(), differs.join(", "));
@@ -125,11 +127,14 @@ impl Consumer {
     }
 
     async fn take(&mut self, durable: &Durable<Config>, gather: Duration) -> Result<Vec<Delivery>, BusError> {
+        let times = self.link.state.borrow_and_update().times;
         let mut first = durable.batch().max_messages(1).expires(WAIT).messages().await.map_err(failed)?;
         let first = tokio::select! {
             first = first.next() => first,
             // What was asked of a connection that has ended is answered by nobody.
-            _ = self.link.state.changed() => return Err(BusError("the connection was away".into())),
+            _ = self.link.state.wait_for(|state| !state.is_up || state.times != times) => {
+                return Err(BusError("the connection was away".into()));
+            }
         };
         self.pause = FIRST_WAIT;
         let Some(first) = first else { return Ok(Vec::new()) };
