@@ -49,18 +49,20 @@ impl Indexer {
         let is_alone = consumer.is_none();
         let consuming = async {
             if let Some(consumer) = consumer {
-                self.consume(consumer).await;
+                self.consume(consumer, &stopping).await;
             }
         };
-        stopping.run_until_cancelled(async { tokio::join!(self.work(is_alone), consuming) }).await;
+        tokio::join!(stopping.run_until_cancelled(self.work(is_alone)), consuming);
     }
 
-    /// What comes through the bus: each event is given back with what became of it.
-    async fn consume(&self, mut consumer: Consumer) {
+    /// What comes through the bus: each event is given back with what became of it. What has been begun when the node stops is
+    /// finished, or others would have to wait for it.
+    async fn consume(&self, mut consumer: Consumer, stopping: &CancellationToken) {
         loop {
-            let deliveries = match consumer.next(PAUSE).await {
-                Consumed::Growths(deliveries) => deliveries,
-                Consumed::Anew => {
+            let deliveries = match stopping.run_until_cancelled(consumer.next(PAUSE)).await {
+                None => return consumer.give_back().await,
+                Some(Consumed::Growths(deliveries)) => deliveries,
+                Some(Consumed::Anew) => {
                     self.queue.touched_unknown();
                     continue;
                 }

@@ -66,15 +66,18 @@ pub struct Consumer {
     dead: Spec,
     worker: Worker,
     durable: Option<Durable<Config>>,
+    /// Messages that are here, and that nobody has been given.
+    taken: Vec<Message>,
     pause: Duration,
 }
 
 impl Consumer {
     pub(super) fn new(link: Link, names: Names, stream: Spec, dead: Spec, worker: Worker) -> Self {
-        Self { context: context(&link), link, names, stream, dead, worker, durable: None, pause: FIRST_WAIT }
+        Self { context: context(&link), link, names, stream, dead, worker, durable: None, taken: Vec::new(), pause: FIRST_WAIT }
     }
 
-    /// The next growths, at least one, with those that come within `gather` after it. Waits for them for ever.
+    /// The next growths, at least one, with those that come within `gather` after it. Waits for them for ever; who gives up
+    /// waiting says so by [`Consumer::give_back`].
     pub async fn next(&mut self, gather: Duration) -> Consumed {
         loop {
             let taken = match self.durable.take() {
@@ -103,6 +106,13 @@ impl Consumer {
                     self.pause = LAST_WAIT.min(self.pause * 2);
                 }
             }
+        }
+    }
+
+    /// What is here already goes to others.
+    pub async fn give_back(&mut self) {
+        for message in self.taken.drain(..) {
+            settle(&message, AckKind::Nak(None)).await;
         }
     }
 
@@ -138,17 +148,18 @@ impl Consumer {
         };
         self.pause = FIRST_WAIT;
         let Some(first) = first else { return Ok(Vec::new()) };
-        let mut messages = vec![first.map_err(failed)?];
+        self.taken.push(first.map_err(failed)?);
         sleep(gather).await;
         let rest = async {
             let mut rest = durable.fetch().max_messages(BATCH - 1).messages().await.ok()?;
             while let Some(Ok(message)) = rest.next().await {
-                messages.push(message);
+                self.taken.push(message);
             }
             Some(())
         };
         // What is not here by then comes later: the first is not kept waiting for it.
         let _ = timeout(FETCH_TIMEOUT, rest).await;
+        let messages = std::mem::take(&mut self.taken);
         let mut deliveries = Vec::with_capacity(messages.len());
         for message in messages {
             deliveries.extend(self.read(message).await);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::message::PublishMessage;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::consume::Consumer;
@@ -35,7 +35,6 @@ pub(super) struct Events {
     places: Semaphore,
     takes: watch::Sender<bool>,
     failures: AtomicU32,
-    doubted: Notify,
 }
 
 impl Events {
@@ -52,7 +51,6 @@ impl Events {
             places: Semaphore::new(IN_FLIGHT),
             takes: watch::Sender::new(false),
             failures: AtomicU32::new(0),
-            doubted: Notify::new(),
         })
     }
 
@@ -82,7 +80,6 @@ impl Events {
                 metrics::counter!("urge_events_publish_failures_total").increment(1);
                 if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES {
                     self.takes.send_replace(false);
-                    self.doubted.notify_one();
                 }
                 Err(error)
             }
@@ -100,7 +97,7 @@ impl Events {
 
     /// Keeps the stream there, and says whether growths are taken, for ever.
     pub async fn keep(&self) {
-        let mut state = self.link.state.clone();
+        let (mut state, mut takes) = (self.link.state.clone(), self.takes());
         loop {
             // The sender is the connection's own: it ends with it.
             let Ok(times) = state.wait_for(|state| state.is_up).await.map(|state| state.times) else { return };
@@ -111,7 +108,7 @@ impl Events {
                     self.takes.send_replace(true);
                     tokio::select! {
                         _ = state.wait_for(|state| !state.is_up || state.times != times) => {}
-                        () = self.doubted.notified() => {}
+                        _ = takes.wait_for(|takes| !*takes) => {}
                     }
                     self.takes.send_replace(false);
                 }
