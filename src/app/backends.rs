@@ -118,7 +118,7 @@ async fn open_stores(config: &Config) -> Result<Stores, StartError> {
     let migrate = !config.is_production();
     match cluster(config, migrate) {
         None => Ok(Stores::sqlite(&open_sqlite(config, migrate)?)),
-        Some(options) => Ok(Stores::scylla(&connect(&options).await?).await?),
+        Some(options) => Ok(Box::pin(Stores::scylla(&connect(&options).await?)).await?),
     }
 }
 

@@ -49,7 +49,7 @@ impl Indexer {
         let is_alone = consumer.is_none();
         let consuming = async {
             if let Some(consumer) = consumer {
-                self.consume(consumer, &stopping).await;
+                Box::pin(self.consume(consumer, &stopping)).await;
             }
         };
         tokio::join!(stopping.run_until_cancelled(self.work(is_alone)), consuming);

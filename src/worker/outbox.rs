@@ -99,14 +99,14 @@ impl Drainer {
             let events = self.store.events(slot, after, PAGE).await?;
             after = events.last().copied();
             let (count, is_last) = (events.len(), events.len() < PAGE);
-            let taken = if *takes { self.enqueue(events).await } else { Vec::new() };
+            let put = if *takes { self.enqueue(events).await } else { Vec::new() };
             // The first that is refused will do: the next look begins where this one ends.
-            *takes &= taken.len() == count;
-            left += count - taken.len();
-            if !taken.is_empty() {
-                self.store.remove(slot, &taken).await?;
-                done.drained += taken.len();
-                metrics::counter!("urge_outbox_drained_total").increment(taken.len() as u64);
+            *takes &= put.len() == count;
+            left += count - put.len();
+            if !put.is_empty() {
+                self.store.remove(slot, &put).await?;
+                done.drained += put.len();
+                metrics::counter!("urge_outbox_drained_total").increment(put.len() as u64);
             }
             if is_last || left >= COUNTED {
                 return Ok(left);

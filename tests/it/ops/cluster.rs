@@ -113,7 +113,7 @@ async fn a_keyspace_that_this_version_cannot_work_with_is_refused() {
     )
     .await;
     let words = urge(&[], &settings).unwrap_err();
-    assert!(words.contains(&format!("the keyspace {keyspace} lacks 001_init.cql: run `urge migrate` first")), "{words}");
+    assert!(words.contains(&format!("the keyspace {keyspace} lacks 001_init.cql, 002_outbox.cql: run `urge migrate` first")), "{words}");
     urge(&["migrate"], &settings).unwrap();
     execute(&session, &format!("INSERT INTO {keyspace}.migrations (number, name, checksum) VALUES (999, '999_future.cql', 'feed')")).await;
     for arguments in [&[][..], &["migrate"]] {
