@@ -16,6 +16,7 @@ pub mod config;
 pub mod telemetry;
 pub mod rate;
 pub mod rest;
+pub mod outbox;
 pub mod log;
 pub mod presence;
 pub mod settings;

@@ -40,7 +40,7 @@ struct Arguments {
 enum Command {
     /// Run the node (the default).
     Serve,
-    /// Bring the store's schema up to date.
+    /// Bring the store's schema up to date, and make what is missing on the bus.
     Migrate,
     /// Print the OpenAPI document.
     Openapi,
@@ -125,8 +125,8 @@ fn run(config: Config) -> Outcome {
 }
 
 fn migrate(config: &Config) -> Outcome {
-    runtime()?.block_on(app::migrate(config))?;
-    print("the store's schema is up to date\n")
+    let done = runtime()?.block_on(app::migrate(config))?;
+    print(&(done + "\n"))
 }
 
 fn health(listen: SocketAddr) -> Outcome {

@@ -11,6 +11,7 @@ use crate::clock::{RealClock, SharedClock};
 use crate::config::{BusSettings, Config, SmsProvider, StoreSettings};
 use crate::log::{LogStatements, LogStore};
 use crate::messages::{MessageStatements, MessageStore};
+use crate::outbox::{OutboxStatements, OutboxStore};
 use crate::settings::{SettingsStatements, SettingsStore};
 use crate::store::{Probe, Scylla, ScyllaOptions, Sqlite, SqliteOptions, StoreError, StoreResult};
 use crate::users::{UserStatements, UserStore};
@@ -34,6 +35,8 @@ pub struct Stores {
     pub auth: Arc<dyn AuthStore>,
     /// Stars, hidden messages, search terms.
     pub messages: Arc<dyn MessageStore>,
+    /// Events that the bus did not take.
+    pub outbox: Arc<dyn OutboxStore>,
     /// Whether the store is there.
     pub probe: Arc<dyn Probe>,
 }
@@ -48,18 +51,20 @@ impl Stores {
             users: sqlite.clone(),
             auth: sqlite.clone(),
             messages: sqlite.clone(),
+            outbox: sqlite.clone(),
             probe: sqlite,
         }
     }
 
     /// All of them in one keyspace of a cluster.
     pub async fn scylla(scylla: &Scylla) -> StoreResult<Self> {
-        let (log, settings, users, auth, messages) = tokio::try_join!(
+        let (log, settings, users, auth, messages, outbox) = tokio::try_join!(
             scylla.prepared::<LogStatements>(),
             scylla.prepared::<SettingsStatements>(),
             scylla.prepared::<UserStatements>(),
             scylla.prepared::<AuthStatements>(),
             scylla.prepared::<MessageStatements>(),
+            scylla.prepared::<OutboxStatements>(),
         )?;
         let probe = Arc::new(scylla.clone());
         Ok(Self {
@@ -68,6 +73,7 @@ impl Stores {
             users: Arc::new(users),
             auth: Arc::new(auth),
             messages: Arc::new(messages),
+            outbox: Arc::new(outbox),
             probe,
         })
     }
@@ -112,19 +118,35 @@ async fn open_stores(config: &Config) -> Result<Stores, StartError> {
     let migrate = !config.is_production();
     match cluster(config, migrate) {
         None => Ok(Stores::sqlite(&open_sqlite(config, migrate)?)),
-        Some(options) => Ok(Stores::scylla(&connect(&options).await?).await?),
+        Some(options) => Ok(Box::pin(Stores::scylla(&connect(&options).await?)).await?),
     }
 }
 
-/// Brings the store's schema up to date. A cluster that does not answer is not waited for: whoever runs this runs it again.
-pub async fn migrate(config: &Config) -> Result<(), StartError> {
+/// Brings the store's schema up to date, and makes what is missing on the bus; what was done, in a line. Servers that do not
+/// answer are not waited for: whoever runs this runs it again.
+pub async fn migrate(config: &Config) -> Result<String, StartError> {
     match cluster(config, true) {
-        None => open_sqlite(config, true).map(drop),
+        None => open_sqlite(config, true).map(drop)?,
         Some(options) => match Scylla::connect(&options).await {
-            Err(StoreError::Unavailable(cause)) => Err(StartError::NoStore { nodes: options.nodes.join(","), cause }),
-            connected => Ok(connected.map(drop)?),
+            Err(StoreError::Unavailable(cause)) => return Err(StartError::NoStore { nodes: options.nodes.join(","), cause }),
+            connected => connected.map(drop)?,
         },
     }
+    let mut line = "the store's schema is up to date".to_owned();
+    if let BusSettings::Nats(settings) = &config.bus {
+        let migrated = Nats::migrate(settings).await.map_err(StartError::Bus)?;
+        if migrated.made.is_empty() && migrated.different.is_empty() {
+            line += ", and so are the streams";
+        }
+        for (words, names) in
+            [("made on the bus: ", migrated.made), ("used as they are, though not as they should be: ", migrated.different)]
+        {
+            if !names.is_empty() {
+                line = format!("{line}; {words}{}", names.join(", "));
+            }
+        }
+    }
+    Ok(line)
 }
 
 /// The cluster that the settings name, if they name one.

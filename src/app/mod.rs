@@ -16,6 +16,7 @@ use std::time::Duration;
 
 pub use backends::{Backends, Stores, migrate};
 use folder::Held;
+use poem::endpoint::BoxEndpoint;
 use poem::{Endpoint, EndpointExt, Response};
 use poem_openapi::OpenApiService;
 pub use services::Services;
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::sms::SmsError;
 use crate::auth::{AuthApi, UserLimit};
-use crate::bus::BusError;
+use crate::bus::{BusError, Worker};
 use crate::config::Config;
 use crate::conversations::{ConversationsApi, SyncApi};
 use crate::event::Envelope;
@@ -36,7 +37,7 @@ use crate::store::StoreError;
 use crate::task::Tasks;
 use crate::telemetry;
 use crate::users::UsersApi;
-use crate::worker::Indexer;
+use crate::worker::{Drainer, Indexer};
 
 /// Every REST API, in the order of the document. At most 16 a tuple; tuples nest.
 pub type Apis = (NodeApi, AuthApi, UsersApi, SettingsApi, ConversationsApi, SyncApi, MessagesApi);
@@ -129,13 +130,25 @@ impl App {
     pub fn endpoint(&self) -> impl Endpoint<Output = Response> + use<> {
         let Config { rate_limit, server, .. } = &self.config;
         let service: OpenApiService<Apis, ()> = server::service(self.apis());
-        let by_address: Limiter<IpAddr> = per_minute(*rate_limit, server.requests_per_minute, server.request_burst);
         let by_user = UserLimit(per_minute(*rate_limit, server.user_requests_per_minute, server.user_request_burst));
         let pages = Pages::of(&service).routes();
-        let doors = Arc::clone(&self.services.doors);
         let routes = self.services.doors.mount(pages).nest("/", service.data(Arc::clone(&self.services.auth)).data(by_user));
+        self.front(routes.map_to_response().boxed())
+    }
+
+    /// What answers those who look after a node that serves nobody else.
+    fn worker_endpoint(&self) -> impl Endpoint<Output = Response> + use<> {
+        let service = Arc::new(server::service(self.apis().0).map_to_response().boxed());
+        let routes = Pages::metrics().at("/health", Arc::clone(&service)).at("/ready", service);
+        self.front(routes.map_to_response().boxed())
+    }
+
+    fn front(&self, inner: BoxEndpoint<'static>) -> Front {
+        let Config { rate_limit, server, .. } = &self.config;
+        let by_address: Limiter<IpAddr> = per_minute(*rate_limit, server.requests_per_minute, server.request_burst);
+        let doors = Arc::clone(&self.services.doors);
         Front {
-            inner: Arc::new(routes.map_to_response().boxed()),
+            inner: Arc::new(inner),
             tasks: self.tasks.clone(),
             routes: Routes::of::<Apis>(),
             cors: Cors::new(self.config.cors_origins.clone()),
@@ -146,12 +159,21 @@ impl App {
         }
     }
 
+    /// Begins the work that nobody waits for.
+    fn work(&self) {
+        let Backends { stores, bus, clock, .. } = &self.backends;
+        let indexer = Indexer::new(Arc::clone(&stores.log), Arc::clone(&stores.messages), Arc::clone(&self.services.index_queue));
+        self.tasks.spawn(indexer.run(bus.consume(Worker::Index), self.tasks.stopping()));
+        let drainer = Drainer::new(Arc::clone(&stores.outbox), Arc::clone(bus), Arc::clone(clock));
+        self.tasks.spawn(drainer.run(self.tasks.stopping()));
+    }
+
     /// Serves until `shutdown`, then drains: no new connections, what is under way is finished, within limits.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
         self.tasks.repeat(telemetry::UPKEEP, || async { telemetry::recorder().upkeep() });
-        let Backends { stores, .. } = &self.backends;
-        let indexer = Indexer::new(Arc::clone(&stores.log), Arc::clone(&stores.messages), Arc::clone(&self.services.index_queue));
-        self.tasks.spawn(indexer.run(self.tasks.stopping()));
+        if self.config.role.works() {
+            self.work();
+        }
         self.tasks.spawn(Arc::clone(self.services.messages.receipts()).write_large());
         let hub = self.services.hub.clone();
         let envelopes = self.backends.bus.subscribe();
@@ -170,7 +192,7 @@ impl App {
             let hub = hub.clone();
             async move { hub.repair().await }
         });
-        let endpoint = Arc::new(self.endpoint().boxed());
+        let endpoint = Arc::new(if self.config.role.serves() { self.endpoint().boxed() } else { self.worker_endpoint().boxed() });
         let (sessions, doors) = (self.services.sessions.clone(), Arc::clone(&self.services.doors));
         let (tasks, draining) = (self.tasks.clone(), self.draining.clone());
         let (stop, bus) = (tasks.stopping(), Arc::clone(&self.backends.bus));

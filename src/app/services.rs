@@ -10,6 +10,7 @@ use crate::conversations::{Conversations, Parts, TypingSet};
 use crate::gateway::{self, Doors, Hub, Online, Sessions};
 use crate::log::Appender;
 use crate::messages::{Announcer, Appended, IndexQueue, Messages, Receipts};
+use crate::outbox::Growths;
 use crate::presence::Presence;
 use crate::settings::{Blocks, Settings};
 use crate::task::Tasks;
@@ -76,8 +77,11 @@ impl Services {
         let auth = Arc::new(auth.map_err(StartError::Threads)?);
         let index_queue = Arc::new(IndexQueue::default());
         let later: Arc<OnceLock<Weak<Receipts>>> = Arc::default();
-        let seen = on_append(Arc::clone(&index_queue), Arc::clone(&later));
-        let announcer = Announcer::new(Arc::clone(&users), Arc::clone(&stores.log), Arc::clone(bus), seen);
+        // Where the bus takes growths, whoever works on the index is told by them.
+        let index = bus.takes_growths().is_none().then(|| Arc::clone(&index_queue));
+        let seen = on_append(index, Arc::clone(&later));
+        let growths = Arc::new(Growths::new(Arc::clone(bus), Arc::clone(&stores.outbox), Arc::clone(clock)));
+        let announcer = Announcer::new(Arc::clone(&users), Arc::clone(&stores.log), Arc::clone(bus), growths, seen);
         let appender = Appender::new(Arc::clone(&stores.log), Arc::clone(clock), Arc::new(announcer.clone()), tasks.clone());
         let receipts = Arc::new(Receipts::new(
             Arc::clone(&stores.log),
@@ -152,9 +156,11 @@ impl Services {
 
 /// Who sees each new row. Receipts read logs through the appender, which announces: so they become known afterwards, and
 /// weakly, or the two would keep each other for ever.
-fn on_append(index: Arc<IndexQueue>, receipts: Arc<OnceLock<Weak<Receipts>>>) -> Appended {
+fn on_append(index: Option<Arc<IndexQueue>>, receipts: Arc<OnceLock<Weak<Receipts>>>) -> Appended {
     Arc::new(move |row| {
-        index.touched(row.conversation_id);
+        if let Some(index) = &index {
+            index.touched(row.conversation_id);
+        }
         if let Some(receipts) = receipts.get().and_then(Weak::upgrade) {
             receipts.note(row);
         }

@@ -1,17 +1,20 @@
 //! How a node tells all nodes, itself included. Correctness never depends on it: a lost envelope is found by the hub
-//! (gap) or by the heads, and read from the store. In process for a node that is alone; NATS behind the same trait.
+//! (gap) or by the heads, and read from the store. Workers are told by growths, which are not lost: see `outbox`.
+//! In process for a node that is alone; NATS behind the same trait.
 
 mod codec;
 mod local;
 mod nats;
 mod routes;
+mod work;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 pub use local::Local;
-pub use nats::{Nats, NatsSettings};
-use tokio::sync::mpsc;
+pub use nats::{Consumed, Consumer, Delivery, Nats, NatsSettings, Trouble};
+use tokio::sync::{mpsc, watch};
+pub use work::{Growth, Worker};
 
 use crate::event::Envelope;
 use crate::id::UserId;
@@ -67,6 +70,22 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Waits until all that this node has said of who is here can be known to the others. For as long as the bus is away, if it is.
     async fn known(&self) {}
+
+    /// Tells the workers of all nodes that a log has grown. `Ok`: it is kept until they have worked on it, or, on the bus of one
+    /// node, there are none to tell.
+    async fn enqueue(&self, _growth: &Growth) -> Result<(), BusError> {
+        Ok(())
+    }
+
+    /// Whether growths are taken now; nothing on the bus of one node, which tells its own workers by itself.
+    fn takes_growths(&self) -> Option<watch::Receiver<bool>> {
+        None
+    }
+
+    /// What this worker is to do, shared with its like on other nodes; nothing on the bus of one node.
+    fn consume(&self, _worker: Worker) -> Option<Consumer> {
+        None
+    }
 
     /// The node stops: the others see to its users.
     async fn leave(&self) {}

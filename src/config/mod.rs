@@ -5,6 +5,7 @@
 mod bus;
 mod layer;
 mod reader;
+mod role;
 pub mod secrecy;
 pub mod secret;
 pub mod setting;
@@ -22,6 +23,7 @@ pub use bus::BusSettings;
 use ipnet::IpNet;
 pub use layer::{Layers, Origin, Resolved, Sources};
 use reader::Reader;
+pub use role::Role;
 pub use store::StoreSettings;
 use value::Parsed;
 
@@ -130,6 +132,8 @@ pub struct SocketSettings {
 pub struct Config {
     /// What kind of place this is.
     pub environment: Environment,
+    /// What the node is there for.
+    pub role: Role,
     /// Where to listen.
     pub listen: SocketAddr,
     /// The folder of the store, of media and of the development secret.
@@ -254,6 +258,7 @@ impl Config {
         let data_dir = PathBuf::from(read.need("data_dir", |text| Ok(text.to_owned()), "./data".to_owned()));
         let store = store::store(&read);
         let bus = bus::bus(&read);
+        let role = role::role(&read, &bus);
         read.need("media", |text| backend(text, "file", &["s3", "gs", "az"]), ());
 
         let secret_key = read.hidden("secret_key");
@@ -327,6 +332,7 @@ impl Config {
         }
         let config = Self {
             environment,
+            role,
             listen,
             data_dir,
             secret_key,

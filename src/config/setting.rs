@@ -44,6 +44,12 @@ impl Setting {
 /// Every setting, in the order in which they are shown. Plain keys stand before tables, as TOML wants it.
 pub const SETTINGS: &[Setting] = &[
     setting("env", "development", "production", "development, or production, which refuses unsafe settings and logs JSON."),
+    setting(
+        "role",
+        "all",
+        "gateway",
+        "What the node is there for: all, gateway (calls and sockets) or worker (the work behind them). The halves need a bus that nodes share.",
+    ),
     setting("listen", "127.0.0.1:8080", "0.0.0.0:8080", "The address and port to listen on."),
     setting("data_dir", "./data", "/var/lib/urge", "The folder of the embedded store, of media and of the development secret."),
     setting(

@@ -89,6 +89,9 @@ fn a_wrong_value_is_named_with_an_example() {
         ("URGE_STORE", "scylla://a/Urge", "store"),
         ("URGE_STORE", "postgres://a/urge", "store"),
         ("URGE_STORE_SCYLLA_REPLICAS", "10", "store_scylla.replicas"),
+        ("URGE_ROLE", "boss", "role"),
+        ("URGE_ROLE", "gateway", "role"),
+        ("URGE_ROLE", "worker", "role"),
         ("URGE_BUS", "amqp://a", "bus"),
         ("URGE_BUS", "nats://a:port", "bus"),
         ("URGE_BUS", "nats://user:word@a:4222", "bus"),
@@ -180,6 +183,17 @@ fn a_bus_is_named_by_its_servers() {
     assert_eq!(load(&[]).unwrap().bus, BusSettings::Local);
     let words = refusal(&[("URGE_BUS_NATS_USER", "urge")]);
     assert!(words.contains("bus_nats.password is not set: the other half of the login is set"), "{words}");
+}
+
+#[test]
+fn half_a_node_needs_others() {
+    let role = |more: &[(&str, &str)]| load(more).unwrap().role;
+    let bus = ("URGE_BUS", "nats://a");
+    assert_eq!((role(&[]), role(&[bus])), (Role::All, Role::All));
+    assert_eq!(role(&[bus, ("URGE_ROLE", "gateway")]), Role::Gateway);
+    assert_eq!(role(&[bus, ("URGE_ROLE", "worker")]), Role::Worker);
+    assert!(refusal(&[("URGE_ROLE", "gateway")]).contains("nobody would do"));
+    assert!((Role::All.serves() && Role::All.works()) && !Role::Gateway.works() && !Role::Worker.serves());
 }
 
 #[test]

@@ -108,6 +108,11 @@ pub trait Announce: Send + Sync + 'static {
     /// Puts the rows on their way; failing to is not failing to append.
     async fn announce(&self, announcements: Vec<Announcement>);
 
+    /// Tells workers that the log goes to `seq`: before anybody is told that his row is in it. May be done again.
+    async fn enqueue(&self, _id: ConversationId, _seq: Seq) -> StoreResult<()> {
+        Ok(())
+    }
+
     /// A row that another node has appended and announced is known here now.
     fn took_in(&self, _row: &LogRow) {}
 
@@ -153,7 +158,7 @@ impl Appender {
         Self { shared: Arc::new(Shared { store, reader, clock, announce, loading, states, queues, tasks }) }
     }
 
-    /// Appends a row. `Ok`: it is stored, the heads say so and the clients are being told.
+    /// Appends a row. `Ok`: it is stored, the heads say so, the clients are being told and workers will be.
     /// `Unavailable`: perhaps it is, and the same proposal again finds out. A caller that goes away cancels nothing.
     pub async fn append(&self, proposal: Proposal) -> Result<Posted> {
         let (sender, receiver) = oneshot::channel();

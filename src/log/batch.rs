@@ -1,5 +1,5 @@
 //! The append protocol (docs/adr/0001): what makes a message that was acknowledged stored once, whatever dies in between.
-//! Head, *then* location; floor; scan; permit; insert at the next place if it is free; heads; announcement; answer.
+//! Head, *then* location; floor; scan; permit; insert at the next place if it is free; heads; announcement; event; answer.
 //! `tests/it/model` explores these steps exhaustively under the same names.
 
 use std::sync::Arc;
@@ -70,7 +70,7 @@ impl Shared {
             match found {
                 Some(row) => {
                     let one = waiting.remove(index);
-                    self.announce_again(&state, &row).await;
+                    self.announce_again(&state, &row).await?;
                     one.answer(&Ok(Posted { row, fresh: false }));
                 }
                 None => index += 1,
@@ -79,7 +79,7 @@ impl Shared {
         // A stale state is safe for what it permits, for the insert fails behind it, but not for what it refuses.
         if waiting.iter().any(|one| (one.proposal.permit)(&state).is_err()) {
             let others = self.catch_up(&mut state).await?;
-            answer_found(waiting, others);
+            self.answer_found(waiting, others).await?;
             if state.record.is_some() {
                 self.remember(Arc::new(state.clone()));
             }
@@ -150,10 +150,10 @@ impl Shared {
         if taken {
             metrics::counter!("urge_log_append_conflicts_total").increment(1);
             let others = self.catch_up(state).await?;
-            answer_found(waiting, others);
+            self.answer_found(waiting, others).await?;
             return Ok(());
         }
-        // 6. Heads, announcement, answer.
+        // 6. Heads, announcement, event, answer.
         metrics::histogram!("urge_log_append_rows").record(rows.len() as f64);
         let origins: Vec<_> = waiting.iter().take(rows.len()).map(|one| (one.proposal.origin, one.proposal.posted)).collect();
         self.settle(state, &rows, None, &origins).await?;
@@ -218,7 +218,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Step 6 for rows that are in the log: projections, heads, announcement. All of it may be done again.
+    /// Step 6 for rows that are in the log: projections, heads, announcement, event. All of it may be done again.
     pub(super) async fn settle(
         &self,
         state: &mut ConversationState,
@@ -265,13 +265,34 @@ impl Shared {
         let own = own_marks(rows);
         persist(|| self.store.advance_heads(state.id, &state.head, &heads, &own)).await?;
         self.announce.announce(announcements).await;
-        Ok(())
+        self.enqueue(state.id, state.head.seq).await
     }
 
-    /// The event of a row whose first writer may have died before publishing it; hubs drop what they have.
-    async fn announce_again(&self, state: &ConversationState, row: &LogRow) {
+    /// What workers are told, once a batch: after the announcement, which must not wait for it.
+    pub(super) async fn enqueue(&self, id: ConversationId, seq: Seq) -> StoreResult<()> {
+        persist(|| self.announce.enqueue(id, seq)).await
+    }
+
+    /// What is told of a row whose first writer may have died before telling it; hubs drop what they have.
+    async fn announce_again(&self, state: &ConversationState, row: &LogRow) -> StoreResult<()> {
         let announcement = announcement_of(state, row.clone(), None);
         self.announce.announce(vec![Announcement { again: true, ..announcement }]).await;
+        self.enqueue(state.id, row.seq).await
+    }
+
+    /// Answers those whose row another attempt has appended, as these rows of the log show. That one may have died between the
+    /// heads and the event.
+    async fn answer_found(&self, waiting: &mut Vec<Waiting>, rows: Vec<LogRow>) -> StoreResult<()> {
+        let is_awaited = |row: &&LogRow| waiting.iter().any(|one| one.proposal.message_id == row.message_id);
+        if let Some(last) = rows.iter().rfind(is_awaited) {
+            self.enqueue(last.conversation_id, last.seq).await?;
+        }
+        for row in rows {
+            if let Some(at) = waiting.iter().position(|one| one.proposal.message_id == row.message_id) {
+                waiting.remove(at).answer(&Ok(Posted { row, fresh: false }));
+            }
+        }
+        Ok(())
     }
 
     pub async fn announcements(&self, id: ConversationId, after: Seq, limit: usize) -> StoreResult<Vec<Announcement>> {
@@ -306,15 +327,6 @@ pub(super) fn own_marks(rows: &[LogRow]) -> Vec<OwnMark> {
         }
     }
     own
-}
-
-/// Answers those whose row another attempt has appended, as these rows of the log show.
-fn answer_found(waiting: &mut Vec<Waiting>, rows: Vec<LogRow>) {
-    for row in rows {
-        if let Some(at) = waiting.iter().position(|one| one.proposal.message_id == row.message_id) {
-            waiting.remove(at).answer(&Ok(Posted { row, fresh: false }));
-        }
-    }
 }
 
 /// What is told of a row that was told before, or should have been.

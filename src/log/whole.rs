@@ -53,6 +53,7 @@ impl Shared {
                 again: false,
             });
             self.announce.announce(announcements.collect()).await;
+            self.enqueue(state.id, state.head.seq).await?;
             self.remember(Arc::new(state.clone()));
             for (one, row) in waiting.drain(..append.rows.len()).zip(append.rows) {
                 one.answer(&Ok(Posted { row, fresh: true }));

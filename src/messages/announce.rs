@@ -8,10 +8,12 @@ use async_trait::async_trait;
 use super::receipts::status_for_all;
 use super::service::{named, quote_anew, told};
 use super::{Message, MessageStatus};
-use crate::bus::Bus;
+use crate::bus::{Bus, Growth};
 use crate::event::{Envelope, Event, EventKind, Faceless, MessageRef, RowEvent};
-use crate::id::UserId;
+use crate::id::{ConversationId, Seq, UserId};
 use crate::log::{Announce, Announcement, Body, LogReader, LogRow, LogStore};
+use crate::outbox::Growths;
+use crate::store::StoreResult;
 use crate::users::Users;
 
 /// Sees each row that was appended: the search index, and receipts, which a change of members may turn. Must not wait.
@@ -24,6 +26,7 @@ pub struct Announcer {
     reader: LogReader,
     bus: Arc<dyn Bus>,
     appended: Appended,
+    growths: Arc<Growths>,
 }
 
 #[async_trait]
@@ -39,6 +42,10 @@ impl Announce for Announcer {
         }
     }
 
+    async fn enqueue(&self, conversation_id: ConversationId, seq: Seq) -> StoreResult<()> {
+        self.growths.tell(Growth { conversation_id, seq }).await
+    }
+
     fn took_in(&self, row: &LogRow) {
         (self.appended)(row);
     }
@@ -49,9 +56,9 @@ impl Announce for Announcer {
 }
 
 impl Announcer {
-    /// Announces on this bus; `appended` is called for each row.
-    pub fn new(users: Arc<Users>, log: Arc<dyn LogStore>, bus: Arc<dyn Bus>, appended: Appended) -> Self {
-        Self { users, reader: LogReader::new(log), bus, appended }
+    /// Announces on this bus and tells workers through `growths`; `appended` is called for each row.
+    pub fn new(users: Arc<Users>, log: Arc<dyn LogStore>, bus: Arc<dyn Bus>, growths: Arc<Growths>, appended: Appended) -> Self {
+        Self { users, reader: LogReader::new(log), bus, appended, growths }
     }
 
     /// The row as the hubs take it. Rows that say nothing to clients still have their place.

@@ -1,4 +1,5 @@
-//! Which conversations have rows that the search index does not know yet: told with every row, read by the indexer.
+//! Which conversations have rows that the search index does not know yet: told with every row on a node that is alone, read by
+//! the indexer. Among several nodes growths do that, and here stands at most that everything is to be looked at.
 //! It is a hint and no record: what is lost with the node is found again by `LogStore::unindexed`.
 
 use std::collections::HashSet;
@@ -43,6 +44,12 @@ impl IndexQueue {
             touched.overflown = true;
         }
         drop(touched);
+        self.arrived.notify_one();
+    }
+
+    /// Notes that nobody knows what was touched: all conversations are to be looked at.
+    pub fn touched_unknown(&self) {
+        self.waiting.lock().overflown = true;
         self.arrived.notify_one();
     }
 

@@ -28,6 +28,12 @@ impl Pages {
         Self { openapi, swagger, redoc }
     }
 
+    /// The one page that has no need of a service.
+    pub fn metrics() -> Route {
+        let page = make_sync(|_| Response::builder().content_type("text/plain; version=0.0.4").body(telemetry::recorder().render()));
+        Route::new().at("/metrics", get(page))
+    }
+
     /// The routes, without the API's own.
     pub fn routes(self) -> Route {
         let text = |content_type: &'static str, text: String| {
@@ -35,11 +41,7 @@ impl Pages {
             get(make_sync(move |_| Response::builder().content_type(content_type).body(text.clone())))
         };
         let html = |page: String| text("text/html; charset=utf-8", page);
-        Route::new()
-            .at(
-                "/metrics",
-                get(make_sync(|_| Response::builder().content_type("text/plain; version=0.0.4").body(telemetry::recorder().render()))),
-            )
+        Self::metrics()
             .at("/docs", html(self.swagger))
             .at("/redoc", html(self.redoc))
             .at("/openapi.json", text("application/json", self.openapi))

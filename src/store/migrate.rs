@@ -39,6 +39,7 @@ migrations! { "../../sql/";
     8 "008_messages.sql",
     9 "009_budgets.sql",
     10 "010_search_merges.sql",
+    11 "011_outbox.sql",
 }
 
 /// Checks the schema of an opened file and, if allowed, brings it up to date.

@@ -14,6 +14,11 @@ const COUNTERS: &[(&str, &str)] = &[
     ("urge_bus_slow_total", "Times that the bus found this node too slow."),
     ("urge_connections_refused_total", "Connections turned away: too many of their network, or in all."),
     ("urge_connections_stalled_total", "Connections cut off because their client did not read."),
+    ("urge_events_dead_total", "Events that a worker could not work on, and that lie with the dead letters."),
+    ("urge_events_done_total", "Events that a worker has worked on."),
+    ("urge_events_failed_total", "Tries of a worker at an event that failed."),
+    ("urge_events_publish_failures_total", "Events that the bus did not acknowledge in time."),
+    ("urge_events_published_total", "Events that the bus has acknowledged."),
     ("urge_gate_refusals_total", "Requests refused at once because too much of their kind was under way."),
     ("urge_http_requests_total", "Requests answered."),
     ("urge_hub_gap_fills_total", "Gaps between events that were filled from the log."),
@@ -24,6 +29,8 @@ const COUNTERS: &[(&str, &str)] = &[
     ("urge_log_retries_total", "Steps of appends that were tried again because the store was away or full."),
     ("urge_log_rows_rolled_forward_total", "Rows of other appends that were found beyond the known head and taken in."),
     ("urge_log_unreadable_rows_total", "Rows of logs that could not be read, and were passed over."),
+    ("urge_outbox_drained_total", "Events of the outbox that the bus has taken."),
+    ("urge_outbox_written_total", "Events that were written to the outbox, for the bus did not take them."),
     ("urge_search_indexed_messages_total", "Messages put into the search index."),
     ("urge_socket_commands", "Commands of sockets."),
     ("urge_sockets_closed", "Sockets closed, by reason."),
@@ -33,9 +40,11 @@ const COUNTERS: &[(&str, &str)] = &[
 /// What there is now.
 const GAUGES: &[(&str, &str)] = &[
     ("urge_bus_connected", "Whether the connection to the bus is up, by kind."),
+    ("urge_bus_consumer_differs", "Settings of a worker's consumer that are not as they should be."),
     ("urge_bus_nodes", "Nodes of the cluster that live, for all that this one knows."),
     ("urge_bus_stream_differs", "Settings of a stream that are not as they should be."),
     ("urge_connections", "Connections, those of sockets included."),
+    ("urge_outbox_depth", "Events in the outbox, when this node last looked and had drained what it could."),
     ("urge_search_index_waiting", "Conversations that wait to be indexed."),
     ("urge_sockets", "Sockets that have been let in."),
 ];

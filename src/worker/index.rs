@@ -1,8 +1,9 @@
 //! The search indexer: takes rows of the log into the search index, off the path of sending.
-//! It is told of touched conversations, gathers them for a moment and works each off from its `indexed_seq`;
-//! at the start it asks the store what was left behind, so a crash loses nothing and at worst repeats something.
+//! It is told of touched conversations, gathers them for a moment and works each off from its `indexed_seq`. A node that is
+//! alone tells itself, by a queue, and asks the store at the start what was left behind; among several nodes growths come
+//! through the bus, and the store is asked when that has forgotten how far they had come.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use tokio_util::sync::CancellationToken;
 
+use crate::bus::{Consumed, Consumer, Delivery, Trouble};
 use crate::id::{ConversationId, Seq};
 use crate::log::{Body, LogReader, LogRow, LogStore};
 use crate::messages::{IndexQueue, MessageStore, RowWords, search_block_of, terms};
@@ -42,23 +44,65 @@ impl Indexer {
         Self { reader: LogReader::new(Arc::clone(&log)), log, messages, queue }
     }
 
-    /// Indexes until `stopping`.
-    pub async fn run(self, stopping: CancellationToken) {
-        let mut look = true;
+    /// Indexes until `stopping`: what this node tells itself, and what comes through the bus, if that brings something.
+    pub async fn run(self, consumer: Option<Consumer>, stopping: CancellationToken) {
+        let is_alone = consumer.is_none();
+        let consuming = async {
+            if let Some(consumer) = consumer {
+                Box::pin(self.consume(consumer, &stopping)).await;
+            }
+        };
+        tokio::join!(stopping.run_until_cancelled(self.work(is_alone)), consuming);
+    }
+
+    /// What comes through the bus: each event is given back with what became of it. What has been begun when the node stops is
+    /// finished, or others would have to wait for it.
+    async fn consume(&self, mut consumer: Consumer, stopping: &CancellationToken) {
+        loop {
+            let deliveries = match stopping.run_until_cancelled(consumer.next(PAUSE)).await {
+                None => return consumer.give_back().await,
+                Some(Consumed::Growths(deliveries)) => deliveries,
+                Some(Consumed::Anew) => {
+                    self.queue.touched_unknown();
+                    continue;
+                }
+            };
+            let mut waiting: HashMap<ConversationId, Vec<Delivery>> = HashMap::new();
+            for delivery in deliveries {
+                waiting.entry(delivery.growth.conversation_id).or_default().push(delivery);
+            }
+            let ids: Vec<_> = waiting.keys().copied().collect();
+            let attempts = stream::iter(ids).map(async |id| (id, self.index(id).await));
+            let mut attempts = std::pin::pin!(attempts.buffer_unordered(CONCURRENT));
+            while let Some((id, attempt)) = attempts.next().await {
+                let deliveries = waiting.remove(&id).unwrap_or_default();
+                let Err(error) = attempt else {
+                    consumer.done(deliveries).await;
+                    continue;
+                };
+                tracing::warn!(%error, conversation = %id, "indexing will be tried again");
+                let trouble = if is_outage(&error) { Trouble::Outage } else { Trouble::Fault };
+                for delivery in deliveries {
+                    consumer.failed(delivery, trouble, &error.to_string()).await;
+                }
+            }
+        }
+    }
+
+    /// What this node tells itself.
+    async fn work(&self, mut look: bool) {
         let mut waiting = HashSet::new();
         let mut pause = PAUSE;
         loop {
             if !look && waiting.is_empty() {
-                let Some(touched) = stopping.run_until_cancelled(self.queue.take()).await else { return };
+                let touched = self.queue.take().await;
                 waiting.extend(touched.conversations);
                 look = touched.overflown;
             }
-            let Some(left) = stopping.run_until_cancelled(self.round(&mut look, &waiting)).await else { return };
+            let left = self.round(&mut look, &waiting).await;
             pause = if left.is_empty() && !look { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
             waiting = left;
-            if stopping.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                return;
-            }
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -89,7 +133,7 @@ impl Indexer {
         attempts
             .filter_map(async |(id, attempt)| match attempt {
                 Ok(()) => None,
-                Err(error @ (StoreError::Full | StoreError::Unavailable(_))) => {
+                Err(error) if is_outage(&error) => {
                     tracing::warn!(%error, conversation = %id, "indexing will be tried again");
                     Some(id)
                 }
@@ -158,6 +202,11 @@ impl Indexer {
         metrics::counter!("urge_search_indexed_messages_total").increment(count as u64);
         Ok(())
     }
+}
+
+/// Whether it may go well later, with nothing changed.
+fn is_outage(error: &StoreError) -> bool {
+    matches!(error, StoreError::Full | StoreError::Unavailable(_))
 }
 
 /// What a row is found by now.

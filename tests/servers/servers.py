@@ -196,7 +196,7 @@ class Nats(Server):
         lines = [
             f"server_name: {self.name}",
             f"listen: 127.0.0.1:{self.port}",
-            f'jetstream {{ store_dir: "{self.folder / "jetstream"}", max_memory_store: 16GB, max_file_store: 4GB }}',
+            f'jetstream {{ store_dir: "{self.folder / "jetstream"}", max_memory_store: 16GB, max_file_store: 1TB }}',
         ]
         if settings["count"] > 1:
             routes = ", ".join(f"nats-route://127.0.0.1:{port}" for port in settings["nats_routes"])

@@ -1,9 +1,13 @@
 //! The bus of a cluster: NATS JetStream. Live envelopes go once to each node that has recipients (`URGE_LIVE`); who is
-//! where, and what all must know at once, to everybody (`URGE_PRESENCE`). A server that is away, or has forgotten
+//! where, and what all must know at once, to everybody (`URGE_PRESENCE`); growths to the workers (`URGE_EVENTS`). A server that is away, or has forgotten
 //! everything, costs latency alone: what was missed is said to the hub, which reads it from the store.
 
+mod consume;
+mod dead;
+mod events;
 mod follow;
 mod link;
+mod migrate;
 mod presence;
 mod send;
 mod streams;
@@ -16,9 +20,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+pub use consume::{Consumed, Consumer, Delivery, Trouble};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
+use self::events::Events;
 use self::follow::{Follow, Taken};
 use self::link::Link;
 use self::presence::Herald;
@@ -27,7 +34,7 @@ use self::streams::{LIVE, Names, PRESENCE, Spec};
 use self::unsent::Unsent;
 use super::codec::{self, Foreign};
 use super::routes::{Routes, Said, Went};
-use super::{Bus, BusError, Local, Subscription};
+use super::{Bus, BusError, Growth, Local, Subscription, Worker};
 use crate::event::{Envelope, EventKind, Parting};
 use crate::id::{NodeId, UserId};
 use crate::task::Tasks;
@@ -69,6 +76,7 @@ struct Shared {
     local: Local,
     live: Link,
     presence: Link,
+    events: Events,
     herald: Herald,
     routes: Mutex<Routes>,
     /// What could not be sent to nodes, and what could not be told to all.
@@ -121,6 +129,7 @@ impl Nats {
             local: Local::default(),
             herald: Herald::default(),
             routes: Mutex::new(Routes::new(node)),
+            events: Events::open(settings, &names, node).await?,
             live,
             presence,
             unsent_live: Unsent::default(),
@@ -143,6 +152,8 @@ impl Nats {
             let taker = Arc::clone(&taker);
             async move { taker.take_presence(taken).await }
         }));
+        let (keeping, until) = (Arc::clone(&shared), stopping.clone());
+        tasks.spawn(async move { until.run_until_cancelled(keeping.events.keep()).await });
         let heralding = Arc::clone(&shared);
         tasks.spawn(async move {
             let say = |said| heralding.say(said);
@@ -321,6 +332,18 @@ impl Bus for Nats {
 
     async fn known(&self) {
         self.shared.herald.known().await;
+    }
+
+    async fn enqueue(&self, growth: &Growth) -> Result<(), BusError> {
+        self.shared.events.enqueue(growth).await
+    }
+
+    fn takes_growths(&self) -> Option<watch::Receiver<bool>> {
+        Some(self.shared.events.takes())
+    }
+
+    fn consume(&self, worker: Worker) -> Option<Consumer> {
+        Some(self.shared.events.consumer(worker))
     }
 
     async fn leave(&self) {

@@ -6,13 +6,21 @@ use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, Info, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
 
-use crate::bus::BusError;
-use crate::id::NodeId;
+use crate::bus::{BusError, Worker};
+use crate::id::{ConversationId, NodeId};
 
 /// Envelopes on their way to one node each.
 pub(super) const LIVE: &str = include_str!("../../../nats/live.json");
 /// What goes to all nodes.
 pub(super) const PRESENCE: &str = include_str!("../../../nats/presence.json");
+
+/// Growths, for workers.
+pub(super) const EVENTS: &str = include_str!("../../../nats/events.json");
+/// What no worker could work on.
+pub(super) const DEAD: &str = include_str!("../../../nats/dead.json");
+
+/// Subjects that growths are spread over.
+const EVENT_SHARDS: u8 = 16;
 
 /// What streams and subjects are called in the cluster of this name; in the files it is `urge`.
 #[derive(Clone, Debug)]
@@ -34,6 +42,16 @@ impl Names {
         format!("{}.control.all", self.0)
     }
 
+    /// That a conversation has grown.
+    pub fn event(&self, conversation: ConversationId) -> String {
+        format!("{}.event.{}", self.0, conversation.0.as_bytes()[15] % EVENT_SHARDS)
+    }
+
+    /// What this worker could not work on.
+    pub fn dead(&self, worker: Worker) -> String {
+        format!("{}.dead.{}", self.0, worker.name())
+    }
+
     fn stream(&self, name: &str) -> String {
         name.replacen("URGE", &self.0.to_uppercase(), 1)
     }
@@ -43,8 +61,26 @@ impl Names {
     }
 }
 
+/// How a stream, or a consumer, was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// As it should be.
+    Good,
+    /// It was missing, and is made.
+    Made,
+    /// In this it is another.
+    Different(Vec<&'static str>),
+}
+
+impl Found {
+    /// What is there, with what is different in it.
+    pub fn of(differs: Vec<&'static str>) -> Self {
+        if differs.is_empty() { Self::Good } else { Self::Different(differs) }
+    }
+}
+
 /// A stream as it should be.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Spec(Config);
 
 impl Spec {
@@ -62,22 +98,28 @@ impl Spec {
 
     /// The stream; made if it is missing.
     pub async fn ensure(&self, context: &Context) -> Result<Stream<Info>, BusError> {
+        let (stream, found) = self.find_or_make(context).await?;
+        if let Found::Different(differs) = found {
+            let (stream, differs) = (self.name(), differs.join(", "));
+            tracing::warn!(stream, differs, "a stream is not as it should be, and used as it is: change it with the nats command");
+        }
+        Ok(stream)
+    }
+
+    /// The stream, and how it was found.
+    pub async fn find_or_make(&self, context: &Context) -> Result<(Stream<Info>, Found), BusError> {
         let wanted = &self.0;
         match context.get_stream(self.name()).await {
             Ok(stream) => {
                 let differs = differences(wanted, &stream.cached_info().config);
                 metrics::gauge!("urge_bus_stream_differs", "stream" => self.name().to_owned()).set(differs.len() as f64);
-                if !differs.is_empty() {
-                    let (stream, differs) = (self.name(), differs.join(", "));
-                    tracing::warn!(stream, differs, "a stream is not as it should be, and used as it is: change it with the nats command");
-                }
-                Ok(stream)
+                Ok((stream, Found::of(differs)))
             }
             Err(error) if matches!(error.kind(), GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND) =>
             {
                 tracing::info!(stream = self.name(), replicas = wanted.num_replicas, "a stream is made");
                 let made = context.create_stream(wanted).await.map_err(|error| self.failed("cannot be made", &error))?;
-                Ok(made)
+                Ok((made, Found::Made))
             }
             Err(error) => Err(self.failed("cannot be looked at", &error)),
         }
@@ -110,13 +152,15 @@ mod tests {
     #[test]
     fn the_files_are_what_the_code_takes_them_for() {
         let (node, ours, theirs) = (NodeId::fresh(), Names("urge".into()), Names("staging".into()));
-        for (json, name, subject) in [(LIVE, "LIVE", "live"), (PRESENCE, "PRESENCE", "presence")] {
+        let files = [(LIVE, "LIVE", "live"), (PRESENCE, "PRESENCE", "presence"), (EVENTS, "EVENTS", "event"), (DEAD, "DEAD", "dead")];
+        for (json, name, subject) in files {
             let Spec(config) = Spec::read(json, &ours, 3).unwrap();
             assert_eq!((config.name, config.num_replicas), (format!("URGE_{name}"), 3));
             let Spec(config) = Spec::read(json, &theirs, 1).unwrap();
             assert_eq!((config.name, &config.subjects[0]), (format!("STAGING_{name}"), &format!("staging.{subject}.>")));
         }
         assert_eq!(ours.live(node), format!("urge.live.{}", node.0.simple()));
+        assert_eq!((ours.dead(Worker::Index), theirs.dead(Worker::Index)), ("urge.dead.index".into(), "staging.dead.index".into()));
         assert_eq!((ours.control(), theirs.control()), ("urge.control.all".into(), "staging.control.all".into()));
     }
 

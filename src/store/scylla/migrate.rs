@@ -16,6 +16,7 @@ use crate::store::{StoreError, StoreResult};
 
 migrations! { "../../../cql/";
     1 "001_init.cql",
+    2 "002_outbox.cql",
 }
 
 /// How long a runner that has died keeps the others waiting, in seconds; one that lives says so before each statement.

@@ -4,6 +4,7 @@
 mod across;
 mod agreement;
 mod cables;
+mod events;
 mod outage;
 mod presence;
 
@@ -16,8 +17,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use urge::app::Backends;
 use urge::bus::{Bus, Nats, NatsSettings};
-use urge::config::Config;
 use urge::config::secrecy::Hidden;
+use urge::config::{Config, Role};
 use urge::presence::Presence as _;
 
 use crate::support::{Cable, PATIENCE, Person, TestServer, World, cluster};
@@ -64,13 +65,21 @@ impl Cluster {
 
     /// One more.
     async fn add(&mut self) {
+        self.add_as(Role::All).await;
+    }
+
+    /// One more, of this role.
+    async fn add_as(&mut self, role: Role) {
         let bus: Arc<dyn Bus> = Arc::new(Nats::connect(&self.settings).await.unwrap());
         self.buses.push(Arc::clone(&bus));
         let first = self.nodes.first().map(|node| node.stores.clone());
         let wrap = |backends: Backends| Backends { bus, stores: first.unwrap_or_else(|| backends.stores.clone()), ..backends };
         let folder = Arc::new(TempDir::new().unwrap());
-        let secret = |config: &mut Config| config.secret_key = Some(Hidden::new("the same on all nodes of the cluster".to_owned()));
-        let node = TestServer::on(folder, secret, wrap).await;
+        let settings = |config: &mut Config| {
+            config.secret_key = Some(Hidden::new("the same on all nodes of the cluster".to_owned()));
+            config.role = role;
+        };
+        let node = TestServer::on(folder, settings, wrap).await;
         self.worlds.push(World::on(&node));
         self.nodes.push(node);
     }

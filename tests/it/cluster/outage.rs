@@ -13,7 +13,7 @@ use crate::support::PATIENCE;
 use crate::support::cluster::OwnServers;
 
 /// A NATS of its own, and two nodes on it.
-async fn on_own_nats() -> Option<(Arc<OwnServers>, Cluster)> {
+pub(super) async fn on_own_nats() -> Option<(Arc<OwnServers>, Cluster)> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("nats-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let set = tokio::task::spawn_blocking(move || OwnServers::start(&name, &["--only", "nats"])).await.unwrap()?;
@@ -22,7 +22,7 @@ async fn on_own_nats() -> Option<(Arc<OwnServers>, Cluster)> {
 }
 
 /// Does this to the server.
-async fn command(set: &Arc<OwnServers>, verb: &'static str) {
+pub(super) async fn command(set: &Arc<OwnServers>, verb: &'static str) {
     let set = Arc::clone(set);
     tokio::task::spawn_blocking(move || set.tell(verb, "nats-1")).await.unwrap();
 }

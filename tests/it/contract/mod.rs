@@ -39,6 +39,7 @@ mod bus;
 mod engine;
 mod log;
 mod messages;
+mod outbox;
 mod settings;
 mod users;
 

@@ -14,7 +14,7 @@ async fn wired() -> (Appender, Arc<Wire>, ConversationId, UserId, TempDir) {
     let (store, folder) = open();
     let wire = Arc::new(Wire::default());
     let log: Arc<dyn LogStore> = wire.log(Arc::new(store));
-    let told = Arc::new(Told { rows: Mutex::default(), batches: Mutex::default(), gate: Semaphore::new(1) });
+    let told = Told::open();
     let appender = Appender::new(log, Arc::new(RealClock), told, Tasks::default());
     let (id, ada) = (ConversationId::fresh(), UserId::fresh());
     appender.append(creation(id, ConversationKind::Group, &[ada])).await.unwrap();

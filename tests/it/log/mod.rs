@@ -1,10 +1,12 @@
 //! `log::Appender` where its edges are: several nodes on one store, long logs, large groups, crashes between two steps.
 //! Chance finds the rest (`history::over_log`); each of these is made to happen.
 
+mod events;
 mod full;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +21,7 @@ use urge::log::{
     Announce, Announcement, Appender, BUCKET_ROWS, Body, Change, Content, ConversationKind, Creation, Insert, LARGE_ABOVE, LogReader,
     LogStore, MemberState, MembersChange, Posted, Profile, Proposal, Role,
 };
-use urge::store::{Sqlite, SqliteOptions};
+use urge::store::{Sqlite, SqliteOptions, StoreError, StoreResult};
 use urge::task::Tasks;
 
 use crate::support::rows::{row, seed, words};
@@ -32,9 +34,22 @@ struct Told {
     rows: Mutex<Vec<Announcement>>,
     batches: Mutex<Vec<usize>>,
     gate: Semaphore,
+    /// What workers were told; not while the test has them refuse it.
+    grown: Mutex<Vec<(ConversationId, Seq)>>,
+    refuses: AtomicBool,
 }
 
 impl Told {
+    fn open() -> Arc<Self> {
+        Arc::new(Self {
+            rows: Mutex::default(),
+            batches: Mutex::default(),
+            gate: Semaphore::new(1),
+            grown: Mutex::default(),
+            refuses: AtomicBool::new(false),
+        })
+    }
+
     fn seqs(&self) -> Vec<Seq> {
         self.rows.lock().iter().map(|announcement| announcement.row.seq).collect()
     }
@@ -47,6 +62,14 @@ impl Announce for Told {
         self.batches.lock().push(announcements.len());
         self.rows.lock().extend(announcements);
     }
+
+    async fn enqueue(&self, id: ConversationId, seq: Seq) -> StoreResult<()> {
+        if self.refuses.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("the test refuses it".into()));
+        }
+        self.grown.lock().push((id, seq));
+        Ok(())
+    }
 }
 
 struct Node {
@@ -55,7 +78,7 @@ struct Node {
 }
 
 fn node(store: &Sqlite) -> Node {
-    let told = Arc::new(Told { rows: Mutex::default(), batches: Mutex::default(), gate: Semaphore::new(1) });
+    let told = Told::open();
     let appender = Appender::new(Arc::new(store.clone()), Arc::new(RealClock), Arc::clone(&told) as _, Tasks::default());
     Node { appender, told }
 }

@@ -4,6 +4,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use tempfile::TempDir;
@@ -112,7 +113,7 @@ async fn a_keyspace_that_this_version_cannot_work_with_is_refused() {
     )
     .await;
     let words = urge(&[], &settings).unwrap_err();
-    assert!(words.contains(&format!("the keyspace {keyspace} lacks 001_init.cql: run `urge migrate` first")), "{words}");
+    assert!(words.contains(&format!("the keyspace {keyspace} lacks 001_init.cql, 002_outbox.cql: run `urge migrate` first")), "{words}");
     urge(&["migrate"], &settings).unwrap();
     execute(&session, &format!("INSERT INTO {keyspace}.migrations (number, name, checksum) VALUES (999, '999_future.cql', 'feed')")).await;
     for arguments in [&[][..], &["migrate"]] {
@@ -268,4 +269,31 @@ async fn rights_are_needed(nodes: &[String], root: &Session) {
     refused(&["migrate"], reader, lacks);
     run(&["migrate"], Some((ROOT, ROOT))).unwrap();
     refused(&[], reader, lacks);
+}
+
+/// On a bus of the name that nobody has, with the embedded store.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_makes_what_is_missing_on_the_bus() {
+    let Some(servers) = servers() else { return };
+    let name = format!("ops_{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
+    let (bus, upper) = (format!("nats://{}", servers.nats.join(",")), name.to_uppercase());
+    let migrate = || urge(&["migrate"], &[("URGE_BUS", &bus), ("URGE_BUS_NATS_NAME", &name)]);
+    let made = format!("{upper}_LIVE, {upper}_PRESENCE, {upper}_DEAD, {upper}_EVENTS, {upper}_EVENTS/index");
+    assert_eq!(migrate().unwrap(), format!("the store's schema is up to date; made on the bus: {made}\n"));
+    assert_eq!(migrate().unwrap(), "the store's schema is up to date, and so are the streams\n");
+
+    let client = jetstream::new(async_nats::connect(&servers.nats[0]).await.unwrap());
+    client.delete_stream(format!("{upper}_LIVE")).await.unwrap();
+    let mut events = client.get_stream(format!("{upper}_EVENTS")).await.unwrap().cached_info().config.clone();
+    assert_eq!(events.subjects, [format!("{name}.event.>")]);
+    events.max_age /= 2;
+    client.update_stream(&events).await.unwrap();
+    let words = format!("; made on the bus: {upper}_LIVE; used as they are, though not as they should be: {upper}_EVENTS (max_age)\n");
+    assert_eq!(migrate().unwrap(), format!("the store's schema is up to date{words}"));
+    let left = client.get_stream(format!("{upper}_EVENTS")).await.unwrap();
+    assert_eq!(left.cached_info().config.max_age, events.max_age, "it is not changed");
+
+    let nobody = lasting_address();
+    let words = urge(&["migrate"], &[("URGE_BUS", &format!("nats://{nobody}"))]).unwrap_err();
+    assert!(words.contains(&format!("no NATS server of nats://{nobody} lets this in within 5 s")), "{words}");
 }

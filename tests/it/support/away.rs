@@ -73,13 +73,15 @@ impl Switch {
 
     /// These backends with stores behind the switch: what [`super::TestServer::on`] takes.
     pub fn wrap(&self, backends: Backends) -> Backends {
-        let Stores { log, settings, users, auth, messages, probe } = backends.stores;
+        let Stores { log, settings, users, auth, messages, outbox, probe } = backends.stores;
         let stores = Stores {
             log: Arc::new(self.before(log)),
             settings: Arc::new(self.before(settings)),
             users: Arc::new(self.before(users)),
             auth: Arc::new(self.before(auth)),
             messages: Arc::new(self.before(messages)),
+            // Written while the bus is away, and not at all on that of one node.
+            outbox,
             probe: Arc::new(self.before(probe)),
         };
         Backends { stores, ..backends }
