@@ -99,11 +99,12 @@ impl Backends {
     /// Nothing that waiting could mend: a cluster that does not answer is waited for.
     pub async fn open(config: &Config) -> Result<Self, StartError> {
         let stores = open_stores(config).await?;
+        let clock: SharedClock = Arc::new(RealClock);
         let bus: Arc<dyn Bus> = match &config.bus {
             BusSettings::Local => Arc::new(Local::default()),
-            BusSettings::Nats(settings) => Arc::new(Nats::connect(settings).await.map_err(StartError::Bus)?),
+            BusSettings::Nats(settings) => Arc::new(Nats::connect(settings, Arc::clone(&clock)).await.map_err(StartError::Bus)?),
         };
-        Ok(Self { stores, bus, clock: Arc::new(RealClock), sms: open_sms(config)? })
+        Ok(Self { stores, bus, clock, sms: open_sms(config)? })
     }
 
     /// The same on the embedded store, whatever the settings name.

@@ -10,6 +10,7 @@ mod link;
 mod migrate;
 mod presence;
 mod send;
+mod skew;
 mod streams;
 mod unsent;
 
@@ -30,11 +31,13 @@ use self::follow::{Follow, Taken};
 use self::link::Link;
 use self::presence::Herald;
 use self::send::{as_late, audience};
+use self::skew::Skew;
 use self::streams::{LIVE, Names, PRESENCE, Spec};
 use self::unsent::Unsent;
 use super::codec::{self, Foreign};
 use super::routes::{Routes, Said, Went};
 use super::{Bus, BusError, Growth, Local, Subscription, Worker};
+use crate::clock::SharedClock;
 use crate::event::{Envelope, EventKind, Parting};
 use crate::id::{NodeId, UserId};
 use crate::task::Tasks;
@@ -79,6 +82,8 @@ struct Shared {
     events: Events,
     herald: Herald,
     routes: Mutex<Routes>,
+    clock: SharedClock,
+    skew: Mutex<Skew>,
     /// What could not be sent to nodes, and what could not be told to all.
     unsent_live: Unsent,
     unsent_control: Unsent,
@@ -118,7 +123,7 @@ impl Nats {
     ///
     /// # Errors
     /// Credentials or certificates that cannot be read.
-    pub async fn connect(settings: &NatsSettings) -> Result<Self, BusError> {
+    pub async fn connect(settings: &NatsSettings, clock: SharedClock) -> Result<Self, BusError> {
         let node = NodeId::fresh();
         let live = Link::open(settings, "live", node).await?;
         let presence = Link::open(settings, "presence", node).await?;
@@ -129,6 +134,8 @@ impl Nats {
             local: Local::default(),
             herald: Herald::default(),
             routes: Mutex::new(Routes::new(node)),
+            clock,
+            skew: Mutex::default(),
             events: Events::open(settings, &names, node).await?,
             live,
             presence,
@@ -206,6 +213,7 @@ impl Shared {
     async fn echo(&self, said: &Said, at: Duration) {
         self.is_caught_up.store(true, Ordering::Relaxed);
         if let Said::Delta { version, .. } = said {
+            self.skew.lock().note(at, self.clock.now());
             self.herald.heard(*version);
         }
         let echoed = {

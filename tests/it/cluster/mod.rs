@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use urge::app::Backends;
 use urge::bus::{Bus, Nats, NatsSettings};
+use urge::clock::RealClock;
 use urge::config::secrecy::Hidden;
 use urge::config::{Config, Role};
 use urge::presence::Presence as _;
@@ -70,7 +71,7 @@ impl Cluster {
 
     /// One more, of this role.
     async fn add_as(&mut self, role: Role) {
-        let bus: Arc<dyn Bus> = Arc::new(Nats::connect(&self.settings).await.unwrap());
+        let bus: Arc<dyn Bus> = Arc::new(Nats::connect(&self.settings, Arc::new(RealClock)).await.unwrap());
         self.buses.push(Arc::clone(&bus));
         let first = self.nodes.first().map(|node| node.stores.clone());
         let wrap = |backends: Backends| Backends { bus, stores: first.unwrap_or_else(|| backends.stores.clone()), ..backends };
