@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use urge::store::{Prepared, Scylla, ScyllaOptions, Statements};
 
 use super::command;
@@ -105,9 +106,14 @@ pub fn block_on<T: Send + 'static>(work: impl Future<Output = T> + Send + 'stati
     std::thread::spawn(|| RUNTIME.block_on(work)).join().unwrap()
 }
 
+/// Does this there, whether or not somebody waits for it.
+pub fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    RUNTIME.spawn(work)
+}
+
 /// Does this there.
 pub async fn within<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    RUNTIME.spawn(work).await.unwrap()
+    spawn(work).await.unwrap()
 }
 
 /// The keyspace of this run, connected to once.

@@ -9,6 +9,7 @@ pub mod document;
 pub mod faulty;
 pub mod keyspaces;
 mod node;
+pub mod pair;
 mod people;
 mod process;
 pub mod rows;

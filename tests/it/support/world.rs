@@ -24,7 +24,7 @@ pub struct World {
 impl World {
     /// The people of this node.
     pub fn on(server: &TestServer) -> Self {
-        Self::at(&server.url(""))
+        Self { rest: server.rest() }
     }
 
     /// The people of the node at this address (`http://host:port`).
@@ -94,7 +94,7 @@ impl Person {
 
     /// A socket of this login, authenticated.
     pub async fn connect(&self, door: Door) -> Socket {
-        Socket::connect(self.rest.base(), &self.account.access_token, door).await.unwrap()
+        Socket::connect(&self.rest.base(), &self.account.access_token, door).await.unwrap()
     }
 }
 

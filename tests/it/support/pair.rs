@@ -1,0 +1,124 @@
+//! Two nodes instead of one behind a test's server, if `URGE_TEST_NODES=2` says so: on the same keyspace and on a real NATS,
+//! where each server's nodes have streams of their own, so that tests beside each other are no cluster. No test needs to know.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::{self, Context};
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
+use urge::bus::{Bus, Nats, NatsSettings};
+
+use super::cluster::{self, servers, within};
+use super::node::PATIENCE;
+use super::{faulty, keyspaces};
+
+/// How many nodes there are.
+const NODES: usize = 2;
+
+/// Whether there are two.
+pub fn is_wanted() -> bool {
+    match std::env::var("URGE_TEST_NODES").as_deref() {
+        Ok("2") => {
+            assert!(keyspaces::are_wanted(), "URGE_TEST_NODES=2 needs URGE_TEST_STORE=cluster: nodes share a keyspace");
+            true
+        }
+        Ok("1") | Err(_) => false,
+        Ok(other) => panic!("URGE_TEST_NODES={other} is none: leave it out, or say 2"),
+    }
+}
+
+/// Where the nodes listen; whoever calls or connects takes one by chance.
+#[derive(Clone)]
+pub struct Places {
+    addresses: Vec<SocketAddr>,
+    dice: Arc<Mutex<StdRng>>,
+}
+
+impl Places {
+    /// These. Of several the seed is printed, which shows when the test fails.
+    pub fn new(addresses: Vec<SocketAddr>) -> Self {
+        let seed = faulty::seed();
+        if addresses.len() > 1 {
+            println!("URGE_TEST_SEED={seed} chooses among the nodes {addresses:?}");
+        }
+        Self { addresses, dice: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))) }
+    }
+
+    /// `http://host:port` of one of them.
+    pub fn any(&self) -> String {
+        format!("http://{}", self.addresses[self.dice.lock().random_range(0..self.addresses.len())])
+    }
+}
+
+/// How the nodes of one server tell each other. The streams are deleted when these have ended: a run makes hundreds, and
+/// a NATS keeps room for each.
+pub struct Streams {
+    settings: NatsSettings,
+}
+
+impl Streams {
+    /// Some that nobody has; none where there is one node.
+    pub fn new() -> Option<Self> {
+        let nats = &is_wanted().then(servers)??.nats;
+        let servers = nats.iter().map(|server| format!("nats://{server}")).collect();
+        let name = format!("test_{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
+        Some(Self { settings: NatsSettings { servers, name, login: None, credentials: None, ca: None, replicas: 1 } })
+    }
+
+    /// The name of the cluster that they make of nodes.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// A bus a node. Each follows the streams already: what is sent from now on gets to the others.
+    pub async fn buses(&self) -> Vec<Arc<dyn Bus>> {
+        let mut buses: Vec<Arc<dyn Bus>> = Vec::new();
+        for _ in 0..NODES {
+            buses.push(Arc::new(Nats::connect(&self.settings).await.unwrap()));
+        }
+        let names = self.names();
+        within(async move {
+            let context = context().await;
+            let following = async {
+                for name in &names {
+                    while !context.get_stream(name).await.is_ok_and(|stream| stream.cached_info().state.consumer_count >= NODES) {
+                        // The server tells nobody that a consumer was made.
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                }
+            };
+            tokio::time::timeout(PATIENCE, following).await.expect("the nodes do not follow their streams");
+        })
+        .await;
+        buses
+    }
+
+    fn names(&self) -> [String; 2] {
+        ["LIVE", "PRESENCE"].map(|stream| format!("{}_{stream}", self.settings.name.to_uppercase()))
+    }
+
+    /// Deletes them once these nodes have ended: those that live make them again.
+    pub fn end_with(self, nodes: Vec<JoinHandle<()>>) -> JoinHandle<()> {
+        cluster::spawn(async move {
+            for node in nodes {
+                // A node that was not stopped ends with its test's runtime.
+                let _ = node.await;
+            }
+            for name in self.names() {
+                context().await.delete_stream(&name).await.unwrap();
+            }
+        })
+    }
+}
+
+/// Whoever looks after the streams.
+async fn context() -> &'static Context {
+    static CONTEXT: OnceCell<Context> = OnceCell::const_new();
+    let connect = async || jetstream::new(async_nats::connect(&servers().unwrap().nats).await.unwrap());
+    CONTEXT.get_or_init(connect).await
+}
