@@ -36,7 +36,6 @@ CASSANDRA = "5.0.8"
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CONFIGURATION = ROOT / "nats" / "server"
-KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 # How long a server may take to answer, in seconds: a small machine that builds meanwhile is slow.
 START_LIMIT = 120
 STOP_LIMIT = 20
@@ -230,13 +229,14 @@ class Nats(Server):
         if not self.settings["tls"]:
             return {}
         tls, words = self.folder.parent / "tls", self.settings["nats_passwords"]
-        certificate = "expired" if self.settings["tls"] == "expired" else "server"
+        if self.settings["tls"] == "expired":
+            tls = tls / "expired"
         return {
             "NATS_NAME": self.name,
             "NATS_LISTEN": f"127.0.0.1:{self.port}",
             "NATS_STORE": str(self.folder / "jetstream"),
-            "NATS_CERT": str(tls / f"{certificate}.pem"),
-            "NATS_KEY": str(tls / f"{certificate}.key"),
+            "NATS_CERT": str(tls / "server.pem"),
+            "NATS_KEY": str(tls / "server.key"),
             "NATS_CA": str(tls / "ca.pem"),
             "NATS_PASSWORD": words["urge"],
             "NATS_WATCHER_PASSWORD": words["watcher"],
@@ -250,20 +250,13 @@ class Nats(Server):
 
 
 def certificates(folder):
-    """Two authorities, and what the first has signed: a server's certificate, and one that has expired."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("ca", "stranger"):
-        own = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"]
-        made = ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem", "-days", "3650", "-subj", f"/CN=urge {name}"]
-        run(["openssl", "req", "-x509", *KEY, *made, *own])
-    extensions = folder / "extensions"
-    extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\nbasicConstraints=CA:FALSE\n")
-    for name, days in (("server", "3650"), ("expired", "-1")):
-        key, request, certificate = (folder / f"{name}.{kind}" for kind in ("key", "csr", "pem"))
-        run(["openssl", "req", "-new", *KEY, "-keyout", key, "-out", request, "-subj", "/CN=nats"])
-        signed = ["-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-CAcreateserial", "-extfile", extensions]
-        run(["openssl", "x509", "-req", "-in", request, "-out", certificate, "-days", days, *signed])
-    (folder / "complete").touch()
+    """What the servers show, the same expired, and an authority that has signed neither."""
+    for name, days in ((".", "3650"), ("expired", "-1"), ("stranger", "3650")):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        if name == "expired":
+            for kind in ("pem", "key"):
+                shutil.copy(folder / f"ca.{kind}", folder / name)
+        run([CONFIGURATION / "certificates.sh", folder / name, "DNS:localhost,IP:127.0.0.1", days])
 
 
 class Cassandra(Server):
@@ -385,7 +378,7 @@ class Set:
             }
             self.state.mkdir(parents=True, exist_ok=True)
             (self.state / "settings.json").write_text(json.dumps(self.settings))
-        if tls and not (self.state / "tls" / "complete").exists():
+        if tls:
             certificates(self.state / "tls")
         servers = self.servers()
         if count == 1:

@@ -2,7 +2,8 @@
 //! it is told when it went and came, and nothing waits long for one that is away.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use async_nats::{ConnectOptions, Event, ServerAddr};
 use bytes::Bytes;
@@ -10,8 +11,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::NatsSettings;
+use super::complaint::Complaint;
 use crate::bus::BusError;
 use crate::id::NodeId;
+use crate::task::Tasks;
 
 /// How long a publish may wait for a place in the connection's queue, or for the server's word where it is asked for.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(250);
@@ -19,6 +22,8 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_millis(250);
 const CAPACITY: usize = 16_384;
 /// How often a server is asked whether it is there: one that stands still is noticed by the third.
 const PING_EVERY: Duration = Duration::from_secs(2);
+/// How long a server may take to let a connection in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest pause before a server that was away is tried again.
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -36,6 +41,8 @@ pub(super) struct Link {
     pub client: async_nats::Client,
     pub kind: &'static str,
     pub state: watch::Receiver<State>,
+    /// Whether its stream is followed.
+    follows: Arc<AtomicBool>,
 }
 
 impl Link {
@@ -44,38 +51,55 @@ impl Link {
     /// # Errors
     /// Addresses, credentials or certificates that cannot be read.
     pub async fn open(settings: &NatsSettings, kind: &'static str, node: NodeId) -> Result<Self, BusError> {
-        let servers = settings.servers.iter().map(|server| server.parse::<ServerAddr>()).collect::<Result<Vec<_>, _>>();
-        let servers = servers.map_err(|error| BusError(format!("an address cannot be read: {error}")))?;
+        let servers = addresses(settings)?;
         let (sender, state) = watch::channel(State { is_up: false, times: 0 });
-        let sender = Arc::new(sender);
-        let mut options = ConnectOptions::new()
+        let follows = Arc::<AtomicBool>::default();
+        let watcher = Arc::new(Watcher {
+            settings: settings.clone(),
+            kind,
+            sender,
+            follows: Arc::clone(&follows),
+            away: Complaint::default(),
+            refused: Complaint::default(),
+            is_asking: AtomicBool::default(),
+            tasks: Tasks::default(),
+        });
+        let options = login(settings).await?;
+        let options = options
             .name(format!("urge {kind} {node}"))
             .retry_on_initial_connect()
             .client_capacity(CAPACITY)
             .ping_interval(PING_EVERY)
-            .connection_timeout(Duration::from_secs(2))
             .reconnect_delay_callback(|tries| LAST_PAUSE.min(Duration::from_millis(10 << tries.min(10))))
             .event_callback(move |event| {
-                let sender = Arc::clone(&sender);
-                async move { note(kind, &event, &sender) }
+                let watcher = Arc::clone(&watcher);
+                async move { watcher.note(&event) }
             });
-        if let Some((user, password)) = &settings.login {
-            options = options.user_and_password(user.clone(), password.clone());
-        }
-        if let Some(file) = &settings.credentials {
-            let read = options.credentials_file(file).await;
-            options = read.map_err(|error| BusError(format!("the credentials {} cannot be read: {error}", file.display())))?;
-        }
-        if let Some(file) = &settings.ca {
-            options = options.add_root_certificates(file.clone());
-        }
-        let client = options.connect(servers).await.map_err(|error| BusError(error.to_string()))?;
-        Ok(Self { client, kind, state })
+        let client = options.connect(servers).await.map_err(failed)?;
+        let link = Self { client, kind, state, follows };
+        // Down until it has come up: whoever looks before is told so.
+        link.show();
+        Ok(link)
     }
 
     /// Whether it is up.
     pub fn is_up(&self) -> bool {
         self.state.borrow().is_up
+    }
+
+    /// Whether it is up and its stream is followed: a server may let a node in and nothing more.
+    pub fn works(&self) -> bool {
+        self.is_up() && self.follows.load(Ordering::SeqCst)
+    }
+
+    /// Notes whether its stream is followed.
+    pub fn set_follows(&self, follows: bool) {
+        self.follows.store(follows, Ordering::SeqCst);
+        self.show();
+    }
+
+    fn show(&self) {
+        show(self.kind, self.works());
     }
 
     /// Puts a message on its way, if the connection is up: what would wait for a server that is away is old when it comes.
@@ -111,26 +135,99 @@ impl Link {
     }
 }
 
-fn note(kind: &'static str, event: &Event, sender: &watch::Sender<State>) {
-    match event {
-        Event::Connected => {
-            tracing::info!(kind, "the bus is connected");
-            sender.send_modify(|state| *state = State { is_up: true, times: state.times + 1 });
-        }
-        Event::Disconnected | Event::Closed => {
-            if sender.borrow().is_up {
-                tracing::warn!(kind, "the bus is away: messages are delivered when it is back");
-            }
-            sender.send_modify(|state| state.is_up = false);
-        }
-        Event::SlowConsumer(_) => {
-            metrics::counter!("urge_bus_slow_total", "kind" => kind).increment(1);
-        }
-        Event::ServerError(error) => tracing::warn!(kind, %error, "the bus refuses something"),
-        Event::ClientError(error) => tracing::warn!(kind, %error, "the bus cannot be reached; it is tried again"),
-        Event::LameDuckMode | Event::Draining => {}
+fn show(kind: &'static str, works: bool) {
+    metrics::gauge!("urge_bus_connected", "kind" => kind).set(f64::from(u8::from(works)));
+}
+
+fn addresses(settings: &NatsSettings) -> Result<Vec<ServerAddr>, BusError> {
+    let servers = settings.servers.iter().map(|server| server.parse::<ServerAddr>()).collect::<Result<_, _>>();
+    servers.map_err(|error| BusError(format!("an address cannot be read: {error}")))
+}
+
+/// Who this node is to the servers, and whom it believes.
+async fn login(settings: &NatsSettings) -> Result<ConnectOptions, BusError> {
+    let mut options = ConnectOptions::new().connection_timeout(CONNECT_TIMEOUT);
+    if let Some((user, password)) = &settings.login {
+        options = options.user_and_password(user.clone(), password.clone());
     }
-    metrics::gauge!("urge_bus_connected", "kind" => kind).set(f64::from(u8::from(sender.borrow().is_up)));
+    if let Some(file) = &settings.credentials {
+        let read = options.credentials_file(file).await;
+        options = read.map_err(|error| BusError(format!("the credentials {} cannot be read: {error}", file.display())))?;
+    }
+    if let Some(file) = &settings.ca {
+        options = options.add_root_certificates(file.clone());
+    }
+    Ok(options)
+}
+
+/// Told when the connection goes and comes.
+struct Watcher {
+    settings: NatsSettings,
+    kind: &'static str,
+    sender: watch::Sender<State>,
+    follows: Arc<AtomicBool>,
+    /// That it is away.
+    away: Complaint,
+    /// That something is refused.
+    refused: Complaint,
+    /// Whether it is being found out why it does not come up.
+    is_asking: AtomicBool,
+    /// Nobody waits for their end, which comes soon.
+    tasks: Tasks,
+}
+
+impl Watcher {
+    fn note(self: &Arc<Self>, event: &Event) {
+        let kind = self.kind;
+        match event {
+            Event::Connected => {
+                let away_s = self.away.ends(Instant::now()).map(|away| away.as_secs());
+                tracing::info!(kind, away_s, "the bus is connected");
+                self.sender.send_modify(|state| *state = State { is_up: true, times: state.times + 1 });
+            }
+            Event::Disconnected | Event::Closed => {
+                if self.sender.borrow().is_up {
+                    tracing::warn!(kind, "the bus is away: messages are delivered when it is back");
+                }
+                self.away.begins(Instant::now());
+                self.sender.send_modify(|state| state.is_up = false);
+            }
+            Event::SlowConsumer(_) => {
+                metrics::counter!("urge_bus_slow_total", "kind" => kind).increment(1);
+            }
+            Event::ServerError(error) => {
+                // Said for each attempt, of which there is one every few seconds.
+                if self.refused.lasts(&error.to_string(), Instant::now()).is_some() {
+                    tracing::warn!(kind, %error, "the bus refuses something");
+                }
+            }
+            Event::ClientError(error) => self.ask_why(error),
+            Event::LameDuckMode | Event::Draining => {}
+        }
+        show(kind, self.sender.borrow().is_up && self.follows.load(Ordering::SeqCst));
+    }
+
+    /// Says why it does not come up. The library keeps that to itself ("TLS error"): a connection of our own hears it.
+    fn ask_why(self: &Arc<Self>, error: &async_nats::ClientError) {
+        let Some(away) = self.away.lasts(&error.to_string(), Instant::now()) else { return };
+        if self.is_asking.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (watcher, away_s) = (Arc::clone(self), away.as_secs());
+        self.tasks.spawn(async move {
+            let asked = watcher.try_once().await;
+            watcher.is_asking.store(false, Ordering::SeqCst);
+            if let Err(cause) = asked {
+                let (kind, servers) = (watcher.kind, watcher.settings.servers.join(","));
+                tracing::warn!(kind, servers, away_s, %cause, "the bus cannot be reached; it is tried again");
+            }
+        });
+    }
+
+    async fn try_once(&self) -> Result<(), BusError> {
+        let connected = login(&self.settings).await?.connect(addresses(&self.settings)?).await;
+        connected.map(drop).map_err(failed)
+    }
 }
 
 fn failed(error: impl std::fmt::Display) -> BusError {

@@ -2,6 +2,7 @@
 //! where, and what all must know at once, to everybody (`URGE_PRESENCE`). A server that is away, or has forgotten
 //! everything, costs latency alone: what was missed is said to the hub, which reads it from the store.
 
+mod complaint;
 mod follow;
 mod link;
 mod presence;
@@ -284,7 +285,7 @@ impl Bus for Nats {
     }
 
     fn is_up(&self) -> bool {
-        self.shared.live.is_up() && self.shared.presence.is_up() && self.shared.local.is_up()
+        self.shared.live.works() && self.shared.presence.works() && self.shared.local.is_up()
     }
 
     fn has_others(&self) -> bool {
