@@ -136,7 +136,8 @@ const PLACES: [(&str, usize); 4] = [("sends", 2_048), ("histories", 1_024), ("li
 async fn what_is_too_much_for_now_is_503_at_once() {
     let switch = Switch::default();
     let wrap = |backends| switch.wrap_log(backends);
-    let server = TestServer::on(Arc::new(TempDir::new().unwrap()), |_| {}, wrap).await;
+    // Each node has places of its own.
+    let server = TestServer::alone_on(Arc::new(TempDir::new().unwrap()), |_| {}, wrap).await;
     let stage = Stage::on(server).await;
     let (people, ada, services) = (&stage.people, &stage.ada, &stage.people.server.services);
     let id = stage.conversation.parse().unwrap();

@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use urge::app::{App, Backends, Services, Stores};
 use urge::clock::ShiftedClock;
 use urge::config::Config;
+use urge::id::UserId;
 
-use super::pair::{Places, Streams};
+use super::pair::{Agreement, Places, Streams};
 use super::{Outbox, keyspaces};
 
 /// How long a test waits for what must happen.
@@ -38,6 +39,7 @@ pub struct TestServer {
     /// The stores below whatever a test has put in between.
     pub stores: Stores,
     places: Places,
+    agreement: Agreement,
     client: reqwest::Client,
     nodes: Nodes,
 }
@@ -109,12 +111,14 @@ impl TestServer {
         urge::telemetry::recorder();
         let mut nodes = Nodes { stop: CancellationToken::new(), running: Vec::new(), streams };
         let (address, services) = nodes.add(config.clone(), first).await;
-        let mut addresses = vec![address];
+        let (mut addresses, mut agreement) = (vec![address], Agreement(vec![services.online.clone()]));
         for other in others {
-            addresses.push(nodes.add(config.clone(), other).await.0);
+            let (address, services) = nodes.add(config.clone(), other).await;
+            addresses.push(address);
+            agreement.0.push(services.online);
         }
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-        Self { address, clock, folder, sms, services, stores, places: Places::new(addresses), client, nodes }
+        Self { address, clock, folder, sms, services, stores, places: Places::new(addresses), agreement, client, nodes }
     }
 
     /// The address of this path.
@@ -126,6 +130,16 @@ impl TestServer {
     pub fn rest(&self) -> Rest {
         let places = self.places.clone();
         Rest::choosing(move || places.any())
+    }
+
+    /// What its nodes know of who is there.
+    pub fn agreement(&self) -> &Agreement {
+        &self.agreement
+    }
+
+    /// Waits until all its nodes take this person for online, or for gone: of several one may hear of it a little later.
+    pub async fn all_know(&self, user: UserId, online: bool) {
+        self.agreement.about(user, online).await;
     }
 
     /// A request to send.

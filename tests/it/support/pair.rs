@@ -1,17 +1,21 @@
 //! Two nodes instead of one behind a test's server, if `URGE_TEST_NODES=2` says so: on the same keyspace and on a real NATS,
 //! where each server's nodes have streams of their own, so that tests beside each other are no cluster. No test needs to know.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, Context};
+use futures_util::TryStreamExt as _;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use urge::bus::{Bus, Nats, NatsSettings};
+use urge::id::UserId;
+use urge::presence::Presence;
 
 use super::cluster::{self, servers, within};
 use super::node::PATIENCE;
@@ -19,6 +23,8 @@ use super::{faulty, keyspaces};
 
 /// How many nodes there are.
 const NODES: usize = 2;
+/// The streams that each node follows.
+const FOLLOWED: [&str; 2] = ["LIVE", "PRESENCE"];
 
 /// Whether there are two.
 pub fn is_wanted() -> bool {
@@ -55,6 +61,29 @@ impl Places {
     }
 }
 
+/// What the nodes of a server know of who is there: each hears of it from the others, a moment later.
+#[derive(Clone, Default)]
+pub struct Agreement(pub Vec<Arc<dyn Presence>>);
+
+impl Agreement {
+    /// Waits until all take him for online, or for gone. One alone knows what it has said.
+    pub async fn about(&self, user: UserId, online: bool) {
+        let agreeing = async {
+            while self.0.len() > 1 && self.0.iter().any(|node| node.is_online(user) != online) {
+                // What nodes tell each other nobody else is told.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, agreeing).await.expect("the nodes do not agree about who is online");
+    }
+}
+
+impl fmt::Debug for Agreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "of {} nodes", self.0.len())
+    }
+}
+
 /// How the nodes of one server tell each other. The streams are deleted when these have ended: a run makes hundreds, and
 /// a NATS keeps room for each.
 pub struct Streams {
@@ -81,7 +110,7 @@ impl Streams {
         for _ in 0..NODES {
             buses.push(Arc::new(Nats::connect(&self.settings).await.unwrap()));
         }
-        let names = self.names();
+        let names = FOLLOWED.map(|stream| self.prefix() + stream);
         within(async move {
             let context = context().await;
             let following = async {
@@ -98,8 +127,8 @@ impl Streams {
         buses
     }
 
-    fn names(&self) -> [String; 2] {
-        ["LIVE", "PRESENCE"].map(|stream| format!("{}_{stream}", self.settings.name.to_uppercase()))
+    fn prefix(&self) -> String {
+        format!("{}_", self.settings.name.to_uppercase())
     }
 
     /// Deletes them once these nodes have ended: those that live make them again.
@@ -109,8 +138,10 @@ impl Streams {
                 // A node that was not stopped ends with its test's runtime.
                 let _ = node.await;
             }
-            for name in self.names() {
-                context().await.delete_stream(&name).await.unwrap();
+            let (context, prefix) = (context().await, self.prefix());
+            let names: Vec<String> = context.stream_names().try_collect().await.unwrap();
+            for name in names.iter().filter(|name| name.starts_with(&prefix)) {
+                context.delete_stream(name).await.unwrap();
             }
         })
     }
