@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "the features' tests come to use all of it")]
 
 mod away;
+mod balanced;
 pub mod cluster;
 pub mod command;
 mod crash;
@@ -19,6 +20,7 @@ pub mod wire;
 mod world;
 
 pub use away::Switch;
+pub use balanced::Balanced;
 pub use crash::files_after_a_crash;
 pub use node::{PATIENCE, TestServer, failure, json};
 pub use people::{Human, People};

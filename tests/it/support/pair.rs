@@ -10,6 +10,7 @@ use async_nats::jetstream::{self, Context};
 use futures_util::TryStreamExt as _;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
@@ -59,6 +60,13 @@ impl Places {
     pub fn any(&self) -> String {
         format!("http://{}", self.addresses[self.dice.lock().random_range(0..self.addresses.len())])
     }
+
+    /// All of them, the one to try first in front.
+    pub fn in_any_order(&self) -> Vec<SocketAddr> {
+        let mut addresses = self.addresses.clone();
+        addresses.shuffle(&mut *self.dice.lock());
+        addresses
+    }
 }
 
 /// What the nodes of a server know of who is there: each hears of it from the others, a moment later.
@@ -102,6 +110,12 @@ impl Streams {
     /// The name of the cluster that they make of nodes.
     pub fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    /// Where they are, as a setting.
+    pub fn setting(&self) -> String {
+        let hosts = self.settings.servers.iter().map(|server| server.trim_start_matches("nats://"));
+        format!("nats://{}", hosts.collect::<Vec<_>>().join(","))
     }
 
     /// A bus a node. Each follows the streams already: what is sent from now on gets to the others.
