@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(complaint.lasts("refused", begin), Some(Duration::ZERO));
         assert_eq!(complaint.lasts("refused", after(59)), None);
         assert_eq!(complaint.lasts("expired", after(59)), Some(Duration::from_secs(59)));
-        assert_eq!(complaint.lasts("refused", after(60)), Some(Duration::from_secs(60)));
+        assert_eq!(complaint.lasts("refused", after(60)), Some(Duration::from_mins(1)));
         assert_eq!(complaint.lasts("refused", after(61)), None);
         assert_eq!(complaint.ends(after(70)), Some(Duration::from_secs(70)));
         assert_eq!(complaint.ends(after(71)), None);

@@ -60,7 +60,9 @@ impl Follow {
         let complaint = Complaint::default();
         let following = async {
             loop {
-                let times = self.link.state.borrow_and_update().times;
+                // What is asked of a server before it is there is answered before the link says that it is: as if it had come twice.
+                was_away |= !self.link.is_up();
+                let Ok(times) = self.link.state.wait_for(|state| state.is_up).await.map(|state| state.times) else { return };
                 match self.open(&mut place).await {
                     Ok(messages) => {
                         pause = FIRST_PAUSE;
@@ -71,9 +73,9 @@ impl Follow {
                             take(Taken::Missed).await;
                         }
                         self.read(messages, times, &mut place, &mut take).await;
+                        self.link.set_follows(false);
                     }
                     Err(error) => {
-                        self.link.set_follows(false);
                         // While no server is connected, the connection says so.
                         if self.link.is_up()
                             && let Some(lasted) = complaint.lasts(&error.to_string(), Instant::now())

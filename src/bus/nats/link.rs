@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::{ConnectOptions, Event, ServerAddr};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -41,8 +42,23 @@ pub(super) struct Link {
     pub client: async_nats::Client,
     pub kind: &'static str,
     pub state: watch::Receiver<State>,
-    /// Whether its stream is followed.
-    follows: Arc<AtomicBool>,
+    health: Arc<Health>,
+}
+
+/// Whether a connection is of use, as the gauge says it.
+struct Health {
+    kind: &'static str,
+    /// It is up; its stream is followed.
+    parts: Mutex<(bool, bool)>,
+}
+
+impl Health {
+    fn change(&self, change: impl FnOnce(&mut (bool, bool))) {
+        let mut parts = self.parts.lock();
+        change(&mut parts);
+        // Before another change: the last one is what shows.
+        metrics::gauge!("urge_bus_connected", "kind" => self.kind).set(f64::from(u8::from(*parts == (true, true))));
+    }
 }
 
 impl Link {
@@ -53,12 +69,14 @@ impl Link {
     pub async fn open(settings: &NatsSettings, kind: &'static str, node: NodeId) -> Result<Self, BusError> {
         let servers = addresses(settings)?;
         let (sender, state) = watch::channel(State { is_up: false, times: 0 });
-        let follows = Arc::<AtomicBool>::default();
+        let health = Arc::new(Health { kind, parts: Mutex::default() });
+        // Down until it has come up: whoever looks before is told so.
+        health.change(|_| {});
         let watcher = Arc::new(Watcher {
             settings: settings.clone(),
             kind,
             sender,
-            follows: Arc::clone(&follows),
+            health: Arc::clone(&health),
             away: Complaint::default(),
             refused: Complaint::default(),
             is_asking: AtomicBool::default(),
@@ -76,10 +94,7 @@ impl Link {
                 async move { watcher.note(&event) }
             });
         let client = options.connect(servers).await.map_err(failed)?;
-        let link = Self { client, kind, state, follows };
-        // Down until it has come up: whoever looks before is told so.
-        link.show();
-        Ok(link)
+        Ok(Self { client, kind, state, health })
     }
 
     /// Whether it is up.
@@ -89,17 +104,12 @@ impl Link {
 
     /// Whether it is up and its stream is followed: a server may let a node in and nothing more.
     pub fn works(&self) -> bool {
-        self.is_up() && self.follows.load(Ordering::SeqCst)
+        *self.health.parts.lock() == (true, true)
     }
 
     /// Notes whether its stream is followed.
     pub fn set_follows(&self, follows: bool) {
-        self.follows.store(follows, Ordering::SeqCst);
-        self.show();
-    }
-
-    fn show(&self) {
-        show(self.kind, self.works());
+        self.health.change(|(_, is_followed)| *is_followed = follows);
     }
 
     /// Puts a message on its way, if the connection is up: what would wait for a server that is away is old when it comes.
@@ -135,10 +145,6 @@ impl Link {
     }
 }
 
-fn show(kind: &'static str, works: bool) {
-    metrics::gauge!("urge_bus_connected", "kind" => kind).set(f64::from(u8::from(works)));
-}
-
 fn addresses(settings: &NatsSettings) -> Result<Vec<ServerAddr>, BusError> {
     let servers = settings.servers.iter().map(|server| server.parse::<ServerAddr>()).collect::<Result<_, _>>();
     servers.map_err(|error| BusError(format!("an address cannot be read: {error}")))
@@ -165,7 +171,7 @@ struct Watcher {
     settings: NatsSettings,
     kind: &'static str,
     sender: watch::Sender<State>,
-    follows: Arc<AtomicBool>,
+    health: Arc<Health>,
     /// That it is away.
     away: Complaint,
     /// That something is refused.
@@ -204,7 +210,7 @@ impl Watcher {
             Event::ClientError(error) => self.ask_why(error),
             Event::LameDuckMode | Event::Draining => {}
         }
-        show(kind, self.sender.borrow().is_up && self.follows.load(Ordering::SeqCst));
+        self.health.change(|(is_up, _)| *is_up = self.sender.borrow().is_up);
     }
 
     /// Says why it does not come up. The library keeps that to itself ("TLS error"): a connection of our own hears it.
@@ -217,9 +223,9 @@ impl Watcher {
         self.tasks.spawn(async move {
             let asked = watcher.try_once().await;
             watcher.is_asking.store(false, Ordering::SeqCst);
-            if let Err(cause) = asked {
+            if let Err(BusError(cause)) = asked {
                 let (kind, servers) = (watcher.kind, watcher.settings.servers.join(","));
-                tracing::warn!(kind, servers, away_s, %cause, "the bus cannot be reached; it is tried again");
+                tracing::warn!(kind, servers, away_s, cause, "the bus cannot be reached; it is tried again");
             }
         });
     }

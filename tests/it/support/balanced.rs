@@ -138,8 +138,8 @@ impl Balancer {
         }
         node.write_all(format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes()).await?;
         node.write_all(&head[end + 4..]).await?;
-        if !is_upgrade {
-            self.note_session(&mut node, &mut client, place).await?;
+        if !is_upgrade && session.is_none() && text.contains("transport=polling") {
+            return self.note_session(&mut node, &mut client, place).await;
         }
         tokio::io::copy_bidirectional(&mut client, &mut node).await.map(drop)
     }
@@ -157,24 +157,11 @@ impl Balancer {
         }
     }
 
-    /// Hands on the beginning of the answer; a session that begins with it is this node's.
+    /// Hands on the answer; the session that begins with it is this node's.
     async fn note_session(&self, node: &mut TcpStream, client: &mut TcpStream, place: SocketAddr) -> io::Result<()> {
         let mut answer = Vec::new();
-        let mut up = vec![0; 64 << 10];
-        loop {
-            tokio::select! {
-                read = node.read_buf(&mut answer) => {
-                    read?;
-                    break;
-                }
-                read = client.read(&mut up) => match read? {
-                    0 => return Ok(()),
-                    read => node.write_all(&up[..read]).await?,
-                },
-            }
-        }
-        let text = String::from_utf8_lossy(&answer);
-        if let Some((_, rest)) = text.split_once("{\"sid\":\"") {
+        node.read_to_end(&mut answer).await?;
+        if let Some((_, rest)) = String::from_utf8_lossy(&answer).split_once("{\"sid\":\"") {
             let session = rest.split('"').next().unwrap_or_default().to_owned();
             self.sessions.lock().insert(session, place);
         }

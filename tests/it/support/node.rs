@@ -107,15 +107,17 @@ impl TestServer {
         }
         let stores = backends.stores.clone();
         let first = wrap(backends);
+        let first_bus = first.bus.clone();
         let others: Vec<_> = buses.into_iter().map(|bus| Backends { bus, ..first.clone() }).collect();
         urge::telemetry::recorder();
         let mut nodes = Nodes { stop: CancellationToken::new(), running: Vec::new(), streams };
         let (address, services) = nodes.add(config.clone(), first).await;
-        let (mut addresses, mut agreement) = (vec![address], Agreement(vec![services.online.clone()]));
+        let (mut addresses, mut agreement) = (vec![address], Agreement(vec![(services.online.clone(), first_bus)]));
         for other in others {
+            let bus = other.bus.clone();
             let (address, services) = nodes.add(config.clone(), other).await;
             addresses.push(address);
-            agreement.0.push(services.online);
+            agreement.0.push((services.online, bus));
         }
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
         Self { address, clock, folder, sms, services, stores, places: Places::new(addresses), agreement, client, nodes }
@@ -140,6 +142,11 @@ impl TestServer {
     /// Waits until all its nodes take this person for online, or for gone: of several one may hear of it a little later.
     pub async fn all_know(&self, user: UserId, online: bool) {
         self.agreement.about(user, online).await;
+    }
+
+    /// Waits until its nodes have taken in what they were told so far.
+    pub async fn settled(&self) {
+        self.agreement.settled().await;
     }
 
     /// A request to send.

@@ -69,20 +69,39 @@ impl Places {
     }
 }
 
-/// What the nodes of a server know of who is there: each hears of it from the others, a moment later.
+/// What the nodes of a server know of who is there, and tell each other: each hears of it from the others, a moment later.
 #[derive(Clone, Default)]
-pub struct Agreement(pub Vec<Arc<dyn Presence>>);
+pub struct Agreement(pub Vec<(Arc<dyn Presence>, Arc<dyn Bus>)>);
 
 impl Agreement {
     /// Waits until all take him for online, or for gone. One alone knows what it has said.
     pub async fn about(&self, user: UserId, online: bool) {
         let agreeing = async {
-            while self.0.len() > 1 && self.0.iter().any(|node| node.is_online(user) != online) {
+            while self.0.len() > 1 && self.0.iter().any(|(node, _)| node.is_online(user) != online) {
                 // What nodes tell each other nobody else is told.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         tokio::time::timeout(PATIENCE, agreeing).await.expect("the nodes do not agree about who is online");
+    }
+}
+
+impl Agreement {
+    /// Waits until each has taken in what the others have told all so far: blocks, what people hide, logins that have ended. Whoever
+    /// asks for such a thing is answered when it is on its way.
+    pub async fn settled(&self) {
+        for (_, bus) in self.0.iter().filter(|_| self.0.len() > 1) {
+            let marker = UserId::fresh();
+            bus.came(marker);
+            let others = || self.0.iter().filter(|(_, other)| !Arc::ptr_eq(other, bus));
+            let arriving = async {
+                while !others().all(|(_, other)| other.is_elsewhere(marker)) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, arriving).await.expect("the nodes do not hear each other");
+            bus.left(marker);
+        }
     }
 }
 
