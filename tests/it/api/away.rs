@@ -22,7 +22,8 @@ async fn node() -> (Switch, Stage) {
     let switch = Switch::default();
     let wrap = |backends| switch.wrap(backends);
     let folder = Arc::new(TempDir::new().unwrap());
-    let server = TestServer::on(folder, |config| config.sms.daily_budget = Some(100_000), wrap).await;
+    // Each node remembers whom it was asked about.
+    let server = TestServer::alone_on(folder, |config| config.sms.daily_budget = Some(100_000), wrap).await;
     (switch, Stage::on(server).await)
 }
 

@@ -50,7 +50,7 @@ fn named() -> Option<Servers> {
 
 fn started() -> Option<Servers> {
     let missing: Vec<_> =
-        ["python3", "java", "mvn"].into_iter().filter(|tool| Command::new(tool).arg("--version").output().is_err()).collect();
+        ["python3", "java", "mvn", "openssl"].into_iter().filter(|tool| Command::new(tool).arg("--version").output().is_err()).collect();
     if !missing.is_empty() {
         assert!(std::env::var_os("CI").is_none(), "{missing:?} must be installed: the cluster's servers need them");
         let words = format!("SKIPPED, NOTHING OF THE CLUSTER WAS TESTED: {missing:?} not found\n");
