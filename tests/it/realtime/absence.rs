@@ -66,7 +66,14 @@ async fn receipts_that_were_missed(scene: Scene, before: Arc<Barrier>) {
         reader.rest.read_conversation(&group).await.unwrap();
     }
 
-    let (ack, came) = resume(&ann, scene.door, &known).await;
+    let (ack, all) = resume(&ann, scene.door, &known).await;
+    // The last receipt is told behind its answer, perhaps to her who is there by then and is sent it too: it is the same twice.
+    let mut came: Vec<(String, Value)> = Vec::new();
+    for told in all {
+        if !came.contains(&told) {
+            came.push(told);
+        }
+    }
     assert_eq!((&ack["recovered"], &ack["sent"]), (&json!(true), &json!(came.len())), "{came:?}");
     let of = |name: &str, place: &str| {
         let of_place = came.iter().filter(|(event, data)| event == name && data["conversationId"] == json!(place));
