@@ -80,8 +80,8 @@ impl Follow {
                         if self.link.is_up()
                             && let Some(lasted) = complaint.lasts(&error.to_string(), Instant::now())
                         {
-                            let (stream, since_s) = (self.spec.name(), lasted.as_secs());
-                            tracing::warn!(%error, stream, since_s, "the bus cannot be followed; it is tried again");
+                            let (stream, since_s, server) = (self.spec.name(), lasted.as_secs(), self.link.server());
+                            tracing::warn!(%error, stream, server, since_s, "the bus cannot be followed; it is tried again");
                         }
                         // A server says nobody when it can serve again; that it is connected, the link says.
                         tokio::select! {

@@ -107,6 +107,12 @@ impl Link {
         *self.health.parts.lock() == (true, true)
     }
 
+    /// The server that it was connected to last, `host:port`.
+    pub fn server(&self) -> String {
+        let info = self.client.server_info();
+        format!("{}:{}", info.host, info.port)
+    }
+
     /// Notes whether its stream is followed.
     pub fn set_follows(&self, follows: bool) {
         self.health.change(|(_, is_followed)| *is_followed = follows);
