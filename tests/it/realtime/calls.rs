@@ -3,7 +3,7 @@
 use loadtest::Socket;
 use serde_json::{Value, json};
 
-use super::{about, before_marker, message_of, next, through_every_door, through_every_door_of_one_node};
+use super::{about, before_marker, message_of, next, through_every_door_of_one_node};
 use crate::support::{Person, id};
 
 /// The events before a message from `from`, presence and receipts left out.
