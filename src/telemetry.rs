@@ -17,6 +17,10 @@ use crate::config::Config;
 /// How often old samples are folded together.
 pub const UPKEEP: Duration = Duration::from_secs(5);
 
+/// Who is not heard unless the settings name him: NATS's client complains of each attempt, and what there is to say of one the
+/// bus says itself.
+const QUIET: &str = "async_nats=off";
+
 /// How long the end waits for the log's reader.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -27,7 +31,7 @@ const COUNTS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 5
 
 /// Starts logging as the settings say; a second call changes nothing.
 pub fn start_logging(config: &Config) {
-    let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", config.log)).unwrap_or_else(|_| EnvFilter::new(format!("{QUIET},info")));
     // What the subscriber says of its own troubles would go to standard error, and panic when nobody reads that either.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(|| Output::standard().clone());
     let started = if config.is_production() {

@@ -177,10 +177,11 @@ impl App {
         self.tasks.spawn(Arc::clone(self.services.messages.receipts()).write_large());
         let hub = self.services.hub.clone();
         let envelopes = self.backends.bus.subscribe();
-        let Services { auth, settings, sessions, .. } = self.services.clone();
+        let Services { auth, users, settings, sessions, .. } = self.services.clone();
         let note = move |envelope: &Envelope| {
             auth.note(envelope);
             settings.note(envelope);
+            users.note(envelope);
             sessions.note(envelope);
         };
         self.tasks.spawn(async move { hub.run(envelopes, note).await });

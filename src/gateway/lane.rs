@@ -102,6 +102,13 @@ impl Lane {
         }
     }
 
+    /// Nobody here needs rows before this one, though it has begun: they do not go out. Those who come now have asked for the heads.
+    pub fn skip_to(&mut self, first: Seq) {
+        if !self.is_busy && self.next_seq < first {
+            (self.next_seq, self.first_seq) = (first, first);
+        }
+    }
+
     /// The last row that never goes out here, for it was before the lane began.
     pub fn begun_after(&self) -> Seq {
         (self.first_seq - 1).max(0)
@@ -236,6 +243,20 @@ mod tests {
     fn overdue(lane: &mut Lane) -> Vec<Seq> {
         let step = lane.overdue();
         run(lane, step)
+    }
+
+    #[test]
+    fn what_nobody_needs_is_skipped_unless_somebody_is_at_work() {
+        let mut lane = Lane::default();
+        lane.begin(3);
+        lane.skip_to(9);
+        assert_eq!((lane.begun_after(), lane.lags(8), lane.lags(9)), (8, false, true));
+        lane.skip_to(5);
+        assert!(!lane.lags(8), "never back");
+        assert!(matches!(lane.arrive(row(9), false), Step::Tell(_)));
+        lane.skip_to(20);
+        lane.told(9);
+        assert!(lane.lags(10));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::tell::outgoing_of;
 use crate::error::{Error, Result};
 use crate::event::RowEvent;
 use crate::id::{ConversationId, Seq, UserId};
-use crate::log::{Member, MemberState, Membership};
+use crate::log::{ConversationState, Member, MemberState, Membership};
 
 /// How long a row that is missing may still be on its way: its writer moves the heads before he tells of it. Read from
 /// the store it would also go to the socket that sent it, which has the answer.
@@ -102,8 +102,9 @@ impl Hub {
                 Step::Rest => return,
                 Step::Wait => self.sleep(ON_ITS_WAY).await,
                 Step::Tell(row) => self.tell_in_turn(&mut worker, &row).await,
-                Step::Locate(row) => match self.first_needed(id, row).await {
-                    Ok(first) => {
+                Step::Locate(row) => match self.shared.appender.state(id).await {
+                    Ok(state) => {
+                        let first = self.first_needed(&state, row);
                         if let Some(lane) = self.shared.lanes[shard(id.0)].lock().get_mut(&id) {
                             lane.begin(first);
                         }
@@ -156,11 +157,10 @@ impl Hub {
     /// The first row that somebody here needs of a conversation whose rows never went out here. A seat whose heads were
     /// read while the conversation was not among them is new to it, and needs everything since; who is about to read
     /// the heads needs nothing that is before them. `otherwise`: nobody is new to it.
-    async fn first_needed(&self, id: ConversationId, otherwise: Seq) -> Result<Seq> {
-        let state = self.shared.appender.state(id).await?;
+    fn first_needed(&self, state: &ConversationState, otherwise: Seq) -> Seq {
         let new_to_it = |member: &&Member| member.state == MemberState::Active && self.knows_heads(member.user_id);
         let first = state.members.values().filter(new_to_it).map(|member| member.joined_seq).min();
-        Ok(first.unwrap_or(otherwise).min(otherwise))
+        first.unwrap_or(otherwise).min(otherwise)
     }
 
     fn knows_heads(&self, user: UserId) -> bool {
@@ -189,26 +189,56 @@ impl Hub {
         Ok(found)
     }
 
-    /// Compares this node's lanes with a user's heads: rows that never came are read from the store.
+    /// Compares this node's lanes with a user's heads: rows that never came are read from the store, if anybody here needs them.
     /// Lanes that it begins have begun when it returns.
     pub(super) async fn ensure(&self, user: UserId, memberships: &[Membership]) -> Result<()> {
         for membership in memberships.iter().filter(|membership| membership.state == MemberState::Active) {
             let (id, head) = (membership.conversation_id, membership.head.seq);
-            let has_begun = self.shared.lanes[shard(id.0)].lock().entry(id).or_default().has_begun();
+            let (has_begun, lags) = {
+                let mut lanes = self.shared.lanes[shard(id.0)].lock();
+                let lane = lanes.entry(id).or_default();
+                (lane.has_begun(), lane.lags(head))
+            };
+            let mut members = None;
             let first = match membership.peer_id {
-                _ if has_begun => head + 1,
+                _ if has_begun && !lags => head + 1,
                 // Between two people it takes no look at the members.
                 Some(peer) if !self.knows_heads(peer) && !self.knows_heads(user) => head + 1,
-                _ => self.first_needed(id, head + 1).await?,
+                _ => {
+                    let state = members.insert(self.shared.appender.state(id).await?);
+                    self.first_needed(state, head + 1)
+                }
+            };
+            // Asked again under the lane's lock: who has read the heads since finds what is left out by `catch_up`.
+            let is_needed = || match (&members, membership.peer_id) {
+                (None, Some(peer)) => self.knows_heads(peer) || self.knows_heads(user),
+                (Some(state), _) => state.active().iter().any(|member| self.knows_heads(*member)),
+                (None, None) => true,
             };
             let mut lanes = self.shared.lanes[shard(id.0)].lock();
             let lane = lanes.entry(id).or_default();
             lane.begin(first);
+            // Rows are not sent to a node that has nobody: of what was written meanwhile none has come.
+            if lags && !is_needed() {
+                lane.skip_to(head + 1);
+            }
             let step = lane.ensure(head);
             drop(lanes);
             self.go_on(id, step);
         }
         Ok(())
+    }
+
+    /// What was told before somebody came is not told to him, though it may still be on its way here: his client asks for it by a
+    /// `resume`, or reads the history.
+    pub(super) fn leave_out_the_past(&self, seat: &Seat, memberships: &[Membership]) {
+        for membership in memberships.iter().filter(|membership| membership.state == MemberState::Active) {
+            let (id, head) = (membership.conversation_id, membership.head.seq);
+            let lags = self.shared.lanes[shard(id.0)].lock().get(&id).is_some_and(|lane| lane.has_begun() && lane.lags(head));
+            if lags {
+                seat.skip_upto(id, head);
+            }
+        }
     }
 
     /// Gives a socket that has just come, and is held, what was before a lane began and behind the heads that its user was

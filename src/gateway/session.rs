@@ -153,6 +153,7 @@ impl Gateway for Sessions {
         self.came(socket.user_id);
         let memberships = hub.memberships(socket.user_id).await?;
         hub.ensure(socket.user_id, &memberships).await?;
+        hub.leave_out_the_past(&seat, &memberships);
         seat.heads_read();
         hub.catch_up(&seat, &memberships).await?;
         let hold = seat.hold();

@@ -67,11 +67,14 @@ impl Settings {
         self.privacies.changed(&user);
         // Told also when nothing changed or the write failed: of two calls that cross, or one that was perhaps done,
         // nobody knows here what it turned. Who is told finds out.
-        if change.show_online_status.is_some() {
-            self.tell(user, None).await;
-        }
+        self.tell(user, None).await;
         written?;
         self.privacy(user).await
+    }
+
+    /// Tells all nodes that what others are shown of this person has changed: his name, his picture.
+    pub async fn tell_of_change(&self, user: UserId) {
+        self.tell(user, None).await;
     }
 
     /// Which notifications the person wants.

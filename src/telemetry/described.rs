@@ -39,7 +39,7 @@ const COUNTERS: &[(&str, &str)] = &[
 
 /// What there is now.
 const GAUGES: &[(&str, &str)] = &[
-    ("urge_bus_connected", "Whether the connection to the bus is up, by kind."),
+    ("urge_bus_connected", "Whether the connection to the bus is up and its stream is followed, by kind."),
     ("urge_bus_consumer_differs", "Settings of a worker's consumer that are not as they should be."),
     ("urge_bus_nodes", "Nodes of the cluster that live, for all that this one knows."),
     ("urge_bus_stream_differs", "Settings of a stream that are not as they should be."),

@@ -23,6 +23,14 @@ pub(super) struct Face {
     is_verified: bool,
 }
 
+impl Face {
+    /// Whether the two show the same.
+    pub fn is_same(one: &UserRecord, other: &UserRecord) -> bool {
+        let shown = |record: &UserRecord| (record.display_name.clone(), record.avatar_url.clone(), record.role, record.is_verified);
+        shown(one) == shown(other)
+    }
+}
+
 /// A person in a few words. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Card {

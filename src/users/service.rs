@@ -14,6 +14,7 @@ use super::{SEARCHES_A_MINUTE, Sight, UpdateProfile, User, UserRecord, profile};
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::Directory;
 use crate::error::{Error, Result};
+use crate::event::Envelope;
 use crate::id::UserId;
 use crate::log::LogStore;
 use crate::phone::{Country, Phone};
@@ -24,7 +25,7 @@ use crate::store::Cached;
 
 /// People whose card is kept in memory.
 const KEPT: u64 = 100_000;
-/// How old a kept card may be: it is how soon a change made on another node shows.
+/// How old a kept card may be: it is how soon a change made on another node shows that the bus did not tell of.
 const KEPT_FOR: Duration = Duration::from_secs(5);
 /// Changes of one account that lose against others before we say that the server is busy.
 const ATTEMPTS: usize = 16;
@@ -179,6 +180,9 @@ impl Users {
         let replaced = self.store.replace_user(after).await;
         self.faces.changed(&after.id);
         let replaced = replaced?;
+        if replaced == Replaced::Applied && !Face::is_same(before, after) {
+            self.settings.tell_of_change(after.id).await;
+        }
         if replaced == Replaced::Applied && old != new {
             let gone: Vec<_> = old.into_iter().filter(|prefix| !new.contains(prefix)).collect();
             // Left over ones are read and found wrong, no more: the change itself is done.
@@ -187,6 +191,13 @@ impl Users {
             }
         }
         Ok(replaced)
+    }
+
+    /// What a change that came over the bus means for this node: nothing that was read before it is believed.
+    pub fn note(&self, envelope: &Envelope) {
+        if let Envelope::Visibility { user_id, other: None } = envelope {
+            self.faces.changed(user_id);
+        }
     }
 
     /// Notes when the user's last socket closed.

@@ -4,14 +4,16 @@
 Everything lives below the build folder: what is downloaded, data, logs, ports. Versions are pinned. Each command may be given
 again: what is done is not done twice.
 
-    servers.py start [--count 1|3] [--until PID] [--durable] [--passwords] [--only nats|cassandra]
+    servers.py start [--count 1|3] [--nats 1|3] [--tls [expired]] [--until PID] [--durable] [--passwords] [--only nats|cassandra]
                                                               prints where they are, as NAME=VALUE lines; with --until they end
                                                               and are forgotten when that process has ended
     servers.py status                                         one line a server
     servers.py kill|pause|resume|restart|wipe SERVER          nats-1, cassandra-2 ...; wipe forgets its data and starts it empty
     servers.py stop
 
-`--state FOLDER` names a set of servers of its own. It needs python3 with venv, a JDK 17 (11 works) and Maven.
+`--state FOLDER` names a set of servers of its own. `--tls` runs NATS as nats/server/ says: TLS, accounts, bounds; its certificates
+are made at the start and stand below the state's `tls` folder. It needs python3 with venv, a JDK 17 (11 works) and Maven, and
+for `--tls` openssl.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import fcntl
 import json
 import os
 import pathlib
+import secrets
 import select
 import shutil
 import signal
@@ -32,6 +35,7 @@ NATS = "2.15.1"
 CASSANDRA = "5.0.8"
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+CONFIGURATION = ROOT / "nats" / "server"
 # How long a server may take to answer, in seconds: a small machine that builds meanwhile is slow.
 START_LIMIT = 120
 STOP_LIMIT = 20
@@ -131,9 +135,15 @@ class Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         command = self.configure()
         with open(self.folder / "log", "ab") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.folder)
+            environment = os.environ | self.environment()
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.folder, env=environment
+            )
         (self.folder / "pid").write_text(str(process.pid))
         self.process = process
+
+    def environment(self):
+        return {}
 
     def await_answer(self):
         until = time.monotonic() + START_LIMIT
@@ -191,21 +201,62 @@ class Nats(Server):
     def port(self):
         return self.settings["nats"][self.number - 1]
 
+    @property
+    def routes(self):
+        return [f"nats-route://127.0.0.1:{port}" for port in self.settings["nats_routes"]]
+
+    @property
+    def route(self):
+        return f"127.0.0.1:{self.settings['nats_routes'][self.number - 1]}"
+
     def configure(self):
-        settings, n = self.settings, self.number - 1
-        lines = [
-            f"server_name: {self.name}",
-            f"listen: 127.0.0.1:{self.port}",
-            f'jetstream {{ store_dir: "{self.folder / "jetstream"}", max_memory_store: 16GB, max_file_store: 1TB }}',
-        ]
-        if settings["count"] > 1:
-            routes = ", ".join(f"nats-route://127.0.0.1:{port}" for port in settings["nats_routes"])
-            lines.append(f"cluster {{ name: urge, listen: 127.0.0.1:{settings['nats_routes'][n]}, routes: [{routes}] }}")
+        several = len(self.settings["nats"]) > 1
+        if self.settings["tls"]:
+            # What is written names the file that is run, and makes the process known as this folder's.
+            lines = [f'include "{os.path.relpath(CONFIGURATION / ("cluster.conf" if several else "server.conf"), self.folder)}"']
+        else:
+            lines = [
+                f"server_name: {self.name}",
+                f"listen: 127.0.0.1:{self.port}",
+                f'jetstream {{ store_dir: "{self.folder / "jetstream"}", max_memory_store: 16GB, max_file_store: 1TB }}',
+            ]
+            if several:
+                lines.append(f"cluster {{ name: urge, listen: {self.route}, routes: [{', '.join(self.routes)}] }}")
         (self.folder / "nats.conf").write_text("\n".join(lines) + "\n")
         return [nats_binary(), "-c", self.folder / "nats.conf"]
 
+    def environment(self):
+        if not self.settings["tls"]:
+            return {}
+        tls, words = self.folder.parent / "tls", self.settings["nats_passwords"]
+        if self.settings["tls"] == "expired":
+            tls = tls / "expired"
+        return {
+            "NATS_NAME": self.name,
+            "NATS_LISTEN": f"127.0.0.1:{self.port}",
+            "NATS_STORE": str(self.folder / "jetstream"),
+            "NATS_CERT": str(tls / "server.pem"),
+            "NATS_KEY": str(tls / "server.key"),
+            "NATS_CA": str(tls / "ca.pem"),
+            "NATS_PASSWORD": words["urge"],
+            "NATS_WATCHER_PASSWORD": words["watcher"],
+            "NATS_SYSTEM_PASSWORD": words["system"],
+            "NATS_ROUTE_LISTEN": self.route,
+            "NATS_ROUTES": f"[{', '.join(self.routes)}]",
+        }
+
     def answers(self):
         return self.talk(self.port, b"", lambda answer: answer.startswith(b"INFO "))
+
+
+def certificates(folder):
+    """What the servers show, the same expired, and an authority that has signed neither."""
+    for name, days in ((".", "3650"), ("expired", "-1"), ("stranger", "3650")):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        if name == "expired":
+            for kind in ("pem", "key"):
+                shutil.copy(folder / f"ca.{kind}", folder / name)
+        run([CONFIGURATION / "certificates.sh", folder / name, "DNS:localhost,IP:127.0.0.1", days])
 
 
 class Cassandra(Server):
@@ -300,15 +351,15 @@ class Set:
     def servers(self):
         if not self.settings:
             fail("nothing was started: servers.py start")
-        numbers, kinds = range(1, self.settings["count"] + 1), self.settings["kinds"]
-        return [KINDS[kind](self.state, kind, n, self.settings) for kind in kinds for n in numbers]
+        counts = {"cassandra": self.settings["count"], "nats": len(self.settings["nats"])}
+        return [KINDS[kind](self.state, kind, n, self.settings) for kind in self.settings["kinds"] for n in range(1, counts[kind] + 1)]
 
     def named(self, name):
         found = [server for server in self.servers() if server.name == name]
         return found[0] if found else fail(f"{name} is none of {', '.join(server.name for server in self.servers())}")
 
-    def start(self, count, durable, passwords, kinds):
-        wanted = {"count": count, "durable": durable, "passwords": passwords, "kinds": kinds}
+    def start(self, count, nats, tls, durable, passwords, kinds):
+        wanted = {"count": count, "nats_count": nats, "tls": tls, "durable": durable, "passwords": passwords, "kinds": kinds}
         if self.settings and any(self.settings.get(name) != value for name, value in wanted.items()):
             if any(server.pid for server in self.servers()):
                 fail("other servers run here: servers.py stop, or --state another folder")
@@ -320,11 +371,15 @@ class Set:
                 **wanted,
                 "cql": next(ports),
                 "storage": next(ports),
-                "nats": [next(ports) for _ in range(count)],
-                "nats_routes": [next(ports) for _ in range(count)],
+                "nats": [next(ports) for _ in range(nats)],
+                "nats_routes": [next(ports) for _ in range(nats)],
+                # What looks like a number is none to NATS's configuration unless it begins with a letter.
+                "nats_passwords": {user: "p" + secrets.token_hex(12) for user in ("urge", "watcher", "system")},
             }
             self.state.mkdir(parents=True, exist_ok=True)
             (self.state / "settings.json").write_text(json.dumps(self.settings))
+        if tls:
+            certificates(self.state / "tls")
         servers = self.servers()
         if count == 1:
             # Without their schema on disk, data from before is of no use.
@@ -346,6 +401,7 @@ class Set:
     def forget(self):
         for server in self.servers():
             shutil.rmtree(server.folder, ignore_errors=True)
+        shutil.rmtree(self.state / "tls", ignore_errors=True)
         (self.state / "settings.json").unlink()
         self.settings = None
 
@@ -353,7 +409,11 @@ class Set:
         servers = self.servers()
         names = {Cassandra: "URGE_TEST_SCYLLA", Nats: "URGE_TEST_NATS"}
         places = {name: [f"{server.address}:{server.port}" for server in servers if isinstance(server, kind)] for kind, name in names.items()}
-        return [f"{name}={','.join(found)}" for name, found in places.items() if found]
+        lines = [f"{name}={','.join(found)}" for name, found in places.items() if found]
+        if self.settings["tls"]:
+            lines.append(f"URGE_TEST_NATS_CA={self.state / 'tls' / 'ca.pem'}")
+            lines += [f"URGE_TEST_NATS_{user.upper()}={self.settings['nats_passwords'][user]}" for user in ("urge", "watcher", "system")]
+        return lines
 
     def stop(self, number=signal.SIGTERM):
         if self.settings:
@@ -383,6 +443,8 @@ def main():
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("start")
     start.add_argument("--count", type=int, choices=[1, 3], default=1)
+    start.add_argument("--nats", type=int, choices=[1, 3], help="how many NATS servers, if not as many as --count says")
+    start.add_argument("--tls", nargs="?", const="valid", choices=["valid", "expired"], help="NATS as nats/server/ says; or with a certificate that has expired")
     start.add_argument("--durable", action="store_true", help="what was acknowledged outlives the server's process and its restart")
     start.add_argument("--only", choices=KINDS, help="servers of this kind alone")
     start.add_argument("--passwords", action="store_true", help="Cassandra asks for a login: cassandra, cassandra")
@@ -397,7 +459,8 @@ def main():
         servers = Set(state)
         if arguments.command == "start":
             kinds = [arguments.only] if arguments.only else list(KINDS)
-            servers.start(arguments.count, arguments.durable or arguments.count > 1, arguments.passwords, kinds)
+            durable = arguments.durable or arguments.count > 1
+            servers.start(arguments.count, arguments.nats or arguments.count, arguments.tls, durable, arguments.passwords, kinds)
             print("\n".join(servers.places()), flush=True)
         elif arguments.command == "stop":
             servers.stop()

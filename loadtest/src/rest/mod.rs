@@ -4,7 +4,7 @@
 
 mod calls;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -103,11 +103,29 @@ impl RestError {
     }
 }
 
+/// Where calls go.
+#[derive(Clone)]
+enum Base {
+    /// All to one server.
+    One(Arc<str>),
+    /// Each to one that is chosen then.
+    Chosen(Arc<dyn Fn() -> String + Send + Sync>),
+}
+
+impl fmt::Debug for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(base) => f.write_str(base),
+            Self::Chosen(_) => f.write_str("one of several"),
+        }
+    }
+}
+
 /// The client. Cheap to clone; clones share the connections.
 #[derive(Clone, Debug)]
 pub struct Rest {
     http: Http,
-    base: Arc<str>,
+    base: Base,
     prefix: Arc<str>,
     token: Option<Arc<str>>,
     timeout: Duration,
@@ -126,7 +144,16 @@ impl Rest {
 
     /// The same, over a pool that others use too.
     pub fn with_http(base: &str, http: Http) -> Self {
-        Self { http, base: base.trim_end_matches('/').into(), prefix: "/api".into(), token: None, timeout: TIMEOUT }
+        Self::at(Base::One(base.trim_end_matches('/').into()), http)
+    }
+
+    /// A client of several servers: each call goes to the one that `choose` names for it, `http://127.0.0.1:8080` for example.
+    pub fn choosing(choose: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        Self::at(Base::Chosen(Arc::new(choose)), Http::new(None))
+    }
+
+    fn at(base: Base, http: Http) -> Self {
+        Self { http, base, prefix: "/api".into(), token: None, timeout: TIMEOUT }
     }
 
     /// The same client, as the owner of this access token.
@@ -153,9 +180,12 @@ impl Rest {
         Self { timeout, ..self.clone() }
     }
 
-    /// The server's address, without a slash at its end.
-    pub fn base(&self) -> &str {
-        &self.base
+    /// The address of the server that a call would go to now, without a slash at its end.
+    pub fn base(&self) -> String {
+        match &self.base {
+            Base::One(base) => base.to_string(),
+            Base::Chosen(choose) => choose(),
+        }
     }
 
     /// The access token in use.
@@ -170,7 +200,7 @@ impl Rest {
 
     /// Any request, also a wrong one: headers and bytes as given (the token apart), the answer as it came, whatever its status.
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Result<Answer, RestError> {
-        let mut request = Request::builder().method(method).uri(format!("{}{}{path}", self.base, self.prefix));
+        let mut request = Request::builder().method(method).uri(format!("{}{}{path}", self.base(), self.prefix));
         if let Some(token) = &self.token
             && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"))
         {

@@ -105,12 +105,14 @@ impl Events {
             match there.unwrap_or_else(|_| Err(BusError("the server does not answer in time".into()))) {
                 Ok(_) => {
                     self.failures.store(0, Ordering::Relaxed);
+                    self.link.set_follows(true);
                     self.takes.send_replace(true);
                     tokio::select! {
                         _ = state.wait_for(|state| !state.is_up || state.times != times) => {}
                         _ = takes.wait_for(|takes| !*takes) => {}
                     }
                     self.takes.send_replace(false);
+                    self.link.set_follows(false);
                 }
                 Err(error) => tracing::warn!(%error, "events cannot be put into their stream; it is tried again"),
             }

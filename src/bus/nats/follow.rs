@@ -3,7 +3,7 @@
 //! the last number it saw, and waits for ever in a stream that begins anew.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::pull::{Config, Stream as Messages};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
+use super::complaint::Complaint;
 use super::link::Link;
 use super::streams::Spec;
 use crate::bus::BusError;
@@ -56,22 +57,31 @@ impl Follow {
         let mut place = None;
         let mut pause = FIRST_PAUSE;
         let mut was_away = false;
+        let complaint = Complaint::default();
         let following = async {
             loop {
-                let times = self.link.state.borrow_and_update().times;
+                // What is asked of a server before it is there is answered before the link says that it is: as if it had come twice.
+                was_away |= !self.link.is_up();
+                let Ok(times) = self.link.state.wait_for(|state| state.is_up).await.map(|state| state.times) else { return };
                 match self.open(&mut place).await {
                     Ok(messages) => {
                         pause = FIRST_PAUSE;
+                        complaint.ends(Instant::now());
+                        self.link.set_follows(true);
                         if was_away {
                             // Now that what comes from here on is seen: what is looked for meanwhile leaves no gap.
                             take(Taken::Missed).await;
                         }
                         self.read(messages, times, &mut place, &mut take).await;
+                        self.link.set_follows(false);
                     }
                     Err(error) => {
                         // While no server is connected, the connection says so.
-                        if self.link.is_up() {
-                            tracing::warn!(%error, stream = self.spec.name(), "the bus cannot be followed; it is tried again");
+                        if self.link.is_up()
+                            && let Some(lasted) = complaint.lasts(&error.to_string(), Instant::now())
+                        {
+                            let (stream, since_s, server) = (self.spec.name(), lasted.as_secs(), self.link.server());
+                            tracing::warn!(%error, stream, server, since_s, "the bus cannot be followed; it is tried again");
                         }
                         // A server says nobody when it can serve again; that it is connected, the link says.
                         tokio::select! {

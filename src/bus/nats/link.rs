@@ -3,18 +3,21 @@
 
 use std::future::{Future, IntoFuture as _};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::{ConnectOptions, Event, ServerAddr, jetstream};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::NatsSettings;
+use super::complaint::Complaint;
 use crate::bus::BusError;
 use crate::id::NodeId;
+use crate::task::Tasks;
 
 /// How long a publish may wait for a place in the connection's queue, or for the server's word where it is asked for.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(250);
@@ -24,6 +27,8 @@ const STALLED: Duration = Duration::from_secs(1);
 const CAPACITY: usize = 16_384;
 /// How often a server is asked whether it is there: one that stands still is noticed by the third.
 const PING_EVERY: Duration = Duration::from_secs(2);
+/// How long a server may take to let a connection in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest pause before a server that was away is tried again.
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -43,6 +48,23 @@ pub(super) struct Link {
     pub state: watch::Receiver<State>,
     context: jetstream::Context,
     stalled: Arc<Mutex<Option<Instant>>>,
+    health: Arc<Health>,
+}
+
+/// Whether a connection is of use, as the gauge says it.
+struct Health {
+    kind: &'static str,
+    /// It is up; its stream is followed.
+    parts: Mutex<(bool, bool)>,
+}
+
+impl Health {
+    fn change(&self, change: impl FnOnce(&mut (bool, bool))) {
+        let mut parts = self.parts.lock();
+        change(&mut parts);
+        // Before another change: the last one is what shows.
+        metrics::gauge!("urge_bus_connected", "kind" => self.kind).set(f64::from(u8::from(*parts == (true, true))));
+    }
 }
 
 impl Link {
@@ -51,34 +73,35 @@ impl Link {
     /// # Errors
     /// Addresses, credentials or certificates that cannot be read.
     pub async fn open(settings: &NatsSettings, kind: &'static str, node: NodeId) -> Result<Self, BusError> {
-        let servers = settings.servers.iter().map(|server| server.parse::<ServerAddr>()).collect::<Result<Vec<_>, _>>();
-        let servers = servers.map_err(|error| BusError(format!("an address cannot be read: {error}")))?;
+        let servers = addresses(settings)?;
         let (sender, state) = watch::channel(State { is_up: false, times: 0 });
-        let sender = Arc::new(sender);
-        let mut options = ConnectOptions::new()
+        let health = Arc::new(Health { kind, parts: Mutex::default() });
+        // Down until it has come up: whoever looks before is told so.
+        health.change(|_| {});
+        let watcher = Arc::new(Watcher {
+            settings: settings.clone(),
+            kind,
+            sender,
+            health: Arc::clone(&health),
+            away: Complaint::default(),
+            refused: Complaint::default(),
+            is_asking: AtomicBool::default(),
+            tasks: Tasks::default(),
+        });
+        let options = login(settings).await?;
+        let options = options
             .name(format!("urge {kind} {node}"))
             .retry_on_initial_connect()
             .client_capacity(CAPACITY)
             .ping_interval(PING_EVERY)
-            .connection_timeout(Duration::from_secs(2))
             .reconnect_delay_callback(|tries| LAST_PAUSE.min(Duration::from_millis(10 << tries.min(10))))
             .event_callback(move |event| {
-                let sender = Arc::clone(&sender);
-                async move { note(kind, &event, &sender) }
+                let watcher = Arc::clone(&watcher);
+                async move { watcher.note(&event) }
             });
-        if let Some((user, password)) = &settings.login {
-            options = options.user_and_password(user.clone(), password.clone());
-        }
-        if let Some(file) = &settings.credentials {
-            let read = options.credentials_file(file).await;
-            options = read.map_err(|error| BusError(format!("the credentials {} cannot be read: {error}", file.display())))?;
-        }
-        if let Some(file) = &settings.ca {
-            options = options.add_root_certificates(file.clone());
-        }
-        let client = options.connect(servers).await.map_err(|error| BusError(error.to_string()))?;
+        let client = options.connect(servers).await.map_err(failed)?;
         let context = jetstream::new(client.clone());
-        Ok(Self { client, kind, state, context, stalled: Arc::default() })
+        Ok(Self { client, kind, state, context, stalled: Arc::default(), health })
     }
 
     /// Whether it is up.
@@ -90,6 +113,22 @@ impl Link {
     pub async fn up(&self) {
         // The sender lives as long as the client, which this holds.
         let _ = self.state.clone().wait_for(|state| state.is_up).await;
+    }
+
+    /// Whether it is up and its stream is followed: a server may let a node in and nothing more.
+    pub fn works(&self) -> bool {
+        *self.health.parts.lock() == (true, true)
+    }
+
+    /// The server that it was connected to last, `host:port`.
+    pub fn server(&self) -> String {
+        let info = self.client.server_info();
+        format!("{}:{}", info.host, info.port)
+    }
+
+    /// Notes whether its stream is followed.
+    pub fn set_follows(&self, follows: bool) {
+        self.health.change(|(_, is_followed)| *is_followed = follows);
     }
 
     /// Puts a message on its way, if the connection is up: what would wait for a server that is away is old when it comes.
@@ -145,26 +184,95 @@ impl Link {
     }
 }
 
-fn note(kind: &'static str, event: &Event, sender: &watch::Sender<State>) {
-    match event {
-        Event::Connected => {
-            tracing::info!(kind, "the bus is connected");
-            sender.send_modify(|state| *state = State { is_up: true, times: state.times + 1 });
-        }
-        Event::Disconnected | Event::Closed => {
-            if sender.borrow().is_up {
-                tracing::warn!(kind, "the bus is away: messages are delivered when it is back");
-            }
-            sender.send_modify(|state| state.is_up = false);
-        }
-        Event::SlowConsumer(_) => {
-            metrics::counter!("urge_bus_slow_total", "kind" => kind).increment(1);
-        }
-        Event::ServerError(error) => tracing::warn!(kind, %error, "the bus refuses something"),
-        Event::ClientError(error) => tracing::warn!(kind, %error, "the bus cannot be reached; it is tried again"),
-        Event::LameDuckMode | Event::Draining => {}
+fn addresses(settings: &NatsSettings) -> Result<Vec<ServerAddr>, BusError> {
+    let servers = settings.servers.iter().map(|server| server.parse::<ServerAddr>()).collect::<Result<_, _>>();
+    servers.map_err(|error| BusError(format!("an address cannot be read: {error}")))
+}
+
+/// Who this node is to the servers, and whom it believes.
+async fn login(settings: &NatsSettings) -> Result<ConnectOptions, BusError> {
+    let mut options = ConnectOptions::new().connection_timeout(CONNECT_TIMEOUT);
+    if let Some((user, password)) = &settings.login {
+        options = options.user_and_password(user.clone(), password.clone());
     }
-    metrics::gauge!("urge_bus_connected", "kind" => kind).set(f64::from(u8::from(sender.borrow().is_up)));
+    if let Some(file) = &settings.credentials {
+        let read = options.credentials_file(file).await;
+        options = read.map_err(|error| BusError(format!("the credentials {} cannot be read: {error}", file.display())))?;
+    }
+    if let Some(file) = &settings.ca {
+        options = options.add_root_certificates(file.clone());
+    }
+    Ok(options)
+}
+
+/// Told when the connection goes and comes.
+struct Watcher {
+    settings: NatsSettings,
+    kind: &'static str,
+    sender: watch::Sender<State>,
+    health: Arc<Health>,
+    /// That it is away.
+    away: Complaint,
+    /// That something is refused.
+    refused: Complaint,
+    /// Whether it is being found out why it does not come up.
+    is_asking: AtomicBool,
+    /// Nobody waits for their end, which comes soon.
+    tasks: Tasks,
+}
+
+impl Watcher {
+    fn note(self: &Arc<Self>, event: &Event) {
+        let kind = self.kind;
+        match event {
+            Event::Connected => {
+                let away_s = self.away.ends(Instant::now()).map(|away| away.as_secs());
+                tracing::info!(kind, away_s, "the bus is connected");
+                self.sender.send_modify(|state| *state = State { is_up: true, times: state.times + 1 });
+            }
+            Event::Disconnected | Event::Closed => {
+                if self.sender.borrow().is_up {
+                    tracing::warn!(kind, "the bus is away: messages are delivered when it is back");
+                }
+                self.away.begins(Instant::now());
+                self.sender.send_modify(|state| state.is_up = false);
+            }
+            Event::SlowConsumer(_) => {
+                metrics::counter!("urge_bus_slow_total", "kind" => kind).increment(1);
+            }
+            Event::ServerError(error) => {
+                // Said for each attempt, of which there is one every few seconds.
+                if self.refused.lasts(&error.to_string(), Instant::now()).is_some() {
+                    tracing::warn!(kind, %error, "the bus refuses something");
+                }
+            }
+            Event::ClientError(error) => self.ask_why(error),
+            Event::LameDuckMode | Event::Draining => {}
+        }
+        self.health.change(|(is_up, _)| *is_up = self.sender.borrow().is_up);
+    }
+
+    /// Says why it does not come up. The library keeps that to itself ("TLS error"): a connection of our own hears it.
+    fn ask_why(self: &Arc<Self>, error: &async_nats::ClientError) {
+        let Some(away) = self.away.lasts(&error.to_string(), Instant::now()) else { return };
+        if self.is_asking.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (watcher, away_s) = (Arc::clone(self), away.as_secs());
+        self.tasks.spawn(async move {
+            let asked = watcher.try_once().await;
+            watcher.is_asking.store(false, Ordering::SeqCst);
+            if let Err(BusError(cause)) = asked {
+                let (kind, servers) = (watcher.kind, watcher.settings.servers.join(","));
+                tracing::warn!(kind, servers, away_s, cause, "the bus cannot be reached; it is tried again");
+            }
+        });
+    }
+
+    async fn try_once(&self) -> Result<(), BusError> {
+        let connected = login(&self.settings).await?.connect(addresses(&self.settings)?).await;
+        connected.map(drop).map_err(failed)
+    }
 }
 
 fn failed(error: impl std::fmt::Display) -> BusError {

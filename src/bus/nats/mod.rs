@@ -5,6 +5,7 @@
 mod consume;
 mod dead;
 mod events;
+mod complaint;
 mod follow;
 mod link;
 mod migrate;
@@ -313,7 +314,7 @@ impl Bus for Nats {
     }
 
     fn is_up(&self) -> bool {
-        self.shared.live.is_up() && self.shared.presence.is_up() && self.shared.local.is_up()
+        self.shared.live.works() && self.shared.presence.works() && self.shared.local.is_up()
     }
 
     fn has_others(&self) -> bool {

@@ -117,8 +117,8 @@ impl Spec {
             }
             Err(error) if matches!(error.kind(), GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND) =>
             {
-                tracing::info!(stream = self.name(), replicas = wanted.num_replicas, "a stream is made");
                 let made = context.create_stream(wanted).await.map_err(|error| self.failed("cannot be made", &error))?;
+                tracing::info!(stream = self.name(), replicas = wanted.num_replicas, "a stream is made");
                 Ok((made, Found::Made))
             }
             Err(error) => Err(self.failed("cannot be looked at", &error)),

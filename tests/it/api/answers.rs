@@ -228,8 +228,9 @@ async fn who_is_not_verified_can_do_nothing_but_log_out() {
 
 #[tokio::test]
 async fn every_call_but_three_counts_against_its_address() {
+    // Each node counts for itself.
     let people = People::of(
-        TestServer::with(|config| {
+        TestServer::alone(|config| {
             config.rate_limit = true;
             (config.server.requests_per_minute, config.server.request_burst) = (1, 1);
         })

@@ -22,7 +22,8 @@ async fn node() -> (Switch, Stage) {
     let switch = Switch::default();
     let wrap = |backends| switch.wrap(backends);
     let folder = Arc::new(TempDir::new().unwrap());
-    let server = TestServer::on(folder, |config| config.sms.daily_budget = Some(100_000), wrap).await;
+    // Each node remembers whom it was asked about.
+    let server = TestServer::alone_on(folder, |config| config.sms.daily_budget = Some(100_000), wrap).await;
     (switch, Stage::on(server).await)
 }
 
@@ -136,7 +137,8 @@ const PLACES: [(&str, usize); 4] = [("sends", 2_048), ("histories", 1_024), ("li
 async fn what_is_too_much_for_now_is_503_at_once() {
     let switch = Switch::default();
     let wrap = |backends| switch.wrap_log(backends);
-    let server = TestServer::on(Arc::new(TempDir::new().unwrap()), |_| {}, wrap).await;
+    // Each node has places of its own.
+    let server = TestServer::alone_on(Arc::new(TempDir::new().unwrap()), |_| {}, wrap).await;
     let stage = Stage::on(server).await;
     let (people, ada, services) = (&stage.people, &stage.ada, &stage.people.server.services);
     let id = stage.conversation.parse().unwrap();

@@ -16,7 +16,9 @@ async fn status(people: &People, caller: &Human, whom: &Human) -> Value {
 }
 
 async fn connect(people: &People, who: &Human) -> Socket {
-    Socket::connect(&people.server.url(""), &who.token, Door::WebSocket).await.unwrap()
+    let socket = Socket::connect(&people.server.url(""), &who.token, Door::WebSocket).await.unwrap();
+    people.server.all_know(who.id, true).await;
+    socket
 }
 
 /// The data of the next event of this name about this person.
@@ -65,6 +67,7 @@ async fn who_goes_was_last_seen_when_he_went() {
     let begin = people.server.clock.now().to_string();
     socket.close().await.unwrap();
     let gone = told(&mut watching, "user:offline", &bob).await;
+    people.server.all_know(bob.id, false).await;
     let after = status(&people, &ada, &bob).await;
     assert_eq!((&after["is_online"], &after["last_seen"]), (&json!(false), &gone["lastSeen"]));
     assert!(gone["lastSeen"].as_str().unwrap() >= begin.as_str(), "{gone}, after {begin}");

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Process, World, command};
+use crate::support::{Balanced, World, command};
 
 /// No check waits longer than 15 s for each of its events; the longest has four.
 const LINE_TIMEOUT: Duration = Duration::from_secs(75);
@@ -50,12 +50,12 @@ fn must_run(command: &mut Command) {
     );
 }
 
-/// Runs the scenario over each transport against one node, which restarts when the scenario asks for it.
+/// Runs the scenario over each transport against one node, or two, which restart when the scenario asks for it.
 fn judge(transports: &[&str], program: impl Fn() -> Command) {
-    let mut node = Process::start();
+    let mut node = Balanced::start();
     for transport in transports {
         let mut command = program();
-        for (name, value) in tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(people(&node.url())) {
+        for (name, value) in tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(people(node.url())) {
             command.env(name, value);
         }
         run(command.env("URGE_TRANSPORT", transport), transport, &mut node);
@@ -76,7 +76,7 @@ async fn people(url: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn run(command: &mut Command, transport: &str, node: &mut Process) {
+fn run(command: &mut Command, transport: &str, node: &mut Balanced) {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
     let (send, lines) = mpsc::channel();
@@ -93,10 +93,7 @@ fn run(command: &mut Command, transport: &str, node: &mut Process) {
             }
         };
         match serde_json::from_str::<Value>(&line) {
-            Ok(line) if line["want"] == "restart" => {
-                assert!(node.terminate().success(), "the node did not stop well");
-                node.start_again();
-            }
+            Ok(line) if line["want"] == "restart" => node.restart(),
             Ok(line) if line["ok"] == true => passed += 1,
             _ => failures.push(line),
         }

@@ -5,6 +5,7 @@ mod across;
 mod agreement;
 mod cables;
 mod events;
+mod guarded;
 mod outage;
 mod presence;
 
@@ -40,10 +41,15 @@ impl Cluster {
 
     /// The same on these servers.
     async fn on(servers: &[String], count: usize) -> Self {
-        let servers = servers.iter().map(|server| format!("nats://{server}")).collect();
+        Self::at(servers.iter().map(|server| format!("nats://{server}")).collect(), count, |_| {}).await
+    }
+
+    /// The same at these addresses, with other settings.
+    async fn at(servers: Vec<String>, count: usize, change: impl FnOnce(&mut NatsSettings)) -> Self {
         // Streams of its own: tests that run beside each other are no cluster.
         let name = format!("test_{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
-        let settings = NatsSettings { servers, name, login: None, credentials: None, ca: None, replicas: 1 };
+        let mut settings = NatsSettings { servers, name, login: None, credentials: None, ca: None, replicas: 1 };
+        change(&mut settings);
         let mut cluster = Self { nodes: Vec::new(), worlds: Vec::new(), buses: Vec::new(), settings };
         for _ in 0..count {
             cluster.add().await;

@@ -18,7 +18,7 @@ use super::village::{Village, read_store};
 use super::workload::{Client as _, insist};
 use super::{Operation, accept};
 use crate::support::faulty::{Faults, Faulty, Odds, seed};
-use crate::support::{Process, TestServer, World, keyspaces};
+use crate::support::{Balanced, TestServer, World, keyspaces};
 
 /// Kills of the crash test; `URGE_TEST_CRASH_ROUNDS` says otherwise.
 const CRASH_ROUNDS: usize = 20;
@@ -72,10 +72,10 @@ async fn a_killed_node_loses_nothing() {
     let seed = seed();
     println!("seed={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut process = tokio::task::spawn_blocking(Process::start).await.unwrap();
-    let folder = process.folder.path().join("data");
+    let mut nodes = tokio::task::spawn_blocking(Balanced::start).await.unwrap();
+    let folder = nodes.folder();
     let (switch, up) = watch::channel(true);
-    let mut village = Village::settle(&World::at(&process.url()), seed, 2, &up).await;
+    let mut village = Village::settle(&World::at(nodes.url()), seed, 2, &up).await;
     let noted = village.recorder.noted();
     let enough = Arc::new(AtomicBool::new(false));
     let crashes = tokio::spawn({
@@ -85,28 +85,28 @@ async fn a_killed_node_loses_nothing() {
                 let next = *noted.borrow() + rng.random_range(5..80);
                 let _ = noted.wait_for(|count| *count >= next).await;
                 switch.send_replace(false);
-                process = tokio::task::spawn_blocking(move || {
-                    process.kill();
-                    process.start_again();
-                    process
+                let mut dice = StdRng::seed_from_u64(rng.random());
+                nodes = tokio::task::spawn_blocking(move || {
+                    nodes.crash(&mut dice);
+                    nodes
                 })
                 .await
                 .unwrap();
                 switch.send_replace(true);
             }
             enough.store(true, Ordering::SeqCst);
-            (process, switch)
+            (nodes, switch)
         }
     });
     // Side by side: a node that does not start again fails the test, instead of letting everybody wait for it.
-    let ((mut process, _switch), ()) = tokio::join!(async { crashes.await.unwrap() }, village.live(10, &enough));
+    let ((mut nodes, _switch), ()) = tokio::join!(async { crashes.await.unwrap() }, village.live(10, &enough));
     let mut history = village.close().await;
-    let process = tokio::task::spawn_blocking(move || {
-        assert!(process.terminate().success(), "the node did not end well");
-        process
+    let nodes = tokio::task::spawn_blocking(move || {
+        nodes.terminate();
+        nodes
     });
-    // The folder lives as long as the process is held.
-    let _process = process.await.unwrap();
+    // The folder lives as long as the nodes are held.
+    let _nodes = nodes.await.unwrap();
     read_store(&folder, &mut history).await;
     println!("seed={seed}: {rounds} rounds, {} operations", history.operations.len());
     accept(&history);

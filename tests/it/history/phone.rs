@@ -84,7 +84,7 @@ impl Phone {
         hang_up(&mut line).await;
         self.wait_for_node().await;
         let rest = &self.person.rest;
-        let options = Options::new(rest.base(), door, Auth::Token(self.person.account.access_token.clone()));
+        let options = Options::new(&rest.base(), door, Auth::Token(self.person.account.access_token.clone()));
         let began = Instant::now();
         let Ok(socket) = options.connect().await else { return };
         let (emitter, mut events) = socket.split();

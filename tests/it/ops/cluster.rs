@@ -8,10 +8,9 @@ use async_nats::jetstream;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
 
 use super::production::PRODUCTION;
-use crate::support::cluster::{OwnServers, new_keyspace, servers};
+use crate::support::cluster::{OwnServers, forward, new_keyspace, servers};
 use crate::support::{PATIENCE, Process, World, command, id, lasting_address};
 
 /// How long a test waits for a node whose store has to come back first.
@@ -171,17 +170,7 @@ async fn a_store_that_is_not_there_yet_is_waited_for() {
         ["WARN", &format!("nodes=\"{address}\""), "waited_s=0", "Connection refused"].iter().all(|words| warning.contains(words));
     assert!(says_all, "{warning}");
 
-    let listener = TcpListener::bind(address).await.unwrap();
-    let to = servers().unwrap().scylla[0].clone();
-    tokio::spawn(async move {
-        while let Ok((mut from, _)) = listener.accept().await {
-            let to = to.clone();
-            tokio::spawn(async move {
-                let mut to = TcpStream::connect(to).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
-            });
-        }
-    });
+    forward(address, servers().unwrap().scylla[0].clone()).await;
     becomes(&node, "/ready", 200).await;
     World::at(&node.url()).person("Ada").await;
     assert!(node.terminate().success());

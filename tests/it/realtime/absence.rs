@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadtest::{Door, Rest, Socket};
+use loadtest::{Door, Socket};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::Barrier;
 use tokio::time::timeout;
 
-use super::{Scene, before_marker, message_of, names, through_every_door};
+use super::{Scene, before_marker, message_of, names, through_every_door, through_every_door_of_one_node};
 use crate::support::{PATIENCE, Person, TestServer, World, id};
 
 /// Longer than a receipt may be on its way.
@@ -27,7 +27,8 @@ async fn resume(person: &Person, door: Door, known: &Value) -> (Value, Vec<(Stri
 async fn receipts_that_were_missed_come_as_the_door_tells_them() {
     // The doors share the node's clock: one moves it on, when none has begun with what is to be new.
     let before = Arc::new(Barrier::new(Door::ALL.len()));
-    through_every_door(move |scene| {
+    // Marks that were moved through another node are remembered as they were.
+    through_every_door_of_one_node(move |scene| {
         let before = Arc::clone(&before);
         receipts_that_were_missed(scene, before)
     })
@@ -65,7 +66,14 @@ async fn receipts_that_were_missed(scene: Scene, before: Arc<Barrier>) {
         reader.rest.read_conversation(&group).await.unwrap();
     }
 
-    let (ack, came) = resume(&ann, scene.door, &known).await;
+    let (ack, all) = resume(&ann, scene.door, &known).await;
+    // The last receipt is told behind its answer, perhaps to her who is there by then and is sent it too: it is the same twice.
+    let mut came: Vec<(String, Value)> = Vec::new();
+    for told in all {
+        if !came.contains(&told) {
+            came.push(told);
+        }
+    }
     assert_eq!((&ack["recovered"], &ack["sent"]), (&json!(true), &json!(came.len())), "{came:?}");
     let of = |name: &str, place: &str| {
         let of_place = came.iter().filter(|(event, data)| event == name && data["conversationId"] == json!(place));
@@ -117,7 +125,8 @@ async fn a_retry_tells_nobody_of_what_came_after_its_first_attempt() {
     }
     before.stop().await;
     let server = TestServer::on(folder, |_| {}, |backends| backends).await;
-    let here = |person: &Person| Person { rest: Rest::new(&server.url("")).as_account(&person.account), ..person.clone() };
+    let nodes = server.agreement();
+    let here = |person: &Person| Person { rest: server.rest().as_account(&person.account), nodes: nodes.clone(), ..person.clone() };
     let (ann, ben) = (here(&ann), here(&ben));
     assert_eq!(ann.rest.send_text(&place, "first", Some("one")).await.unwrap()["id"], sent["id"]);
     let mut socket: Socket = ben.connect(Door::WebSocket).await;

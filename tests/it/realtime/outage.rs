@@ -64,7 +64,8 @@ async fn while_the_store_is_away_sockets_stay_and_new_ones_are_told_to_come_back
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_still_at_the_door_when_the_node_drains_is_told_to_go_elsewhere() {
-    let server = TestServer::start().await;
+    // One node drains; what the others do meanwhile is no part of this.
+    let server = TestServer::alone(|_| {}).await;
     let ann = World::on(&server).person("Ann").await;
     let mut late = Options::new(&server.url(""), Door::WebSocket, Auth::Missing).open().await.unwrap();
     server.services.sessions.drain(1, Duration::ZERO).await;
@@ -78,7 +79,7 @@ async fn who_is_still_at_the_door_when_the_node_drains_is_told_to_go_elsewhere()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_drains_lets_nobody_in() {
-    let server = TestServer::start().await;
+    let server = TestServer::alone(|_| {}).await;
     let ann = World::on(&server).person("Ann").await;
     let token = Auth::Token(ann.account.access_token.clone());
     for door in Door::ALL {
@@ -99,7 +100,8 @@ async fn when_everybody_goes_at_once_writing_that_down_leaves_room_for_others() 
     /// Comings and goings that are written down at a time.
     const AT_A_TIME: usize = 64;
     let switch = Switch::default();
-    let server = TestServer::on(Arc::new(TempDir::new().unwrap()), |_| {}, |backends| switch.wrap(backends)).await;
+    // Each node writes down who leaves it.
+    let server = TestServer::alone_on(Arc::new(TempDir::new().unwrap()), |_| {}, |backends| switch.wrap(backends)).await;
     let world = World::on(&server);
     let people = join_all((0..2 * AT_A_TIME).map(async |n| world.person(&format!("Person {n}")).await)).await;
     let sockets = join_all(people.iter().map(|person| person.connect(Door::WebSocket))).await;

@@ -15,7 +15,8 @@ const MAX_MESSAGES: usize = 900;
 const MESSAGE_BYTES: usize = 16_000;
 
 async fn falls_behind(door: Door) {
-    let server = TestServer::with(|config| config.sockets.outbox = OUTBOX).await;
+    // The hub that he is at is asked whether he is still there.
+    let server = TestServer::alone(|config| config.sockets.outbox = OUTBOX).await;
     let world = World::on(&server);
     let (ann, ben) = (world.person("Ann").await, world.person("Ben").await);
     let place = world.direct(&ann, &ben).await;

@@ -3,11 +3,14 @@
 //! are skipped, loudly; under `CI` that is a failure. What is named and does not answer is a failure anywhere.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use urge::store::{Prepared, Scylla, ScyllaOptions, Statements};
 
 use super::command;
@@ -18,6 +21,20 @@ pub struct Servers {
     pub scylla: Vec<String>,
     /// `host:port`, one or more.
     pub nats: Vec<String>,
+    /// Who may do what at a NATS that asks, and whom to believe.
+    pub guarded: Option<Guarded>,
+}
+
+/// A NATS that is run as `nats/server/` says.
+pub struct Guarded {
+    /// The certificate of the authority that signed the servers'; others stand beside it.
+    pub ca: PathBuf,
+    /// The password of `urge`, who may do everything there.
+    pub urge: String,
+    /// Of `watcher`, who may only look.
+    pub watcher: String,
+    /// Of `system`, who has no streams.
+    pub system: String,
 }
 
 /// The servers of this run; none on a machine that cannot have them.
@@ -28,12 +45,12 @@ pub fn servers() -> Option<&'static Servers> {
 
 fn named() -> Option<Servers> {
     let list = |name: &str| std::env::var(name).ok().map(|text| text.split(',').map(str::to_owned).collect());
-    Some(Servers { scylla: list("URGE_TEST_SCYLLA")?, nats: list("URGE_TEST_NATS")? })
+    Some(Servers { scylla: list("URGE_TEST_SCYLLA")?, nats: list("URGE_TEST_NATS")?, guarded: None })
 }
 
 fn started() -> Option<Servers> {
     let missing: Vec<_> =
-        ["python3", "java", "mvn"].into_iter().filter(|tool| Command::new(tool).arg("--version").output().is_err()).collect();
+        ["python3", "java", "mvn", "openssl"].into_iter().filter(|tool| Command::new(tool).arg("--version").output().is_err()).collect();
     if !missing.is_empty() {
         assert!(std::env::var_os("CI").is_none(), "{missing:?} must be installed: the cluster's servers need them");
         let words = format!("SKIPPED, NOTHING OF THE CLUSTER WAS TESTED: {missing:?} not found\n");
@@ -62,11 +79,16 @@ fn start(state: &Path, options: &[&str]) -> Servers {
     let pid = std::process::id().to_string();
     let printed = tell(state, &[&["start", "--until", &pid], options].concat());
     // Of a set of one kind of servers the others' line is missing.
-    let list = |name: &str| {
-        let line = printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        line.into_iter().flat_map(|line| line.split(',')).map(str::to_owned).collect()
-    };
-    Servers { scylla: list("URGE_TEST_SCYLLA"), nats: list("URGE_TEST_NATS") }
+    let value = |name: &str| printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    let list = |name: &str| value(name).into_iter().flat_map(|line| line.split(',')).map(str::to_owned).collect();
+    let word = |name: &str| value(name).unwrap().to_owned();
+    let guarded = value("URGE_TEST_NATS_CA").map(|ca| Guarded {
+        ca: PathBuf::from(ca),
+        urge: word("URGE_TEST_NATS_URGE"),
+        watcher: word("URGE_TEST_NATS_WATCHER"),
+        system: word("URGE_TEST_NATS_SYSTEM"),
+    });
+    Servers { scylla: list("URGE_TEST_SCYLLA"), nats: list("URGE_TEST_NATS"), guarded }
 }
 
 /// Servers that a test may stop, or that are set up otherwise than those of the run. They end with this process.
@@ -97,6 +119,20 @@ impl Drop for OwnServers {
     }
 }
 
+/// Lets this address lead to a server from now on.
+pub async fn forward(address: SocketAddr, to: String) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let to = to.clone();
+            tokio::spawn(async move {
+                let mut to = TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+            });
+        }
+    });
+}
+
 /// Where sessions live: each test has a runtime of its own, and a session ends with the one that it was made on.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
@@ -105,9 +141,14 @@ pub fn block_on<T: Send + 'static>(work: impl Future<Output = T> + Send + 'stati
     std::thread::spawn(|| RUNTIME.block_on(work)).join().unwrap()
 }
 
+/// Does this there, whether or not somebody waits for it.
+pub fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    RUNTIME.spawn(work)
+}
+
 /// Does this there.
 pub async fn within<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    RUNTIME.spawn(work).await.unwrap()
+    spawn(work).await.unwrap()
 }
 
 /// The keyspace of this run, connected to once.

@@ -3,6 +3,7 @@
 
 mod away;
 mod cable;
+mod balanced;
 pub mod cluster;
 pub mod command;
 mod crash;
@@ -10,6 +11,7 @@ pub mod document;
 pub mod faulty;
 pub mod keyspaces;
 mod node;
+pub mod pair;
 mod people;
 mod process;
 pub mod rows;
@@ -19,6 +21,7 @@ pub mod wire;
 mod world;
 
 pub use away::Switch;
+pub use balanced::Balanced;
 pub use cable::Cable;
 pub use crash::files_after_a_crash;
 pub use node::{PATIENCE, TestServer, failure, json};

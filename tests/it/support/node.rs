@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use loadtest::Rest;
 use reqwest::{Method, Response};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -14,15 +15,18 @@ use tokio_util::sync::CancellationToken;
 use urge::app::{App, Backends, Services, Stores};
 use urge::clock::ShiftedClock;
 use urge::config::Config;
+use urge::id::UserId;
 
+use super::pair::{Agreement, Places, Streams};
 use super::{Outbox, keyspaces};
 
 /// How long a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A running node.
+/// A running node; or several that look like one, if [`pair`] says so: what asks and who connects gets to any of them. They
+/// share the clock, the codes and whatever a test has put before the stores.
 pub struct TestServer {
-    /// Where it listens.
+    /// Where it listens; the first of several.
     pub address: SocketAddr,
     /// Its clock, for tests to shift.
     pub clock: Arc<ShiftedClock>,
@@ -30,13 +34,21 @@ pub struct TestServer {
     pub folder: Arc<TempDir>,
     /// The codes that it sent.
     pub sms: Arc<Outbox>,
-    /// Its services, for what no call does.
+    /// Its services, for what no call does; the first one's of several.
     pub services: Services,
     /// The stores below whatever a test has put in between.
     pub stores: Stores,
+    places: Places,
+    agreement: Agreement,
     client: reqwest::Client,
-    stop: CancellationToken,
-    running: JoinHandle<()>,
+    nodes: Nodes,
+}
+
+/// How many nodes a server has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Count {
+    One,
+    AsTheRunSays,
 }
 
 impl TestServer {
@@ -53,17 +65,29 @@ impl TestServer {
     /// The same in this folder and on backends that `wrap` may have changed, with faults for one.
     pub async fn on(folder: Arc<TempDir>, change: impl FnOnce(&mut Config), wrap: impl FnOnce(Backends) -> Backends) -> Self {
         let stores = keyspaces::stores(folder.path()).await;
-        Self::on_stores(stores, folder, change, wrap).await
+        Self::on_stores(stores, Count::AsTheRunSays, folder, change, wrap).await
+    }
+
+    /// One node, however many a server has in this run: for what each node does for itself. Whoever asks for it says why.
+    pub async fn alone(change: impl FnOnce(&mut Config)) -> Self {
+        Self::alone_on(Arc::new(TempDir::new().unwrap()), change, |backends| backends).await
+    }
+
+    /// The same in this folder and on such backends.
+    pub async fn alone_on(folder: Arc<TempDir>, change: impl FnOnce(&mut Config), wrap: impl FnOnce(Backends) -> Backends) -> Self {
+        let stores = keyspaces::stores(folder.path()).await;
+        Self::on_stores(stores, Count::One, folder, change, wrap).await
     }
 
     /// The same on the embedded store wherever other nodes keep everything: for tests of its file.
     pub async fn embedded(folder: Arc<TempDir>, wrap: impl FnOnce(Backends) -> Backends) -> Self {
-        Self::on_stores(None, folder, |_| {}, wrap).await
+        Self::on_stores(None, Count::One, folder, |_| {}, wrap).await
     }
 
     /// On these stores, or on the embedded one.
     async fn on_stores(
         stores: Option<Stores>,
+        count: Count,
         folder: Arc<TempDir>,
         change: impl FnOnce(&mut Config),
         wrap: impl FnOnce(Backends) -> Backends,
@@ -75,22 +99,54 @@ impl TestServer {
         if let Some(stores) = stores {
             backends.stores = stores;
         }
+        let streams = if count == Count::One { None } else { Streams::new() };
+        let mut buses = Vec::new();
+        if let Some(streams) = &streams {
+            buses = streams.buses().await;
+            backends.bus = buses.remove(0);
+        }
         let stores = backends.stores.clone();
-        let backends = wrap(backends);
-        let listener = TcpListener::bind(config.listen).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
+        let first = wrap(backends);
+        let first_bus = first.bus.clone();
+        let others: Vec<_> = buses.into_iter().map(|bus| Backends { bus, ..first.clone() }).collect();
         urge::telemetry::recorder();
-        let app = App::new(config, backends).unwrap();
-        let services = app.services.clone();
-        let running = tokio::spawn(app.serve(listener, stop.clone().cancelled_owned()));
+        let mut nodes = Nodes { stop: CancellationToken::new(), running: Vec::new(), streams };
+        let (address, services) = nodes.add(config.clone(), first).await;
+        let (mut addresses, mut agreement) = (vec![address], Agreement(vec![(services.online.clone(), first_bus)]));
+        for other in others {
+            let bus = other.bus.clone();
+            let (address, services) = nodes.add(config.clone(), other).await;
+            addresses.push(address);
+            agreement.0.push((services.online, bus));
+        }
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-        Self { address, clock, folder, sms, services, stores, client, stop, running }
+        Self { address, clock, folder, sms, services, stores, places: Places::new(addresses), agreement, client, nodes }
     }
 
     /// The address of this path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}{path}", self.places.any())
+    }
+
+    /// A client of it.
+    pub fn rest(&self) -> Rest {
+        let places = self.places.clone();
+        Rest::choosing(move || places.any())
+    }
+
+    /// What its nodes know of who is there.
+    pub fn agreement(&self) -> &Agreement {
+        &self.agreement
+    }
+
+    /// Waits until all its nodes take this person for online, or for gone: of several one may hear of it a little later.
+    pub async fn all_know(&self, user: UserId, online: bool) {
+        self.agreement.about(user, online).await;
+    }
+
+    /// Waits until its nodes have taken in what they were told so far.
+    pub async fn settled(&self) {
+        self.agreement.settled().await;
     }
 
     /// A request to send.
@@ -105,9 +161,49 @@ impl TestServer {
 
     /// Stops it and waits until it has. What the tests have seen so far must be in the document.
     pub async fn stop(self) {
-        self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.running).await.expect("the node did not stop").unwrap();
+        self.nodes.end().await;
         super::document::holds_what_was_seen(&urge::telemetry::recorder().render());
+    }
+}
+
+/// The nodes of a server.
+struct Nodes {
+    stop: CancellationToken,
+    running: Vec<JoinHandle<()>>,
+    streams: Option<Streams>,
+}
+
+impl Nodes {
+    /// One more; where it listens.
+    async fn add(&mut self, config: Config, backends: Backends) -> (SocketAddr, Services) {
+        let listener = TcpListener::bind(config.listen).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = App::new(config, backends).unwrap();
+        let services = app.services.clone();
+        self.running.push(tokio::spawn(app.serve(listener, self.stop.clone().cancelled_owned())));
+        (address, services)
+    }
+
+    /// Ends them all.
+    async fn end(mut self) {
+        self.stop.cancel();
+        let ending = async {
+            for running in std::mem::take(&mut self.running) {
+                running.await.unwrap();
+            }
+            if let Some(streams) = self.streams.take() {
+                streams.end_with(Vec::new()).await.unwrap();
+            }
+        };
+        tokio::time::timeout(PATIENCE, ending).await.expect("the node did not stop");
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        if let Some(streams) = self.streams.take() {
+            streams.end_with(std::mem::take(&mut self.running));
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use loadtest::{Account, Door, Rest, Socket};
 use serde_json::Value;
 
 use super::TestServer;
+use super::pair::Agreement;
 
 /// Numbers are unique in the process, so that worlds may share a node.
 static NEXT_NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -19,17 +20,19 @@ pub const PASSWORD: &str = "correct horse battery";
 pub struct World {
     /// A client of the node, nobody logged in.
     pub rest: Rest,
+    /// Its nodes, if it has several.
+    pub nodes: Agreement,
 }
 
 impl World {
     /// The people of this node.
     pub fn on(server: &TestServer) -> Self {
-        Self::at(&server.url(""))
+        Self { rest: server.rest(), nodes: server.agreement().clone() }
     }
 
     /// The people of the node at this address (`http://host:port`).
     pub fn at(url: &str) -> Self {
-        Self { rest: Rest::new(url) }
+        Self { rest: Rest::new(url), nodes: Agreement::default() }
     }
 
     /// A phone number that nobody has.
@@ -41,14 +44,14 @@ impl World {
     pub async fn person(&self, name: &str) -> Person {
         let phone = Self::new_phone();
         let account = self.rest.register(&phone, name).await.unwrap();
-        Person::new(&self.rest, name, phone, account)
+        Person::new(self, name, phone, account)
     }
 
     /// Somebody new who can log in again with [`PASSWORD`].
     pub async fn person_with_password(&self, name: &str) -> Person {
         let phone = Self::new_phone();
         let account = self.rest.register_with_password(&phone, name, PASSWORD).await.unwrap();
-        Person::new(&self.rest, name, phone, account)
+        Person::new(self, name, phone, account)
     }
 
     /// The id of the DIRECT conversation of two people.
@@ -74,11 +77,13 @@ pub struct Person {
     pub account: Account,
     /// REST as this person.
     pub rest: Rest,
+    /// The nodes that are to know of his sockets.
+    pub nodes: Agreement,
 }
 
 impl Person {
-    fn new(rest: &Rest, name: &str, phone: String, account: Account) -> Self {
-        Self { name: name.to_owned(), phone, rest: rest.as_account(&account), account }
+    fn new(world: &World, name: &str, phone: String, account: Account) -> Self {
+        Self { name: name.to_owned(), phone, rest: world.rest.as_account(&account), account, nodes: world.nodes.clone() }
     }
 
     /// The user's id.
@@ -89,12 +94,15 @@ impl Person {
     /// The same person on another device; needs a password.
     pub async fn another_device(&self) -> Self {
         let account = self.rest.without_token().login(&self.phone, PASSWORD).await.unwrap();
-        Self::new(&self.rest, &self.name, self.phone.clone(), account)
+        Self { rest: self.rest.as_account(&account), account, ..self.clone() }
     }
 
-    /// A socket of this login, authenticated.
+    /// A socket of this login, authenticated; all nodes know that he is there. What passes at once gets to those of whom it is
+    /// known, so a test in which somebody has just come would be about that moment.
     pub async fn connect(&self, door: Door) -> Socket {
-        Socket::connect(self.rest.base(), &self.account.access_token, door).await.unwrap()
+        let socket = Socket::connect(&self.rest.base(), &self.account.access_token, door).await.unwrap();
+        self.nodes.about(self.id().parse().unwrap(), true).await;
+        socket
     }
 }
 

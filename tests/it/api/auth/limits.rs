@@ -57,7 +57,8 @@ async fn thirty_wrong_passwords_are_a_quarter_of_an_hour() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_of_logins_slows_logins_alone() {
-    let server = TestServer::with(|config| config.auth.hashing_threads = 1).await;
+    // Each node has threads of its own.
+    let server = TestServer::alone(|config| config.auth.hashing_threads = 1).await;
     let ada = sign_up(&server, &json!({"phone_number": ADA, "password": "correct horse"})).await;
     let bob = sign_up(&server, &json!({"phone_number": BOB})).await;
     let command = json!({"type": "DIRECT", "participant_ids": [bob.user["id"]]});

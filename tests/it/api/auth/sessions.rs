@@ -99,7 +99,8 @@ async fn sessions_are_listed_and_ended() {
 #[tokio::test]
 async fn asking_for_the_end_of_somebody_elses_login_changes_nothing_for_him() {
     let switch = Switch::default();
-    let server = TestServer::on(Arc::new(TempDir::new().unwrap()), |_| {}, |backends| switch.wrap(backends)).await;
+    // Each node remembers whom it was asked about.
+    let server = TestServer::alone_on(Arc::new(TempDir::new().unwrap()), |_| {}, |backends| switch.wrap(backends)).await;
     let (ada, bob) = (ada(&server).await, sign_up(&server, &json!({"phone_number": "+12025550102"})).await);
     let bobs = ok(call(&server, "GET /auth/sessions", Some(&bob.token), &Value::Null).await).await;
     let bobs = bobs["sessions"][0]["id"].as_str().unwrap();

@@ -119,7 +119,10 @@ async fn sockets_close_also_when_the_store_fails_half_way() {
 
 #[tokio::test]
 async fn while_the_store_is_away_only_ended_logins_are_not_told_who_they_are() {
-    let (server, wire) = wired().await;
+    let wire = Arc::new(Wire::default());
+    // Each node remembers whom it was asked about.
+    let server = TestServer::alone_on(Arc::new(TempDir::new().unwrap()), |_| {}, |backends| wire.accounts(backends)).await;
+    let server = Arc::new(server);
     let world = World::on(&server);
     let ada = world.person_with_password("Ada").await;
     let (phone, tablet) = (ada.another_device().await, ada.another_device().await);

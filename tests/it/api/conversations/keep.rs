@@ -204,7 +204,8 @@ async fn ones_other_devices_hear_of_every_change() {
     let bus = Arc::new(Recorder::default());
     let shared = bus.clone();
     let folder = Arc::new(TempDir::new().unwrap());
-    let server = TestServer::on(folder, |_| {}, move |backends| urge::app::Backends { bus: shared, ..backends }).await;
+    // What one node gives to the bus.
+    let server = TestServer::alone_on(folder, |_| {}, move |backends| urge::app::Backends { bus: shared, ..backends }).await;
     let world = People::of(server);
     let (ada, bob) = (world.person("Ada").await, world.person("Bob").await);
     let id = world.direct(&ada, &bob).await;

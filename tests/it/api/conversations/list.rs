@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use urge::event::Origin;
 
 use super::{ids, listed};
-use crate::support::People;
+use crate::support::{People, TestServer};
 
 #[tokio::test]
 async fn the_newest_activity_comes_first() {
@@ -145,7 +145,8 @@ async fn archived_ones_are_paged_by_cursor_like_the_list() {
 
 #[tokio::test]
 async fn people_show_what_they_want_to_show() {
-    let world = People::start().await;
+    // One node is told by hand who is there and who types.
+    let world = People::of(TestServer::alone(|_| {}).await);
     let (ada, bob) = (world.person("Ada").await, world.person("Bob").await);
     world.call(&bob, "PUT /auth/profile", &json!({"avatar_url": "https://example.org/b.png"})).await;
     let id = world.direct(&ada, &bob).await;

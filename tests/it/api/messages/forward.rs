@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use urge::config::Config;
 use urge::event::Origin;
 
 use super::{Chat, UNKNOWN, call, contents, failed, text};
@@ -87,15 +86,15 @@ fn many(count: usize) -> Vec<String> {
 }
 
 /// A chat whose stores of conversations and messages the test can stop.
-async fn wired(change: impl FnOnce(&mut Config)) -> (Chat, Arc<Wire>) {
+async fn wired() -> (Chat, Arc<Wire>) {
     let wire = Arc::new(Wire::default());
-    let server = TestServer::on(Arc::new(TempDir::new().unwrap()), change, |backends| wire.conversations(backends)).await;
+    let server = TestServer::on(Arc::new(TempDir::new().unwrap()), |_| {}, |backends| wire.conversations(backends)).await;
     (Chat::on(server).await, wire)
 }
 
 #[tokio::test]
 async fn the_same_forward_again_makes_the_same_copies() {
-    let (chat, wire) = wired(|_| {}).await;
+    let (chat, wire) = wired().await;
     let (one, two) = (chat.group(&[&chat.bob]).await, chat.group(&[&chat.eve]).await);
     let mut ids = Vec::new();
     for n in 0..3 {
@@ -124,7 +123,7 @@ async fn the_same_forward_again_makes_the_same_copies() {
 
 #[tokio::test]
 async fn copies_that_could_not_be_stored_are_not_said_to_be() {
-    let (chat, wire) = wired(|_| {}).await;
+    let (chat, wire) = wired().await;
     let (one, two) = (chat.group(&[&chat.bob]).await, chat.group(&[&chat.eve]).await);
     let id = text(&chat.send(&chat.bob, "hello").await["id"]);
     let command = json!({"message_ids": [id], "conversation_ids": [one, two]});
@@ -139,7 +138,7 @@ async fn copies_that_could_not_be_stored_are_not_said_to_be() {
 
 #[tokio::test]
 async fn conversations_are_written_to_side_by_side() {
-    let (chat, wire) = wired(|_| {}).await;
+    let (chat, wire) = wired().await;
     let (one, two) = (chat.group(&[&chat.bob]).await, chat.group(&[&chat.eve]).await);
     let id = text(&chat.send(&chat.bob, "hello").await["id"]);
     let held = [wire.hold("append_whole"), wire.hold("append_whole")];
@@ -157,7 +156,8 @@ async fn conversations_are_written_to_side_by_side() {
 
 #[tokio::test]
 async fn each_copy_counts_as_a_message_sent() {
-    let (chat, _) = wired(|config| config.rate_limit = true).await;
+    // Each node counts for itself.
+    let chat = Chat::on(TestServer::alone(|config| config.rate_limit = true).await).await;
     let group = chat.group(&[&chat.bob]).await;
     let mut ids = Vec::new();
     for n in 0..30 {

@@ -131,6 +131,7 @@ async fn a_block_either_way_ends_writing() {
     let mine = text(&chat.send(&chat.ada, "hello").await["id"]);
     for (blocker, blocked) in [(&chat.ada, &chat.bob), (&chat.bob, &chat.ada)] {
         chat.ask(blocker, &format!("POST /settings/privacy/block/{}", blocked.id())).await;
+        chat.server.settled().await;
         for person in [&chat.ada, &chat.bob] {
             let send = json!({"conversation_id": chat.id, "content": "x"});
             chat.refuse(person, "POST /messages", &send, 403, "forbidden").await;
@@ -140,6 +141,7 @@ async fn a_block_either_way_ends_writing() {
         }
         chat.refuse(&chat.ada, &format!("PUT /messages/{mine}"), &json!({"content": "x"}), 403, "forbidden").await;
         chat.ask(blocker, &format!("DELETE /settings/privacy/unblock/{}", blocked.id())).await;
+        chat.server.settled().await;
     }
     chat.send(&chat.bob, "friends again").await;
     chat.server.stop().await;
