@@ -40,11 +40,6 @@ impl Chat {
         Self::on(TestServer::start().await).await
     }
 
-    /// On one node, however many a server has in this run.
-    pub async fn alone() -> Self {
-        Self::on(TestServer::alone(|_| {}).await).await
-    }
-
     pub async fn on(server: TestServer) -> Self {
         let person = |n: u32, name: &str| {
             let command = json!({"phone_number": format!("+1202555{n:04}"), "password": "correct horse", "display_name": name});

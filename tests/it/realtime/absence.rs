@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::sync::Barrier;
 use tokio::time::timeout;
 
-use super::{Scene, before_marker, message_of, names, through_every_door, through_every_door_of_one_node};
+use super::{Scene, before_marker, message_of, names, through_every_door};
 use crate::support::{PATIENCE, Person, TestServer, World, id};
 
 /// Longer than a receipt may be on its way.
@@ -27,8 +27,7 @@ async fn resume(person: &Person, door: Door, known: &Value) -> (Value, Vec<(Stri
 async fn receipts_that_were_missed_come_as_the_door_tells_them() {
     // The doors share the node's clock: one moves it on, when none has begun with what is to be new.
     let before = Arc::new(Barrier::new(Door::ALL.len()));
-    // Marks that were moved through another node are remembered as they were.
-    through_every_door_of_one_node(move |scene| {
+    through_every_door(move |scene| {
         let before = Arc::clone(&before);
         receipts_that_were_missed(scene, before)
     })

@@ -3,7 +3,7 @@
 use loadtest::Socket;
 use serde_json::{Value, json};
 
-use super::{about, before_marker, message_of, next, through_every_door_of_one_node};
+use super::{about, before_marker, message_of, next, through_every_door};
 use crate::support::{Person, id};
 
 /// The events before a message from `from`, presence and receipts left out.
@@ -17,8 +17,7 @@ async fn told(socket: &mut Socket, from: &Person, place: &str) -> Vec<(String, V
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_change_of_ones_own_view_reaches_ones_other_logins_alone() {
-    // A node that had nobody there when a row was written tells it to who has come since, before the next one.
-    through_every_door_of_one_node(|scene| async move {
+    through_every_door(|scene| async move {
         let ann = scene.world.person_with_password("Ann").await;
         let ben = scene.world.person("Ben").await;
         let place = scene.world.direct(&ann, &ben).await;
@@ -66,8 +65,7 @@ async fn every_change_of_ones_own_view_reaches_ones_other_logins_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_is_told_to_all_who_still_see_the_message() {
-    // A node that had nobody there when a row was written tells it to who has come since, before the next one.
-    through_every_door_of_one_node(|scene| async move {
+    through_every_door(|scene| async move {
         let ann = scene.world.person_with_password("Ann").await;
         let (ben, cy, dee) = (scene.world.person("Ben").await, scene.world.person("Cy").await, scene.world.person("Dee").await);
         let place = scene.world.group(&ann, "Four", &[&ben, &cy, &dee]).await;
@@ -105,8 +103,7 @@ async fn an_edit_is_told_to_all_who_still_see_the_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_forwarded_arrives_like_anything_that_is_said() {
-    // A node that had nobody there when a row was written tells it to who has come since, before the next one.
-    through_every_door_of_one_node(|scene| async move {
+    through_every_door(|scene| async move {
         let ann = scene.world.person_with_password("Ann").await;
         let (ben, cy) = (scene.world.person("Ben").await, scene.world.person("Cy").await);
         let (from, to) = (scene.world.direct(&ann, &ben).await, scene.world.group(&ann, "Two", &[&cy]).await);
@@ -131,8 +128,7 @@ async fn what_is_forwarded_arrives_like_anything_that_is_said() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_conversation_comes_back_with_a_message_and_not_with_an_edit() {
-    // A node that had nobody there when a row was written tells it to who has come since, before the next one.
-    through_every_door_of_one_node(|scene| async move {
+    through_every_door(|scene| async move {
         let (ann, ben, place) = scene.pair().await;
         let old = ben.rest.send_text(&place, "odl", None).await.unwrap();
         ann.rest.delete(&format!("/conversations/{place}")).await.unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Scene, about, before_marker, names, next, send, through_every_door, through_every_door_of_one_node};
+use super::{Scene, about, before_marker, names, next, send, through_every_door};
 use crate::support::{PATIENCE, Person, id};
 
 /// The events up to and including the next `conversation:updated`, presence and receipts left out.
@@ -23,8 +23,7 @@ async fn club(scene: &Scene) -> (Person, Person, Person, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_added_hears_of_the_group_first_and_the_others_of_him() {
-    // Marks that were moved through another node are remembered as they were.
-    through_every_door_of_one_node(|scene| async move {
+    through_every_door(|scene| async move {
         let (ann, ben, cy, group) = club(&scene).await;
         let dan = scene.world.person("Dan").await;
         let mut sockets = Vec::new();
@@ -65,8 +64,7 @@ async fn who_is_added_hears_of_the_group_first_and_the_others_of_him() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everybody_else_in_a_group_is_told_who_types() {
-    // What a conversation shows of who types is what the node that is asked has heard itself.
-    through_every_door_of_one_node(|scene| async move {
+    through_every_door(|scene| async move {
         let (ann, ben, cy, group) = club(&scene).await;
         let mut phone = ann.connect(scene.door).await;
         let mut others = [ben.connect(scene.door).await, cy.connect(scene.door).await];
@@ -109,7 +107,6 @@ async fn who_shares_but_a_group_is_told_who_is_there() {
         for watcher in &mut watching {
             watcher.next_match("offline", PATIENCE, |event| event.name == "user:offline" && of_cy(event)).await.unwrap();
         }
-        scene.gone(&cy).await;
         // Who shares it no longer is told nothing more. Ben, who does, is told in the same moment as Ann would be.
         scene.world.direct(&ben, &cy).await;
         scene.remove(&ann, &group, &cy).await;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use urge::messages::{SendMessage, Sent};
 
 use super::resume::{messages, resume, row};
-use super::{Scene, about, names, next, send, through_every_door, through_every_door_of_one_node};
+use super::{Scene, about, names, next, send, through_every_door};
 use crate::support::{Person, id};
 
 /// Rows that one resume replays at most.
@@ -40,8 +40,7 @@ fn contents(events: &[(String, Value)]) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_rows_are_replayed_and_one_more_is_too_much() {
-    // A node that had nobody there when a row was written tells it to who has come since, before the next one.
-    through_every_door_of_one_node(|scene| async move {
+    through_every_door(|scene| async move {
         let (ann, ben, place) = scene.pair().await;
         let first = row(&ann.rest.send_text(&place, "first", None).await.unwrap());
         say(&scene, &ann, &place, MAX_REPLAY).await;

@@ -40,11 +40,6 @@ async fn through_every_door<F: Future<Output = ()> + Send + 'static>(body: impl 
     of_a_node(TestServer::start().await, body).await;
 }
 
-/// The same of one node however many a server has in this run: for what is known not to hold between nodes yet. Each says what.
-async fn through_every_door_of_one_node<F: Future<Output = ()> + Send + 'static>(body: impl Fn(Scene) -> F) {
-    of_a_node(TestServer::alone(|_| {}).await, body).await;
-}
-
 /// The same with a node of the test's own.
 async fn of_a_node<F: Future<Output = ()> + Send + 'static>(server: TestServer, body: impl Fn(Scene) -> F) {
     let server = Arc::new(server);
@@ -70,12 +65,6 @@ impl Scene {
     /// Knocks at this door.
     async fn knock(&self, auth: Auth) -> Result<Socket, ConnectError> {
         knock(&self.server, self.door, auth).await
-    }
-
-    /// Waits until all nodes know that he has gone, of which somebody has been told: one that takes him for being there still says
-    /// nothing when he comes to it at that moment.
-    async fn gone(&self, person: &Person) {
-        self.server.all_know(person.id().parse().unwrap(), false).await;
     }
 
     /// Adds somebody to a group.

@@ -7,7 +7,7 @@ use loadtest::socket::Event;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{before_marker, next, send, through_every_door, through_every_door_of_one_node};
+use super::{before_marker, next, send, through_every_door};
 use crate::support::{PATIENCE, Person};
 
 /// Typing ends by itself after this.
@@ -17,8 +17,7 @@ const GRACE: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn typing_is_told_and_ends_by_itself_or_with_the_message() {
-    // What a conversation shows of who types is what the node that is asked has heard itself.
-    through_every_door_of_one_node(|scene| async move {
+    through_every_door(|scene| async move {
         let (ann, ben, place) = scene.pair().await;
         let (phone, mut peer) = (ann.connect(scene.door).await, ben.connect(scene.door).await);
         let typing = json!({"conversationId": place});
@@ -57,8 +56,7 @@ fn presence_of(person: &Person, events: &[(String, Value)]) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_silences_typing_presence_and_receipts_both_ways() {
-    // A node that had nobody there when a row was written tells it to who has come since, before the next one.
-    through_every_door_of_one_node(|scene| async move {
+    through_every_door(|scene| async move {
         let (ann, ben, place) = scene.pair().await;
         let cy = scene.world.person("Cy").await;
         let group = scene.world.group(&ann, "Club", &[&ben, &cy]).await;
@@ -136,7 +134,6 @@ async fn what_somebody_hides_of_himself_is_not_told() {
         leave(peer).await;
         let told = told_of(&mut phone, "user:offline", &ben).await;
         assert_eq!(told.json(), json!({"userId": ben.id(), "lastSeen": null}));
-        scene.gone(&ben).await;
 
         ben.rest.put("/settings/privacy", &json!({"show_online_status": false})).await.unwrap();
         // Cy comes and goes a moment after him, and both of that is told.
@@ -149,7 +146,6 @@ async fn what_somebody_hides_of_himself_is_not_told() {
         }
         let before = before_marker(&mut phone, &ben, &place).await;
         assert_eq!(presence_of(&ben, &before), [] as [&str; 0]);
-        scene.gone(&ben).await;
         assert_eq!(ann.rest.get(&format!("/users/{}/status", ben.id())).await.unwrap()["is_online"], false);
 
         ben.rest.put("/settings/privacy", &json!({"show_online_status": true})).await.unwrap();
@@ -191,7 +187,6 @@ async fn the_shipped_app_joins_by_bare_id_and_is_told_as_it_expects() {
         assert_eq!(presence_of(&ben, &before_marker(&mut phone, &cy, &beside).await), [] as [&str; 0]);
         leave(other).await;
         told_of(&mut phone, "user:offline", &cy).await;
-        scene.gone(&cy).await;
 
         // Leaving closes it on this device, and takes nothing away from what its user is told.
         phone.call("leave:conversation", &json!(beside)).await.unwrap();

@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use urge::event::Origin;
 
-// Marks that were moved through another node are remembered as they were.
-use super::through_every_door_of_one_node as through_every_door;
-use super::{about, before_marker, message_of, names, next, send};
+use super::{about, before_marker, message_of, names, next, send, through_every_door};
 use crate::support::{PATIENCE, Person, id};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 use urge::event::Origin;
 
 use super::resume::resume;
-use super::{about, before_marker, message_of, next, send, through_every_door, through_every_door_of_one_node};
+use super::{about, before_marker, message_of, next, send, through_every_door};
 use crate::support::{PATIENCE, id};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,8 +69,7 @@ async fn a_retry_is_answered_also_after_its_sender_was_removed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_while_somebody_was_away_does_not_turn_when_he_is_back() {
-    // Marks that were moved through another node are remembered as they were.
-    through_every_door_of_one_node(|scene| async move {
+    through_every_door(|scene| async move {
         let (ann, ben, _) = scene.pair().await;
         let cy = scene.world.person("Cy").await;
         let group = scene.world.group(&ann, "Club", &[&ben, &cy]).await;

@@ -64,7 +64,6 @@ async fn who_hides_goes_offline_for_the_others_and_comes_back_when_he_shows_hims
         leave(peer).await;
         leave(beside).await;
         phone.next_match("Cy is gone", PATIENCE, |event| event.name == "user:offline" && event.json()["userId"] == cy.id()).await.unwrap();
-        scene.gone(&ben).await;
         show(&ben, true).await;
         let _back = ben.connect(scene.door).await;
         assert_eq!(told_of(&mut phone, &ben, "user:online").await, [online(&ben)]);

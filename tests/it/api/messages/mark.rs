@@ -10,7 +10,7 @@ use crate::support::{PATIENCE, People};
 
 #[tokio::test]
 async fn reading_goes_up_to_the_newest_message_named() {
-    let chat = Chat::alone().await;
+    let chat = Chat::start().await;
     let mut ids = Vec::new();
     for n in 0..3 {
         ids.push(text(&chat.send(&chat.ada, &format!("m{n}")).await["id"]));
@@ -36,7 +36,7 @@ async fn reading_goes_up_to_the_newest_message_named() {
 
 #[tokio::test]
 async fn what_cannot_be_marked_is_named() {
-    let chat = Chat::alone().await;
+    let chat = Chat::start().await;
     let id = text(&chat.send(&chat.ada, "x").await["id"]);
     let group = chat.group(&[&chat.bob]).await;
     for wrong in [json!({}), json!({"status": "EATEN"}), json!({"status": 1})] {
@@ -57,7 +57,7 @@ async fn what_cannot_be_marked_is_named() {
 
 #[tokio::test]
 async fn receipts_say_who_has_read_unless_he_hides_it() {
-    let chat = Chat::alone().await;
+    let chat = Chat::start().await;
     let group = chat.group(&[&chat.bob, &chat.eve]).await;
     let id = text(&chat.send_to(&chat.ada, &group, "who reads this?").await["id"]);
     let receipts = async |query: &str| chat.ask(&chat.ada, &format!("GET /messages/{id}/receipts{query}")).await;
