@@ -185,13 +185,19 @@ impl App {
             sessions.note(envelope);
         };
         self.tasks.spawn(async move { hub.run(envelopes, note).await });
-        if self.backends.bus.has_others() {
+        let has_others = self.backends.bus.has_others();
+        if has_others {
             self.tasks.spawn(self.services.sessions.clone().watch_for_pauses());
         }
-        let hub = self.services.hub.clone();
+        let (hub, sessions) = (self.services.hub.clone(), self.services.sessions.clone());
         self.tasks.repeat(self.config.repair_interval, move || {
-            let hub = hub.clone();
-            async move { hub.repair().await }
+            let (hub, sessions) = (hub.clone(), sessions.clone());
+            async move {
+                if has_others {
+                    sessions.check_all_logins();
+                }
+                hub.repair().await;
+            }
         });
         let endpoint = Arc::new(if self.config.role.serves() { self.endpoint().boxed() } else { self.worker_endpoint().boxed() });
         let (sessions, doors) = (self.services.sessions.clone(), Arc::clone(&self.services.doors));

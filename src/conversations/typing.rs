@@ -21,7 +21,14 @@ const SWEEP: usize = 10_000;
 
 /// The people who are typing, kept by whoever holds it.
 #[derive(Debug, Default)]
-pub struct TypingSet(RwLock<HashMap<ConversationId, BTreeMap<UserId, Instant>>>);
+pub struct TypingSet(RwLock<Typists>);
+
+#[derive(Debug, Default)]
+struct Typists {
+    conversations: HashMap<ConversationId, BTreeMap<UserId, Instant>>,
+    /// How many were left by the last look for typing that has ended.
+    swept: usize,
+}
 
 impl TypingSet {
     /// Notes that the user types in this conversation, or stopped.
@@ -30,10 +37,12 @@ impl TypingSet {
     }
 
     fn set_at(&self, conversation: ConversationId, user: UserId, typing: bool, now: Instant) {
-        let mut conversations = self.0.write();
+        let mut typists = self.0.write();
+        let Typists { conversations, swept } = &mut *typists;
         if typing {
-            if conversations.len() >= SWEEP {
+            if conversations.len() >= SWEEP.max(*swept * 2) {
                 conversations.retain(|_, users| users.values().any(|until| *until > now));
+                *swept = conversations.len();
             }
             conversations.entry(conversation).or_default().insert(user, now + LASTS);
         } else if let Some(users) = conversations.get_mut(&conversation) {
@@ -45,8 +54,8 @@ impl TypingSet {
     }
 
     fn typing_at(&self, conversation: ConversationId, now: Instant) -> Vec<UserId> {
-        let conversations = self.0.read();
-        let users = conversations.get(&conversation).into_iter().flatten();
+        let typists = self.0.read();
+        let users = typists.conversations.get(&conversation).into_iter().flatten();
         users.filter(|(_, until)| **until > now).map(|(user, _)| *user).collect()
     }
 }
@@ -73,6 +82,6 @@ mod tests {
             typing.set_at(ConversationId::fresh(), user, true, now);
         }
         typing.set_at(id, user, true, now + LASTS);
-        assert_eq!(typing.0.read().len(), 1);
+        assert_eq!(typing.0.read().conversations.len(), 1);
     }
 }

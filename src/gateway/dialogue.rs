@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 use tracing::Level;
@@ -26,7 +27,8 @@ struct Running {
 }
 
 enum Asked {
-    In,
+    /// To be let in; by a frame that wants an answer, perhaps.
+    In(Option<AckId>),
     Command(Option<AckId>),
 }
 
@@ -40,13 +42,19 @@ pub struct Dialogue {
 }
 
 impl Dialogue {
-    /// Starts to let the login in. `greeting` goes out first, then `authenticated`.
-    pub fn start(doors: Arc<Doors>, login: Login, door: Door, greeting: impl FnOnce(&Socket) -> Option<String>) -> Self {
+    /// Starts to let the login in. `greeting` goes out first; `authenticated` when it is in, and what answers to
+    /// `ack`: what was written until then is the past, which the client reads, and what comes after it is told.
+    pub fn start(
+        doors: Arc<Doors>,
+        login: Login,
+        door: Door,
+        ack: Option<AckId>,
+        greeting: impl FnOnce(&Socket) -> Option<String>,
+    ) -> Self {
         let socket = Socket::new(login, door, doors.settings.max_waiting);
         if let Some(greeting) = greeting(&socket) {
             socket.reply(greeting);
         }
-        socket.reply(reply::authenticated(door, login.user_id));
         metrics::gauge!("urge_sockets", "door" => door.name()).increment(1.0);
         let opening = {
             let (gateway, socket) = (doors.gateway.clone(), socket.clone());
@@ -55,7 +63,7 @@ impl Dialogue {
         let now = Instant::now();
         let throttle = Throttle::new(doors.settings.rate_limit, now);
         let until = Some(now + doors.settings.command_timeout);
-        let running = Running { work: Box::pin(opening), asked: Asked::In, until, is_lasting: false };
+        let running = Running { work: Box::pin(opening), asked: Asked::In(ack), until, is_lasting: false };
         Self { doors, socket, throttle, running: Some(running) }
     }
 
@@ -78,8 +86,15 @@ impl Dialogue {
             Err(Error::unavailable("this took too long: it may have been done, try again").with_source("the command's deadline passed"))
         });
         match (asked, answer) {
-            (Asked::In | Asked::Command(None), Ok(_)) => {}
-            (Asked::In, Err(error)) => {
+            (Asked::In(ack), Ok(_)) => {
+                let Socket { door, user_id, .. } = *self.socket;
+                self.socket.reply(reply::authenticated(door, user_id));
+                if let Some(id) = ack {
+                    self.socket.reply(reply::ack(door, &id, json!({"userId": user_id}).to_string().as_bytes()));
+                }
+            }
+            (Asked::Command(None), Ok(_)) => {}
+            (Asked::In(_), Err(error)) => {
                 note(&error, "a socket was not let in");
                 self.socket.close(CloseReason::Unavailable);
             }

@@ -44,8 +44,12 @@ impl Sessions {
             }
             Envelope::Revoked { user_id, session_id, except, late } => self.revoke(*user_id, *session_id, *except, *late),
             Envelope::Left { user_id, parting } => self.left_another(*user_id, *parting),
-            Envelope::Orphans(users) => self.adopt(Arc::clone(users)),
-            Envelope::Missed { logins: true } => self.check_logins(self.sockets()),
+            Envelope::Orphans(users) => {
+                self.adopt(Arc::clone(users));
+                // What it was to tell of logins may have ended with it.
+                self.check_all_logins();
+            }
+            Envelope::Missed { logins: true } => self.check_all_logins(),
             Envelope::Buried => self.tell_again(),
             Envelope::Loose(loose) => self.note_typing(loose),
             Envelope::Row(_) | Envelope::Refresh { .. } | Envelope::Missed { logins: false } => {}
@@ -67,43 +71,49 @@ impl Sessions {
             |socket: &Arc<Socket>| session.is_none_or(|ended| ended == socket.session_id) && except != Some(socket.session_id);
         let sockets = self.sockets_of(user).into_iter().filter(is_concerned);
         if late && session.is_none() {
-            self.check_logins(sockets.collect());
+            let (sessions, sockets) = (self.clone(), sockets.collect());
+            self.shared.parts.tasks.spawn(async move { sessions.look_at_logins(sockets).await });
         } else {
             sockets.for_each(|socket| socket.close(CloseReason::Revoked));
         }
     }
 
-    /// Looks at the login of each of these sockets again, as the store has it, and closes those whose login has ended. One that
-    /// cannot be looked at is, later: as long as its socket is there.
-    fn check_logins(&self, sockets: Vec<Arc<Socket>>) {
-        if sockets.is_empty() {
-            return;
-        }
+    /// Looks at everybody's login again; asked for while it is at it, once more.
+    pub fn check_all_logins(&self) {
         let sessions = self.clone();
         self.shared.parts.tasks.spawn(async move {
-            let Parts { hub, auth, tasks, .. } = &sessions.shared.parts;
-            let check = async |socket: Arc<Socket>| {
-                let checked = auth.look_up(socket.user_id, socket.session_id).await;
-                match checked {
-                    Err(error) if error.code == ErrorCode::Unauthenticated => socket.close(CloseReason::Revoked),
-                    Err(_) if hub.seats().seat_of(&socket).is_some() => return Some(socket),
-                    _ => {}
-                }
-                None
-            };
-            let (mut left, mut pause) = (sockets, FIRST_PAUSE);
-            while !left.is_empty() {
-                let checked = futures_util::stream::iter(left).map(check).buffer_unordered(CHECKS);
-                left = checked.filter_map(async |left| left).collect().await;
-                if !left.is_empty() {
-                    tracing::warn!(sockets = left.len(), "logins could not be looked at; they are tried again");
-                    if tasks.stopping().run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                        return;
-                    }
-                    pause = LAST_PAUSE.min(pause * 2);
-                }
+            let Some(mut round) = sessions.shared.checks.ask((), (), |(), ()| ()) else { return };
+            while round.next().is_some() {
+                sessions.look_at_logins(sessions.sockets()).await;
             }
         });
+    }
+
+    /// Looks at the login of each of these sockets again, as the store has it, and closes those whose login has ended. One that
+    /// cannot be looked at is, later: as long as its socket is there.
+    async fn look_at_logins(&self, sockets: Vec<Arc<Socket>>) {
+        let Parts { hub, auth, tasks, .. } = &self.shared.parts;
+        let check = async |socket: Arc<Socket>| {
+            let checked = auth.look_up(socket.user_id, socket.session_id).await;
+            match checked {
+                Err(error) if error.code == ErrorCode::Unauthenticated => socket.close(CloseReason::Revoked),
+                Err(_) if hub.seats().seat_of(&socket).is_some() => return Some(socket),
+                _ => {}
+            }
+            None
+        };
+        let (mut left, mut pause) = (sockets, FIRST_PAUSE);
+        while !left.is_empty() {
+            let checked = futures_util::stream::iter(left).map(check).buffer_unordered(CHECKS);
+            left = checked.filter_map(async |left| left).collect().await;
+            if !left.is_empty() {
+                tracing::warn!(sockets = left.len(), "logins could not be looked at; they are tried again");
+                if tasks.stopping().run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                    return;
+                }
+                pause = LAST_PAUSE.min(pause * 2);
+            }
+        }
     }
 
     /// A user has left another node, and is on no other one. If he is here, telling of him is this node's business now.
@@ -185,7 +195,7 @@ impl Sessions {
             }
             if before.elapsed() >= WAKE_EVERY + STOOD_STILL {
                 tracing::warn!(paused_ms = before.elapsed().as_millis() as u64, "the process stood still: heads and logins are read again");
-                self.check_logins(self.sockets());
+                self.check_all_logins();
                 hub.repair().await;
             }
         }

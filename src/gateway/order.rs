@@ -17,7 +17,7 @@ use super::tell::outgoing_of;
 use crate::error::{Error, Result};
 use crate::event::RowEvent;
 use crate::id::{ConversationId, Seq, UserId};
-use crate::log::{ConversationState, Member, MemberState, Membership};
+use crate::log::{Announce as _, ConversationState, Member, MemberState, Membership};
 
 /// How long a row that is missing may still be on its way: its writer moves the heads before he tells of it. Read from
 /// the store it would also go to the socket that sent it, which has the answer.
@@ -192,50 +192,60 @@ impl Hub {
     /// Compares this node's lanes with a user's heads: rows that never came are read from the store, if anybody here needs them.
     /// Lanes that it begins have begun when it returns.
     pub(super) async fn ensure(&self, user: UserId, memberships: &[Membership]) -> Result<()> {
+        let mut ensured = Ok(());
         for membership in memberships.iter().filter(|membership| membership.state == MemberState::Active) {
-            let (id, head) = (membership.conversation_id, membership.head.seq);
-            let (has_begun, lags) = {
-                let mut lanes = self.shared.lanes[shard(id.0)].lock();
-                let lane = lanes.entry(id).or_default();
-                (lane.has_begun(), lane.lags(head))
-            };
-            let mut members = None;
-            let first = match membership.peer_id {
-                _ if has_begun && !lags => head + 1,
-                // Between two people it takes no look at the members.
-                Some(peer) if !self.knows_heads(peer) && !self.knows_heads(user) => head + 1,
-                _ => {
-                    let state = members.insert(self.shared.appender.state(id).await?);
-                    self.first_needed(state, head + 1)
-                }
-            };
-            // Asked again under the lane's lock: who has read the heads since finds what is left out by `catch_up`.
-            let is_needed = || match (&members, membership.peer_id) {
-                (None, Some(peer)) => self.knows_heads(peer) || self.knows_heads(user),
-                (Some(state), _) => state.active().iter().any(|member| self.knows_heads(*member)),
-                (None, None) => true,
-            };
+            // One that cannot be read keeps nobody from the others.
+            ensured = ensured.and(self.ensure_one(user, membership).await);
+        }
+        ensured
+    }
+
+    async fn ensure_one(&self, user: UserId, membership: &Membership) -> Result<()> {
+        let (id, head) = (membership.conversation_id, membership.head.seq);
+        let (has_begun, lags) = {
             let mut lanes = self.shared.lanes[shard(id.0)].lock();
             let lane = lanes.entry(id).or_default();
-            lane.begin(first);
-            // Rows are not sent to a node that has nobody: of what was written meanwhile none has come.
-            if lags && !is_needed() {
-                lane.skip_to(head + 1);
+            (lane.has_begun(), lane.lags(head))
+        };
+        let mut members = None;
+        let first = match membership.peer_id {
+            _ if has_begun && !lags => head + 1,
+            // Between two people it takes no look at the members.
+            Some(peer) if !self.knows_heads(peer) && !self.knows_heads(user) => head + 1,
+            _ => {
+                let state = members.insert(self.shared.appender.state(id).await?);
+                self.first_needed(state, head + 1)
             }
-            let step = lane.ensure(head);
-            drop(lanes);
-            self.go_on(id, step);
+        };
+        // Asked again under the lane's lock: who has read the heads since finds what is left out by `catch_up`.
+        let is_needed = || match (&members, membership.peer_id) {
+            (None, Some(peer)) => self.knows_heads(peer) || self.knows_heads(user),
+            (Some(state), _) => state.active().iter().any(|member| self.knows_heads(*member)),
+            (None, None) => true,
+        };
+        let mut lanes = self.shared.lanes[shard(id.0)].lock();
+        let lane = lanes.entry(id).or_default();
+        lane.begin(first);
+        // Rows are not sent to a node that has nobody: of what was written meanwhile none has come.
+        if lags && self.shared.announcer.has_others() && !is_needed() {
+            lane.skip_to(head + 1);
         }
+        let step = lane.ensure(head);
+        drop(lanes);
+        self.go_on(id, step);
         Ok(())
     }
 
     /// What was told before somebody came is not told to him, though it may still be on its way here: his client asks for it by a
     /// `resume`, or reads the history.
     pub(super) fn leave_out_the_past(&self, seat: &Seat, memberships: &[Membership]) {
+        if !self.shared.announcer.has_others() {
+            return;
+        }
         for membership in memberships.iter().filter(|membership| membership.state == MemberState::Active) {
             let (id, head) = (membership.conversation_id, membership.head.seq);
             let lags = self.shared.lanes[shard(id.0)].lock().get(&id).is_some_and(|lane| lane.has_begun() && lane.lags(head));
-            if lags {
+            if lags || seat.holds_row_of(id) {
                 seat.skip_upto(id, head);
             }
         }
@@ -300,7 +310,9 @@ impl Hub {
             // What waiting does not mend is left to the next time.
             let (again, left): (Vec<_>, Vec<_>) = failed.into_iter().partition(|(_, error)| error.retry_after.is_some());
             is_whole &= left.is_empty();
-            if again.is_empty() || self.shared.tasks.is_stopping() {
+            // The next round is of everybody: those who cannot be read must not keep the others waiting.
+            if again.is_empty() || self.shared.repairs.is_asked(()) || self.shared.tasks.is_stopping() {
+                is_whole &= again.is_empty();
                 break;
             }
             self.rest(&mut pause).await;

@@ -31,6 +31,11 @@ impl<K: Copy + Eq + Hash, W> Rounds<K, W> {
         Some(Round { rounds: self, key })
     }
 
+    /// Whether one round more is asked for.
+    pub fn is_asked(&self, key: K) -> bool {
+        self.0.lock().get(&key).is_some_and(Option::is_some)
+    }
+
     /// Whether somebody is at it.
     pub fn is_under_way(&self, key: K) -> bool {
         self.0.lock().contains_key(&key)

@@ -102,10 +102,11 @@ impl Seat {
         self.socket.send(Arc::clone(outgoing));
     }
 
-    /// Rows of a log before all that is live, while the seat is held.
+    /// Rows of a log before all that is live, while the seat is held. Those of them that have come live already come once.
     pub fn send_first(&self, conversation: ConversationId, rows: Vec<(Seq, Arc<Outgoing>)>) {
         let mut gate = self.gate.lock();
         if let Some(held) = &mut gate.held {
+            held.retain(|(place, _)| place.is_none_or(|(of, seq)| of != conversation || rows.iter().all(|(first, _)| *first != seq)));
             for (seq, outgoing) in rows.into_iter().rev() {
                 held.push_front((Some((conversation, seq)), outgoing));
             }

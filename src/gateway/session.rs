@@ -83,6 +83,8 @@ pub(super) struct Shared {
     pub watching: Gate,
     /// The users whose presence is being told.
     pub presence: Rounds<UserId, Look>,
+    /// All logins being looked at again.
+    pub checks: Rounds<(), ()>,
     /// Those whom this node has told of as online, and not as offline since.
     pub shown: Mutex<HashSet<UserId>>,
     /// Since when people without sockets are, until the grace is over.
@@ -93,11 +95,11 @@ pub(super) struct Shared {
 impl Sessions {
     /// Sessions of these parts.
     pub fn new(parts: Parts) -> Self {
-        let (typing, presence) = (TypingNow::default(), Rounds::default());
+        let (typing, presence, checks) = (TypingNow::default(), Rounds::default(), Rounds::default());
         let (shown, gone) = (Mutex::default(), Mutex::default());
         let (replays, watching) = (Gate::new("resume", READING), Gate::new("presence", WATCHING));
         let draining = AtomicBool::new(false);
-        Self { shared: Arc::new(Shared { parts, typing, replays, watching, presence, shown, gone, draining }) }
+        Self { shared: Arc::new(Shared { parts, typing, replays, watching, presence, checks, shown, gone, draining }) }
     }
 
     /// No new sockets from now on; the open ones are told to go elsewhere, a few at a time.
@@ -177,7 +179,8 @@ impl Gateway for Sessions {
                 }
             };
             let routed = async {
-                if bus.has_others() && tokio::time::timeout(SECOND_LOOK, bus.known()).await.is_ok() {
+                if bus.has_others() {
+                    bus.known().await;
                     look_again(&hub, &socket).await;
                 }
             };

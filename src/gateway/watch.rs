@@ -147,19 +147,24 @@ impl Sessions {
         self.shared.shown.lock().contains(&user)
     }
 
-    /// Tells everybody who may know what has become of a user, if they take him for something else.
+    /// Tells everybody who may know what has become of a user, if they take him for something else; once more, should that have
+    /// changed meanwhile: he may have come to another node, whose news was told before this.
     async fn tell_all(&self, user: UserId) -> Result<()> {
-        let state = self.state_of(user);
-        // In the eyes of others who hides has gone; when he does go, they take him for gone already.
-        let (kind, data) = self.presence_of(user, state).await?.map_or_else(|| unknown(user), |data| (state, data));
-        let is_online = kind == EventKind::UserOnline;
-        if is_online != self.is_shown(user) {
-            let watchers = self.watchers(user, &[]).await?;
-            self.publish(watchers.into(), kind, &data).await;
-            let mut shown = self.shared.shown.lock();
-            let _ = if is_online { shown.insert(user) } else { shown.remove(&user) };
+        loop {
+            let state = self.state_of(user);
+            // In the eyes of others who hides has gone; when he does go, they take him for gone already.
+            let (kind, data) = self.presence_of(user, state).await?.map_or_else(|| unknown(user), |data| (state, data));
+            let is_online = kind == EventKind::UserOnline;
+            if is_online != self.is_shown(user) {
+                let watchers = self.watchers(user, &[]).await?;
+                self.publish(watchers.into(), kind, &data).await;
+                let mut shown = self.shared.shown.lock();
+                let _ = if is_online { shown.insert(user) } else { shown.remove(&user) };
+            }
+            if self.state_of(user) == state {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Tells those with whom a block was set or ended how a user is for them now.

@@ -126,11 +126,7 @@ async fn serve(doors: Arc<Doors>, mut wire: Wire, credentials: Option<Credential
     };
     drop((stranger, visitor));
     wire.trust();
-    let mut dialogue = Dialogue::start(doors.clone(), guest.login, Door::WebSocket, |_| None);
-    if let Some(id) = guest.ack {
-        let data = serde_json::json!({"userId": guest.login.user_id}).to_string();
-        dialogue.socket.reply(reply::ack(Door::WebSocket, &id, data.as_bytes()));
-    }
+    let mut dialogue = Dialogue::start(doors.clone(), guest.login, Door::WebSocket, guest.ack, |_| None);
     let closing = talk(&doors, &mut wire, &mut dialogue).await;
     drop(dialogue);
     let end = async {

@@ -132,8 +132,10 @@ impl Consumer {
                 "a worker's consumer is not as it should be, and used as it is: change it with the nats command"
             );
         }
+        // One that somebody has made, and that nobody has been given anything of, knows nothing of what was before it either.
+        let is_new = found == Found::Made || durable.cached_info().delivered.consumer_sequence == 0;
         self.durable = Some(durable);
-        Ok(found == Found::Made)
+        Ok(is_new)
     }
 
     async fn take(&mut self, durable: &Durable<Config>, gather: Duration) -> Result<Vec<Delivery>, BusError> {

@@ -31,7 +31,7 @@ use self::events::Events;
 use self::follow::{Follow, Taken};
 use self::link::Link;
 use self::presence::Herald;
-use self::send::{as_late, audience};
+use self::send::{as_late, audience, is_ephemeral};
 use self::skew::Skew;
 use self::streams::{LIVE, Names, PRESENCE, Spec};
 use self::unsent::Unsent;
@@ -90,6 +90,8 @@ struct Shared {
     unsent_control: Unsent,
     /// What is read from the stream of presence is no older than this node's own last words.
     is_caught_up: AtomicBool,
+    /// Others may not have known who is here: when they do, the heads are to be read once more.
+    owes_look: AtomicBool,
     /// When one of the messages to nodes was last asked after.
     asked_after: Mutex<Instant>,
     tasks: Tasks,
@@ -143,6 +145,7 @@ impl Nats {
             unsent_live: Unsent::default(),
             unsent_control: Unsent::default(),
             is_caught_up: AtomicBool::new(false),
+            owes_look: AtomicBool::new(false),
             asked_after: Mutex::new(Instant::now()),
             tasks: Tasks::default(),
         });
@@ -167,6 +170,8 @@ impl Nats {
             let say = |said| heralding.say(said);
             heralding.tasks.stopping().run_until_cancelled(heralding.herald.run(say)).await
         });
+        // Heard back, it says that all that others had said has been heard.
+        shared.herald.say_all();
         for is_live in [true, false] {
             let (sending, stopping) = (Arc::clone(&shared), tasks.stopping());
             tasks.spawn(async move { stopping.run_until_cancelled(sending.send_again(is_live)).await });
@@ -195,6 +200,7 @@ impl Shared {
     async fn take_presence(&self, taken: Taken) {
         let Taken::Message(bytes, at) = taken else {
             self.is_caught_up.store(false, Ordering::Relaxed);
+            self.owes_look.store(true, Ordering::Relaxed);
             self.herald.say_all();
             // Who was revoked meanwhile is among what was missed.
             return self.hand_over(Envelope::Missed { logins: true }).await;
@@ -210,8 +216,16 @@ impl Shared {
         }
     }
 
+    /// Whether this node knows who is where, for all that the others have said.
+    fn knows_routes(&self) -> bool {
+        self.presence.is_up() && self.is_caught_up.load(Ordering::Relaxed)
+    }
+
     /// This node's own words have come back.
     async fn echo(&self, said: &Said, at: Duration) {
+        if matches!(said, Said::Snapshot { part, parts, .. } if part + 1 == *parts) && self.owes_look.swap(false, Ordering::Relaxed) {
+            self.hand_over(Envelope::Missed { logins: false }).await;
+        }
         self.is_caught_up.store(true, Ordering::Relaxed);
         if let Said::Delta { version, .. } = said {
             self.skew.lock().note(at, self.clock.now());
@@ -300,6 +314,10 @@ impl Bus for Nats {
             Envelope::Missed { .. } | Envelope::Left { .. } | Envelope::Orphans(_) | Envelope::Buried => false,
             other => audience(other).is_none_or(|audience| !shared.nodes_of(audience).is_empty()),
         };
+        if !shared.knows_routes() && audience(&envelope).is_some_and(|audience| !audience.is_empty()) && !is_ephemeral(&envelope) {
+            // Some may be on nodes of which this one has not heard yet.
+            shared.unsent_live.look();
+        }
         let for_others = is_for_others.then(|| envelope.clone());
         // This node hears of it first, whatever becomes of the others.
         shared.local.publish(envelope).await?;

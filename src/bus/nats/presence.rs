@@ -89,7 +89,16 @@ impl Herald {
     pub fn heard(&self, version: u64) {
         let mut news = self.news.lock();
         while news.said.front().is_some_and(|(said, _)| *said <= version) {
-            news.said.pop_front().map(|(_, waiter)| waiter.send(()));
+            match news.said.pop_front() {
+                Some((said, waiter)) if said == version => drop(waiter.send(())),
+                // What he waits for was lost, and is in what is said next.
+                Some((_, waiter)) => {
+                    news.waiting.push(waiter);
+                    news.all = true;
+                    self.arrived.notify_one();
+                }
+                None => break,
+            }
         }
         match news.unheard.front() {
             Some((first, _)) if *first == version => drop(news.unheard.pop_front()),
@@ -179,6 +188,7 @@ impl Herald {
             kept -= tells.len();
         }
         let version = news.version;
+        news.said.retain(|(_, waiter)| !waiter.is_closed());
         news.said.extend(news.waiting.drain(..).map(|waiter| (version, waiter)));
         if due || std::mem::take(&mut news.all) {
             let users: Vec<UserId> = news.here.iter().copied().collect();

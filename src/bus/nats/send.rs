@@ -19,6 +19,10 @@ const ASKED_AFTER: Duration = Duration::from_millis(250);
 const ANSWER: Duration = Duration::from_secs(2);
 /// Pause before what could not be sent is tried again, while the server is connected.
 const SEND_AGAIN: Duration = Duration::from_millis(250);
+/// How often one envelope is tried while the server is connected.
+const TRIES: u32 = 40;
+/// Nodes are told to look no more often than this.
+const LOOKS_APART: Duration = Duration::from_secs(1);
 
 impl Shared {
     /// The other nodes that have some of these.
@@ -42,6 +46,7 @@ impl Shared {
     /// Sends what waits, in its order, whenever the bus is there.
     pub async fn send_again(self: Arc<Self>, is_live: bool) {
         let (unsent, link) = if is_live { (&self.unsent_live, &self.live) } else { (&self.unsent_control, &self.presence) };
+        let mut tries = 0;
         loop {
             let due = unsent.take().await;
             link.up().await;
@@ -50,9 +55,21 @@ impl Shared {
                 Due::Look => self.tell_all(&Broadcast::Look { from: self.node }).await,
             };
             if sent.is_ok() {
+                tries = 0;
                 unsent.sent();
                 metrics::counter!("urge_bus_repeated_total", "kind" => link.kind).increment(1);
+                if due == Due::Look {
+                    // Each costs all nodes a look at all heads: of many one is enough.
+                    tokio::time::sleep(LOOKS_APART).await;
+                }
+            } else if tries >= TRIES && matches!(due, Due::Envelope(_)) {
+                // The server takes others: this one it never will.
+                tracing::warn!(kind = link.kind, "an envelope cannot be sent, and is given up: the other nodes are told to look");
+                tries = 0;
+                unsent.sent();
+                unsent.look();
             } else {
+                tries += 1;
                 unsent.back(due);
                 tokio::time::sleep(SEND_AGAIN).await;
             }
@@ -122,6 +139,11 @@ pub(super) fn as_late(envelope: Envelope) -> Envelope {
         Envelope::Revoked { user_id, session_id, except, .. } => Envelope::Revoked { user_id, session_id, except, late: true },
         other => other,
     }
+}
+
+/// Whether it is old when it comes late.
+pub(super) fn is_ephemeral(envelope: &Envelope) -> bool {
+    matches!(envelope, Envelope::Loose(loose) if loose.event.kind.is_ephemeral())
 }
 
 /// Whose nodes it goes to; to all nodes when absent.

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::send::is_ephemeral;
 use crate::event::Envelope;
 
 /// Envelopes, and bytes of them, that are kept at most.
@@ -46,7 +47,7 @@ impl Unsent {
 
     /// Keeps it for later.
     pub fn keep(&self, envelope: Envelope) {
-        if matches!(&envelope, Envelope::Loose(loose) if loose.event.kind.is_ephemeral()) {
+        if is_ephemeral(&envelope) {
             return;
         }
         let size = bytes_of(&envelope);

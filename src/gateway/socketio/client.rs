@@ -88,7 +88,7 @@ impl Client {
             State::Authenticating(running) => match running.await {
                 Ok(login) => {
                     let greeting = |socket: &Socket| Some(packet::connected(&socket.id.to_string()));
-                    self.state = State::Connected(Dialogue::start(self.doors.clone(), login, Door::SocketIo, greeting));
+                    self.state = State::Connected(Dialogue::start(self.doors.clone(), login, Door::SocketIo, None, greeting));
                     self.visitor = None;
                     Next::Go
                 }

@@ -157,7 +157,7 @@ const OF_ALL: [u16; 3] = [429, 500, 503];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_error_of_the_document_is_answered() {
-    let stage = Stage::set().await;
+    let stage = Box::pin(Stage::set()).await;
     let mut faults = Vec::new();
     for call in operations() {
         for status in call.errors.iter().filter(|status| !OF_ALL.contains(*status)) {

@@ -89,12 +89,14 @@ async fn who_hides_when_he_was_last_seen_or_that_he_is_there_hides_it_everywhere
     told(&mut watching, "user:online", &bob).await;
     socket.close().await.unwrap();
     assert_eq!(told(&mut watching, "user:offline", &bob).await["lastSeen"], Value::Null);
+    people.server.all_know(bob.id, false).await;
     for view in [status(&people, &ada, &bob).await, seen(&people, &ada, &bob).await] {
         assert_eq!((&view["is_online"], &view["last_seen"]), (&json!(false), &Value::Null));
     }
     assert!(people.get(&bob, "GET /users/me").await["last_seen"].is_string(), "he sees it himself");
 
     people.call(&bob, "PUT /settings/privacy", &json!({"show_last_seen": true, "show_online_status": false})).await;
+    people.server.settled().await;
     assert!(status(&people, &ada, &bob).await["last_seen"].is_string());
     let socket = connect(&people, &bob).await;
     assert_eq!(socket.user_id(), bob.id.to_string());

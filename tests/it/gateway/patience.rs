@@ -139,8 +139,8 @@ async fn a_command_that_takes_too_long_is_answered_and_the_next_one_heard() {
 async fn who_is_not_let_in_in_time_is_sent_away() {
     let mut house = House::with(Settings { command_timeout: Duration::from_millis(300), ..Settings::default() }).await;
     house.fake.stuck.store(true, Ordering::SeqCst);
-    let mut raw = house.enter(UserId::fresh()).await;
-    assert_eq!(raw.code().await, 4503);
+    let mut raw = house.dial("/ws", &[("authorization", format!("Bearer {}", UserId::fresh()))]).await;
+    assert_eq!(raw.code().await, 4503, "nor is he told that he is");
     assert_eq!(house.closed().await, Some(CloseReason::Unavailable));
     // The check of this token waits for a permit that never comes.
     let mut raw = house.dial("/ws", &[("authorization", "Bearer late".into())]).await;

@@ -1,4 +1,4 @@
-//! The real binary as one process, or as two behind a balancer, if [`pair`](super::pair) says so: any connection gets to any of
+//! The real binary as one process, or as several behind a balancer, if [`pair`](super::pair) says so: any connection gets to any of
 //! them, those of a session of long-polling to the one that began it. Sessions are known by what the nodes call them.
 
 use std::collections::HashMap;
@@ -46,7 +46,7 @@ impl Balanced {
             ("URGE_BUS_NATS_NAME", streams.name()),
             ("URGE_SECRET_KEY", "the same on all nodes of the cluster"),
         ];
-        let nodes: Vec<_> = (0..2).map(|_| Process::with(&settings)).collect();
+        let nodes: Vec<_> = (0..streams.count).map(|_| Process::with(&settings)).collect();
         let address = lasting_address();
         let balancer =
             Arc::new(Balancer { places: Places::new(nodes.iter().map(|node| node.address).collect()), sessions: Mutex::default() });

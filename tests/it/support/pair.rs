@@ -1,4 +1,4 @@
-//! Two nodes instead of one behind a test's server, if `URGE_TEST_NODES=2` says so: on the same keyspace and on a real NATS,
+//! One node or two behind a test's server that tell each other through a real NATS, if `URGE_TEST_NODES` says so: on one keyspace,
 //! where each server's nodes have streams of their own, so that tests beside each other are no cluster. No test needs to know.
 
 use std::fmt;
@@ -23,21 +23,19 @@ use super::cluster::{self, servers, within};
 use super::node::PATIENCE;
 use super::{faulty, keyspaces};
 
-/// How many nodes there are.
-const NODES: usize = 2;
 /// The streams that each node follows.
 const FOLLOWED: [&str; 2] = ["LIVE", "PRESENCE"];
 
-/// Whether there are two.
-pub fn is_wanted() -> bool {
-    match std::env::var("URGE_TEST_NODES").as_deref() {
-        Ok("2") => {
-            assert!(keyspaces::are_wanted(), "URGE_TEST_NODES=2 needs URGE_TEST_STORE=cluster: nodes share a keyspace");
-            true
-        }
-        Ok("1") | Err(_) => false,
-        Ok(other) => panic!("URGE_TEST_NODES={other} is none: leave it out, or say 2"),
-    }
+/// How many nodes a server has that tell each other through NATS; none: one without.
+pub fn nodes() -> Option<usize> {
+    let count = match std::env::var("URGE_TEST_NODES").as_deref() {
+        Ok("1") => 1,
+        Ok("2") => 2,
+        Ok(other) => panic!("URGE_TEST_NODES={other} is none: leave it out, or say 1 or 2"),
+        Err(_) => return None,
+    };
+    assert!(keyspaces::are_wanted(), "URGE_TEST_NODES needs URGE_TEST_STORE=cluster: nodes share a keyspace");
+    Some(count)
 }
 
 /// Where the nodes listen; whoever calls or connects takes one by chance.
@@ -115,16 +113,18 @@ impl fmt::Debug for Agreement {
 /// How the nodes of one server tell each other. The streams are deleted when these have ended: a run makes hundreds, and
 /// a NATS keeps room for each.
 pub struct Streams {
+    /// How many nodes there are.
+    pub count: usize,
     settings: NatsSettings,
 }
 
 impl Streams {
     /// Some that nobody has; none where there is one node.
     pub fn new() -> Option<Self> {
-        let nats = &is_wanted().then(servers)??.nats;
+        let (count, nats) = (nodes()?, &servers()?.nats);
         let servers = nats.iter().map(|server| format!("nats://{server}")).collect();
         let name = format!("test_{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
-        Some(Self { settings: NatsSettings { servers, name, login: None, credentials: None, ca: None, replicas: 1 } })
+        Some(Self { count, settings: NatsSettings { servers, name, login: None, credentials: None, ca: None, replicas: 1 } })
     }
 
     /// The name of the cluster that they make of nodes.
@@ -141,15 +141,16 @@ impl Streams {
     /// A bus a node. Each follows the streams already: what is sent from now on gets to the others.
     pub async fn buses(&self) -> Vec<Arc<dyn Bus>> {
         let mut buses: Vec<Arc<dyn Bus>> = Vec::new();
-        for _ in 0..NODES {
+        for _ in 0..self.count {
             buses.push(Arc::new(Nats::connect(&self.settings, Arc::new(RealClock)).await.unwrap()));
         }
+        let count = self.count;
         let names = FOLLOWED.map(|stream| self.prefix() + stream);
         within(async move {
             let context = context().await;
             let following = async {
                 for name in &names {
-                    while !context.get_stream(name).await.is_ok_and(|stream| stream.cached_info().state.consumer_count >= NODES) {
+                    while !context.get_stream(name).await.is_ok_and(|stream| stream.cached_info().state.consumer_count >= count) {
                         // The server tells nobody that a consumer was made.
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
