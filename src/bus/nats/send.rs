@@ -37,6 +37,10 @@ impl Shared {
             Envelope::Visibility { .. } | Envelope::Revoked { .. } => (&self.unsent_control, false),
             _ => (&self.unsent_live, true),
         };
+        if is_ephemeral(&envelope) {
+            let _ = self.send(&envelope, is_live).await;
+            return;
+        }
         // What waits goes first: a message is not delivered again after it was read.
         if !unsent.is_empty() || self.send(&envelope, is_live).await.is_err() {
             unsent.keep(envelope);

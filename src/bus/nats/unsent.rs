@@ -1,12 +1,11 @@
 //! What could not be sent: kept in its order, within limits, until the bus is there again. Beyond the limits, and where it is
-//! not known what was lost, the nodes are told to look into the store for themselves. Typing is not kept: it is old by then.
+//! not known what was lost, the nodes are told to look into the store for themselves.
 
 use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::send::is_ephemeral;
 use crate::event::Envelope;
 
 /// Envelopes, and bytes of them, that are kept at most.
@@ -47,9 +46,6 @@ impl Unsent {
 
     /// Keeps it for later.
     pub fn keep(&self, envelope: Envelope) {
-        if is_ephemeral(&envelope) {
-            return;
-        }
         let size = bytes_of(&envelope);
         let mut kept = self.kept.lock();
         if kept.envelopes.len() < MOST && kept.bytes + size <= MOST_BYTES {
@@ -141,7 +137,6 @@ mod tests {
         let unsent = Unsent::default();
         let (one, other) = (loose(EventKind::MessageDelivered, 1), loose(EventKind::MessageRead, 1));
         unsent.keep(one.clone());
-        unsent.keep(loose(EventKind::TypingStart, 1));
         unsent.keep(other.clone());
         unsent.look();
         let first = unsent.take().now_or_never().unwrap_or(Due::Look);
