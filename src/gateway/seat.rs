@@ -230,6 +230,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_sent_first_and_had_come_live_comes_once_and_in_order() {
+        let (seat, conversation) = (seat(), ConversationId::fresh());
+        let hold = seat.hold();
+        seat.send(Some((conversation, 6)), &row(6));
+        seat.send(Some((ConversationId::fresh(), 7)), &row(70));
+        seat.send_first(conversation, vec![(6, row(6)), (7, row(7))]);
+        seat.release(Some(hold)).await;
+        assert_eq!(sent(&seat), [6, 7, 70]);
+    }
+
+    #[tokio::test]
     async fn live_rows_wait_for_the_replay_and_come_once() {
         let (seat, c) = (seat(), ConversationId::fresh());
         for seq in [5, 6, 7] {
