@@ -61,14 +61,7 @@ fn append(criterion: &mut Criterion) {
     let stores = runtime.block_on(async { Stores::scylla(&Scylla::connect(&options).await.expect("a keyspace")).await.expect("stores") });
     let bare = runtime.block_on(Bare::new(&nodes, &keyspace));
     let node = Node::on(|backends| Backends { stores, ..backends });
-    let pairs = runtime.block_on(async {
-        let mut pairs = Vec::new();
-        for n in 0..TOGETHER {
-            let (one, other) = (node.person(2 * n).await.login.user_id, node.person(2 * n + 1).await.login.user_id);
-            pairs.push((one, node.conversation(&[one, other]).await));
-        }
-        pairs
-    });
+    let pairs = runtime.block_on(node.pairs(TOGETHER));
     let mut group = criterion.benchmark_group("cluster");
     group.throughput(Throughput::Elements(TOGETHER as u64));
     let places: Vec<Uuid> = pairs.iter().map(|_| Uuid::new_v4()).collect();

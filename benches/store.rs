@@ -19,14 +19,7 @@ const CONVERSATIONS: usize = 1_000;
 fn append(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let node = Node::new();
-    let pairs = runtime.block_on(async {
-        let mut pairs = Vec::new();
-        for n in 0..TOGETHER {
-            let (one, other) = (node.person(2 * n).await.login.user_id, node.person(2 * n + 1).await.login.user_id);
-            pairs.push((one, node.conversation(&[one, other]).await));
-        }
-        pairs
-    });
+    let pairs = runtime.block_on(node.pairs(TOGETHER));
     let mut group = criterion.benchmark_group("append");
     let (sender, conversation) = pairs[0];
     group.throughput(Throughput::Elements(1));

@@ -69,6 +69,16 @@ impl Node {
         self.services.conversations.create(*founder, command, Origin::default()).await.expect("a conversation").id
     }
 
+    /// So many twos of people: the one who writes, and their conversation.
+    pub async fn pairs(&self, count: usize) -> Vec<(UserId, ConversationId)> {
+        let mut pairs = Vec::new();
+        for n in 0..count {
+            let (one, other) = (self.person(2 * n).await.login.user_id, self.person(2 * n + 1).await.login.user_id);
+            pairs.push((one, self.conversation(&[one, other]).await));
+        }
+        pairs
+    }
+
     /// A message of 64 bytes.
     pub async fn say(&self, who: UserId, conversation_id: ConversationId) {
         let content = Some("It is a truth universally acknowledged, that a single man in pos".to_owned());
