@@ -161,7 +161,7 @@ impl Balancer {
     async fn note_session(&self, node: &mut TcpStream, client: &mut TcpStream, place: SocketAddr) -> io::Result<()> {
         let mut answer = Vec::new();
         node.read_to_end(&mut answer).await?;
-        if let Some((_, rest)) = String::from_utf8_lossy(&answer).split_once("{\"sid\":\"") {
+        if let Some((_, rest)) = String::from_utf8_lossy(&answer).split_once("\"sid\":\"") {
             let session = rest.split('"').next().unwrap_or_default().to_owned();
             self.sessions.lock().insert(session, place);
         }
