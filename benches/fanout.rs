@@ -31,6 +31,7 @@ fn row(conversation_id: ConversationId, seq: i64, audience: &Arc<[UserId]>, send
         event: Event::new(EventKind::MessageReceived, &data).ok(),
         faceless: None,
         message: Some(MessageRef { message_id, sender_id }),
+        step: None,
         origin: Origin::default(),
         posted: false,
         again: false,

@@ -82,6 +82,7 @@ fn group() -> (Runtime, Node, Vec<Arc<Socket>>, Envelope) {
             event: Some(event(message_id)),
             faceless: None,
             message,
+            step: None,
             origin: Origin::default(),
             posted: false,
             again: false,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
 use crate::id::{ConversationId, MessageId, Seq, SessionId, SocketId, UserId};
 
 /// The names of the contract's "server → client" table.
@@ -134,6 +135,17 @@ pub struct MessageRef {
     pub sender_id: UserId,
 }
 
+/// What a row adds to a conversation of which it changes nothing but the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Messages of people up to this row.
+    pub n: i64,
+    /// Messages of people and of the system up to it.
+    pub total: i64,
+    /// When it was written.
+    pub at: Timestamp,
+}
+
 /// A row of a log on its way to sockets: told in order of `seq`, without a gap, once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowEvent {
@@ -157,6 +169,9 @@ pub struct RowEvent {
     pub faceless: Option<Faceless>,
     /// The new message, if it is one.
     pub message: Option<MessageRef>,
+    /// How far the log has come with it, if it changes nothing else of the conversation.
+    #[serde(default)]
+    pub step: Option<Step>,
     /// Who is not told.
     pub origin: Origin,
     /// Sent by POST: its sender's receipts wait until the app has the answer.

@@ -178,7 +178,9 @@ impl App {
         let hub = self.services.hub.clone();
         let envelopes = self.backends.bus.subscribe();
         let Services { auth, users, settings, sessions, .. } = self.services.clone();
+        let appender = self.services.appender.clone();
         let note = move |envelope: &Envelope| {
+            appender.note(envelope);
             auth.note(envelope);
             settings.note(envelope);
             users.note(envelope);

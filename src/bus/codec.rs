@@ -46,7 +46,8 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::event::{Envelope, Event, EventKind, Faceless, LooseEvent, MessageRef, Origin, RowEvent};
+    use crate::clock::Timestamp;
+    use crate::event::{Envelope, Event, EventKind, Faceless, LooseEvent, MessageRef, Origin, RowEvent, Step};
     use crate::id::{ConversationId, MessageId, SessionId, SocketId, UserId};
 
     fn row() -> RowEvent {
@@ -63,6 +64,7 @@ mod tests {
             faceless: Some(Faceless { users: [one].into(), event: event.clone() }),
             event: Some(event),
             message: Some(MessageRef { message_id: MessageId::fresh(), sender_id: one }),
+            step: Some(Step { n: 5, total: 6, at: Timestamp(1_769_860_800_123) }),
             origin: Origin { session_id: Some(SessionId::fresh()), socket_id: Some(SocketId::fresh()) },
             posted: true,
             again: false,

@@ -15,7 +15,7 @@ use crate::clock::SharedClock;
 use crate::error::{Error, Result};
 use crate::event::{Envelope, Origin};
 use crate::id::{ConversationId, Seq, UserId};
-use crate::log::{Appender, ConversationState, LogReader, LogRow, LogStore, Membership};
+use crate::log::{Appender, ConversationState, Head, LogReader, LogRow, LogStore, Membership};
 use crate::messages::{Message, MessageStore, Messages};
 use crate::settings::Settings;
 use crate::task::Gate;
@@ -71,7 +71,21 @@ impl Conversations {
     /// # Errors
     /// `NotFound`: no such conversation; `Forbidden`: not, or no longer, a participant.
     pub async fn view_for(&self, caller: UserId, id: ConversationId) -> Result<Conversation> {
-        let (state, membership) = self.parts.messages.membership(caller, id).await?;
+        self.view_upto(caller, id, None).await
+    }
+
+    /// The same for one whom the row `upto` let in, with nothing that was said after it: he is told of that one by one, and
+    /// counts it himself.
+    ///
+    /// # Errors
+    /// As [`Conversations::view_for`].
+    pub async fn view_upto(&self, caller: UserId, id: ConversationId, upto: Option<Seq>) -> Result<Conversation> {
+        let (state, mut membership) = self.parts.messages.membership(caller, id).await?;
+        if let Some(upto) = upto.filter(|upto| *upto < membership.head.seq) {
+            let row = self.reader.row(id, upto).await?.ok_or_else(|| Error::not_found("there is no such conversation"))?;
+            // What was before the row he does not see.
+            membership.head = Head::default().after(&row);
+        }
         let last = self.last_message(caller, &state, &membership).await?;
         let unread = self.unread(caller, &membership).await?;
         let entry = Entry { state, membership, last, unread };

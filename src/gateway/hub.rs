@@ -32,8 +32,8 @@ pub(super) const LOOKS: usize = 16;
 /// A conversation as one of its members sees it: what `conversation:created` and `conversation:updated` carry.
 #[async_trait]
 pub trait ConversationViews: Send + Sync + 'static {
-    /// The JSON of the wire object; none when the user cannot see it.
-    async fn view_for(&self, user: UserId, conversation: ConversationId) -> Result<Option<Bytes>>;
+    /// The JSON of the wire object, as of the row `upto` or of now; none when the user cannot see it.
+    async fn view_for(&self, user: UserId, conversation: ConversationId, upto: Option<Seq>) -> Result<Option<Bytes>>;
 
     /// Whether the user still sees this row, which he once could: neither cleared nor removed from his view.
     async fn sees(&self, user: UserId, conversation: ConversationId, seq: Seq) -> Result<bool>;
@@ -41,8 +41,8 @@ pub trait ConversationViews: Send + Sync + 'static {
 
 #[async_trait]
 impl ConversationViews for Conversations {
-    async fn view_for(&self, user: UserId, conversation: ConversationId) -> Result<Option<Bytes>> {
-        match Conversations::view_for(self, user, conversation).await {
+    async fn view_for(&self, user: UserId, conversation: ConversationId, upto: Option<Seq>) -> Result<Option<Bytes>> {
+        match self.view_upto(user, conversation, upto).await {
             Ok(view) => Ok(Some(serde_json::to_vec(&view).map_err(Error::internal)?.into())),
             Err(error) if matches!(error.code, ErrorCode::Forbidden | ErrorCode::NotFound) => Ok(None),
             Err(error) => Err(error),
@@ -182,6 +182,6 @@ impl Hub {
 
     /// A conversation as the user sees it.
     pub(super) async fn view(&self, user: UserId, id: ConversationId) -> Result<Option<Bytes>> {
-        self.shared.views.view_for(user, id).await
+        self.shared.views.view_for(user, id, None).await
     }
 }

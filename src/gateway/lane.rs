@@ -207,6 +207,7 @@ mod tests {
             event: None,
             faceless: None,
             message: None,
+            step: None,
             origin: Origin::default(),
             posted: false,
             again: false,

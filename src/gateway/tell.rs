@@ -80,9 +80,11 @@ impl Hub {
     }
 
     async fn tell_view(&self, kind: EventKind, user: UserId, id: ConversationId, origin: Origin, place: Option<Place>) {
+        // What came later is told after it: counted here too, it would be unread twice.
+        let upto = place.map(|(_, seq)| seq);
         let view = {
             let _place = self.shared.looks.acquire().await;
-            self.shared.views.view_for(user, id).await
+            self.shared.views.view_for(user, id, upto).await
         };
         match view {
             Ok(Some(data)) => self.shared.seats.send(user, place, &Outgoing::new(Event { kind, data }, None), origin),

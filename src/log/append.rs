@@ -15,7 +15,7 @@ use super::loading::Loading;
 use super::{Body, Content, ConversationState, LogReader, LogRow, LogStore};
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};
-use crate::event::Origin;
+use crate::event::{Envelope, Origin, RowEvent};
 use crate::id::{ConversationId, MessageId, Seq, UserId};
 use crate::store::StoreResult;
 use crate::task::Tasks;
@@ -181,6 +181,17 @@ impl Appender {
     /// The conversation as this node knows it, read from the store when it does not: for what is asked often and may be a little old.
     pub async fn known(&self, id: ConversationId) -> StoreResult<Arc<ConversationState>> {
         self.shared.load(id).await
+    }
+
+    /// Takes in what another node says that it has appended: a message right behind what is known here, which is stored and
+    /// projected by now. Anything else is learnt from the log.
+    pub fn note(&self, envelope: &Envelope) {
+        if let Envelope::Row(RowEvent { conversation_id, seq, step: Some(step), .. }) = envelope
+            && let Some(state) = self.shared.cached(*conversation_id)
+            && state.head.seq + 1 == *seq
+        {
+            self.shared.remember(Arc::new(state.moved(*seq, *step)));
+        }
     }
 
     /// What [`Appender::append`] told about rows after `after`, again: for hubs that missed some. At most `limit` rows.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Body, Cleared, ConversationKind, ConversationRecord, Head, LARGE_ABOVE, LogRow, Member, MemberState, Members, Role};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
+use crate::event::Step;
 use crate::id::{ConversationId, Seq, UserId};
 
 /// What one row changed beside the head.
@@ -85,6 +86,12 @@ impl ConversationState {
         self.head = before.after(row);
         self.last_at = self.last_at.max(row.created_at);
         projection
+    }
+
+    /// The state after the next row, a message.
+    pub(super) fn moved(&self, seq: Seq, Step { n, total, at }: Step) -> Self {
+        let head = Head { seq, n, total, message_seq: seq, at: self.head.at.max(at) };
+        Self { head, last_at: self.last_at.max(at), ..self.clone() }
     }
 
     fn change_members(&mut self, row: &LogRow, changes: impl Iterator<Item = (UserId, MemberState, Role)>, projection: &mut Projection) {

@@ -9,7 +9,7 @@ use super::receipts::status_for_all;
 use super::service::{named, quote_anew, told};
 use super::{Message, MessageStatus};
 use crate::bus::{Bus, Growth};
-use crate::event::{Envelope, Event, EventKind, Faceless, MessageRef, RowEvent};
+use crate::event::{Envelope, Event, EventKind, Faceless, MessageRef, RowEvent, Step};
 use crate::id::{ConversationId, Seq, UserId};
 use crate::log::{Announce, Announcement, Body, LogReader, LogRow, LogStore};
 use crate::outbox::Growths;
@@ -67,6 +67,7 @@ impl Announcer {
         let (conversation_id, seq, target_seq) = (row.conversation_id, row.seq, row.target_seq);
         let refreshes = matches!(row.body, Body::Members(_) | Body::Profile(_));
         let message = row.body.is_counted().then_some(MessageRef { message_id: row.message_id, sender_id: row.sender_id });
+        let step = message.is_some().then_some(Step { n: row.n, total: row.total, at: row.created_at });
         let told_row = match (&row.body, target) {
             (Body::Edited, Some(target)) => Some((EventKind::MessageUpdated, target)),
             (Body::Deleted, Some(target)) => Some((EventKind::MessageDeleted, target)),
@@ -95,6 +96,7 @@ impl Announcer {
             event,
             faceless,
             message,
+            step,
             origin,
             posted,
             again,

@@ -33,7 +33,7 @@ struct Views {
 
 #[async_trait]
 impl ConversationViews for Views {
-    async fn view_for(&self, _: UserId, id: ConversationId) -> Result<Option<Bytes>> {
+    async fn view_for(&self, _: UserId, id: ConversationId, _: Option<Seq>) -> Result<Option<Bytes>> {
         let made = self.made.fetch_add(1, Ordering::SeqCst);
         assert!(!self.panics.swap(false, Ordering::SeqCst), "a view that the test makes panic");
         self.gate.acquire().await.unwrap().forget();
@@ -163,6 +163,7 @@ fn row(id: ConversationId, seq: Seq, audience: &[&Arc<Socket>]) -> RowEvent {
         event: Some(Event::new(EventKind::MessageReceived, &json!({"seq": seq})).unwrap()),
         faceless: None,
         message: None,
+        step: None,
         origin: Origin::default(),
         posted: false,
         again: false,

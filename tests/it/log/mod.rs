@@ -3,6 +3,7 @@
 
 mod events;
 mod full;
+mod heard;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

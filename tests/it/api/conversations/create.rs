@@ -1,6 +1,7 @@
 //! POST /conversations.
 
 use serde_json::{Value, json};
+use urge::event::Origin;
 use urge::users::{NewUser, Registered};
 
 use super::{UNKNOWN, ids, listed};
@@ -130,6 +131,24 @@ async fn a_group_has_a_name_and_a_founder() {
     let (one, two) = (world.call(&ada, "POST /conversations", &local).await, world.call(&ada, "POST /conversations", &local).await);
     assert_eq!(one["avatarUrl"], Value::Null);
     assert_ne!(one["id"], two["id"]);
+    world.server.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_let_in_is_shown_the_conversation_as_it_was_then() {
+    let world = People::start().await;
+    let (ada, bob, cy) = (world.person("Ada").await, world.person("Bob").await, world.person("Cy").await);
+    let made = world.call(&ada, "POST /conversations", &json!({"type": "GROUP", "participant_ids": [bob.id], "name": "Club"})).await;
+    let club = made["id"].as_str().unwrap().parse().unwrap();
+    world.say(&ada, club, "before Cy").await;
+    let conversations = &world.server.services.conversations;
+    assert_eq!(conversations.add_members(ada.id, club, &[cy.id], Origin::default()).await.unwrap(), 1);
+    let then = conversations.view_for(cy.id, club).await.unwrap();
+    assert_eq!((then.unread_count, then.participant_count), (0, 3));
+    world.say(&ada, club, "after he came").await;
+    assert_eq!(conversations.view_for(cy.id, club).await.unwrap().unread_count, 1);
+    // He is told of what was said after it by itself, and counts that: it must not be in here too.
+    assert_eq!(conversations.view_upto(cy.id, club, Some(then.last_seq)).await.unwrap(), then);
     world.server.stop().await;
 }
 
