@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::deferred::RETRY_PAUSE;
 use super::receipts::{MAX_TURNS, Receipts, Risen, Turn, status_for_all, status_of};
 use crate::error::Result;
 use crate::id::{ConversationId, Seq, UserId};
@@ -17,14 +18,19 @@ impl Receipts {
         if !gone.is_empty() {
             let (receipts, id, seq) = (Arc::clone(self), row.conversation_id, row.seq);
             self.tasks.spawn(async move {
-                if let Err(error) = receipts.tell_departure(id, seq, gone).await {
+                let stopping = receipts.tasks.stopping();
+                while let Err(error) = receipts.tell_departure(id, seq, &gone).await {
                     tracing::warn!(%error, "what somebody's leaving turned was not told; it shows when messages are listed");
+                    let passes = error.retry_after.is_some();
+                    if !passes || stopping.run_until_cancelled(tokio::time::sleep(RETRY_PAUSE)).await.is_none() {
+                        return;
+                    }
                 }
             });
         }
     }
 
-    async fn tell_departure(&self, id: ConversationId, seq: Seq, gone: Vec<UserId>) -> Result<()> {
+    async fn tell_departure(&self, id: ConversationId, seq: Seq, gone: &[UserId]) -> Result<()> {
         if self.appender.state(id).await?.is_large() {
             return Ok(());
         }
@@ -33,7 +39,7 @@ impl Receipts {
         let mut left = Vec::with_capacity(gone.len());
         for user in gone {
             // Who is back already waits for new messages only, and what he had is no longer known.
-            left.extend(self.log.member(id, user).await?.filter(|member| member.state != MemberState::Active));
+            left.extend(self.log.member(id, *user).await?.filter(|member| member.state != MemberState::Active));
         }
         let Some(from) = left.iter().map(|member| member.read_seq.min(member.delivered_seq).max(member.joined_seq - 1)).min() else {
             return Ok(());

@@ -27,7 +27,7 @@ impl Messages {
             self.log.mark_read(caller, id, target, n).await?;
             self.refresh(caller, id, origin).await;
         }
-        self.receipts.mark(caller, id, target, true, None).await
+        self.receipts.mark_upto(caller, id, target, true).await
     }
 
     /// The caller has read up to this message.
@@ -83,7 +83,7 @@ impl Messages {
     /// `NotFound`, `Forbidden`: the message.
     pub async fn delivered(&self, caller: UserId, id: MessageId) -> Result<()> {
         let row = self.visible(caller, id).await?.row;
-        self.receipts.mark(caller, row.conversation_id, row.seq, false, None).await?;
+        self.receipts.mark_upto(caller, row.conversation_id, row.seq, false).await?;
         Ok(())
     }
 

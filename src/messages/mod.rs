@@ -7,6 +7,7 @@ mod announce;
 mod api;
 mod candidates;
 mod change;
+mod deferred;
 mod departure;
 mod forward;
 mod hide;

@@ -1,20 +1,21 @@
 //! Who has received and read what: marks per person, and the events of messages whose status they turn.
 //! Marks are monotone, so any of this may happen twice. A DIRECT conversation's marks stand at the peer too;
 //! in groups up to [`crate::log::LARGE_ABOVE`] a message turns when the last one has it; above, marks are only kept.
+//! What is done of it in the background is `deferred.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use serde_json::json;
 
 use super::MessageStatus;
+use super::deferred::Deferred;
 use crate::bus::Bus;
 use crate::clock::{SharedClock, Timestamp};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin};
 use crate::id::{ConversationId, IdMap, MessageId, Seq, UserId};
 use crate::log::{Appender, ConversationState, LogReader, LogRow, LogStore, Member, MemberMark, MemberState, Membership};
@@ -23,12 +24,6 @@ use crate::task::Tasks;
 
 /// Events that one mark sends at most: the newest.
 const MAX_EVENTS: usize = 50;
-/// Deliveries are written this long after the first of them.
-const DELIVERY_PAUSE: Duration = Duration::from_millis(25);
-/// They are tried again after this when the store is away.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// Deliveries that are written side by side.
-const DELIVERIES: usize = 512;
 /// Rows that one mark looks through at most.
 pub(super) const MAX_TURNS: usize = 1_000;
 /// A member's marks in a large conversation are written this often.
@@ -58,10 +53,32 @@ pub(super) struct Risen {
     pub by: UserId,
 }
 
+/// How far somebody has received and read a conversation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Marks {
-    delivered: Seq,
-    read: Seq,
+pub(super) struct Marks {
+    pub delivered: Seq,
+    pub read: Seq,
+}
+
+impl Marks {
+    /// The further of both.
+    pub fn max(self, other: Self) -> Self {
+        Self { delivered: self.delivered.max(other.delivered), read: self.read.max(other.read) }
+    }
+
+    /// How far a message is with somebody who has these marks.
+    fn status_of(self, seq: Seq) -> MessageStatus {
+        status_of(self.delivered, self.read, seq)
+    }
+}
+
+/// Marks that are being moved, or were perhaps: the store may have them, and not everybody was told.
+#[derive(Clone, Copy)]
+struct Untold {
+    /// Up to these everybody was.
+    told: Marks,
+    /// Up to these this node has tried.
+    tried: Marks,
 }
 
 /// The places of the messages that a person wrote last: without them every answer of the other would ask the log whose
@@ -77,48 +94,6 @@ impl OwnRows {
     }
 }
 
-/// Deliveries of one person in one conversation that wait to be written.
-#[derive(Default)]
-struct Delivery {
-    upto: Seq,
-    turns: Vec<Turn>,
-    /// Some messages below `upto` are not among the turns: the log is to be asked.
-    unknown: bool,
-}
-
-impl Delivery {
-    fn of(upto: Seq, turns: Vec<Turn>) -> Self {
-        Self { upto, unknown: turns.is_empty(), turns }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.upto = self.upto.max(other.upto);
-        self.unknown |= other.unknown || self.turns.len() + other.turns.len() > MAX_TURNS;
-        if !self.unknown {
-            self.turns.extend(other.turns);
-        }
-    }
-}
-
-/// All deliveries that wait.
-#[derive(Default)]
-struct Deliveries {
-    waiting: HashMap<(UserId, ConversationId), Delivery>,
-    /// Somebody is going to write them.
-    is_awaited: bool,
-}
-
-/// Whoever was going to write deliveries panicked: the next one that comes begins anew.
-struct Ended<'a>(&'a Mutex<Deliveries>);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.lock().is_awaited = false;
-        }
-    }
-}
-
 /// The marks service.
 pub struct Receipts {
     pub(super) log: Arc<dyn LogStore>,
@@ -130,7 +105,8 @@ pub struct Receipts {
     pub(super) tasks: Tasks,
     marks: Cache<(UserId, ConversationId), Marks>,
     own: Cache<(UserId, ConversationId), OwnRows>,
-    pending: Mutex<Deliveries>,
+    pub(super) deferred: Mutex<Deferred>,
+    untold: Mutex<HashMap<(UserId, ConversationId), Untold>>,
     large: Mutex<IdMap<ConversationId, IdMap<UserId, Marks>>>,
     stripes: Vec<tokio::sync::Mutex<()>>,
 }
@@ -155,7 +131,8 @@ impl Receipts {
             tasks,
             marks: Cache::new(KEPT_MARKS),
             own: Cache::new(KEPT_MARKS),
-            pending: Mutex::default(),
+            deferred: Mutex::default(),
+            untold: Mutex::default(),
             large: Mutex::default(),
             stripes: (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect(),
         }
@@ -164,72 +141,6 @@ impl Receipts {
     /// The time that marks and stars are stamped with.
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    /// Everything up to `upto` has reached a device of `user`; `turns` names the messages if the caller knows them all.
-    /// Returns at once; what is delivered within a short pause is written together, or every message would cost
-    /// further commits of its own.
-    pub fn deliver(self: &Arc<Self>, user: UserId, id: ConversationId, upto: Seq, turns: Vec<Turn>) {
-        let key = (user, id);
-        if turns.is_empty() && self.marks.get(&key).is_some_and(|marks| marks.delivered >= upto) {
-            return;
-        }
-        let mut pending = self.pending.lock();
-        let is_awaited = std::mem::replace(&mut pending.is_awaited, true);
-        pending.waiting.entry(key).or_default().add(Delivery::of(upto, turns));
-        if !is_awaited {
-            let receipts = Arc::clone(self);
-            self.tasks.spawn(async move { receipts.write_deliveries().await });
-        }
-    }
-
-    /// Writes deliveries, a pause apart, until there are none.
-    async fn write_deliveries(self: Arc<Self>) {
-        let _ended = Ended(&self.pending);
-        let stopping = self.tasks.stopping();
-        let mut pause = DELIVERY_PAUSE;
-        loop {
-            let _ = stopping.run_until_cancelled(tokio::time::sleep(pause)).await;
-            let waiting = {
-                let mut pending = self.pending.lock();
-                if pending.waiting.is_empty() {
-                    pending.is_awaited = false;
-                    return;
-                }
-                std::mem::take(&mut pending.waiting)
-            };
-            // Side by side, so that they share commits.
-            let written = stream::iter(waiting).map(async |(key, delivery)| self.write_delivery(key, delivery).await);
-            let failed = written.buffer_unordered(DELIVERIES).filter_map(async |failed| failed).collect::<Vec<_>>().await;
-            pause = DELIVERY_PAUSE;
-            if let Some((.., error)) = failed.first() {
-                tracing::warn!(%error, count = failed.len(), "delivery marks were not written");
-                pause = RETRY_PAUSE;
-            }
-            if !stopping.is_cancelled() {
-                let mut pending = self.pending.lock();
-                for (key, delivery, _) in failed {
-                    pending.waiting.entry(key).or_default().add(delivery);
-                }
-            }
-        }
-    }
-
-    /// Gives back what is to be tried again.
-    async fn write_delivery(
-        &self,
-        (user, id): (UserId, ConversationId),
-        delivery: Delivery,
-    ) -> Option<((UserId, ConversationId), Delivery, Error)> {
-        let turns = if delivery.unknown { None } else { Some(delivery.turns.clone()) };
-        match self.mark(user, id, delivery.upto, false, turns).await {
-            Err(error) if error.retry_after.is_some() => Some(((user, id), delivery, error)),
-            Err(error) => {
-                tracing::debug!(%error, "a delivery mark is none any more");
-                None
-            }
-            Ok(_) => None,
-        }
     }
 
     /// A message of this person's own has got this place: he has it.
@@ -243,31 +154,51 @@ impl Receipts {
         end <= first || self.own.get(&(user, id)).is_some_and(|own| (first..end).all(|seq| own.0.contains(&seq)))
     }
 
-    /// Moves a person's marks to `upto` and tells of the messages whose status that turns; returns how many turned READ.
-    /// `known`: the messages on the way, if the caller knows them all.
-    pub(super) async fn mark(&self, user: UserId, id: ConversationId, upto: Seq, read: bool, known: Option<Vec<Turn>>) -> Result<usize> {
+    /// How far this is known to have reached his devices, and to have been told, if that is remembered.
+    pub(super) fn known_delivered(&self, key: (UserId, ConversationId)) -> Option<Seq> {
+        self.marks.get(&key).map(|marks| marks.delivered)
+    }
+
+    /// Moves a person's marks and tells of the messages whose status that turns; returns how many turned READ. `known`: the
+    /// messages on the way, if the caller knows them all. After an error that passes, the same again tells what was not told.
+    pub(super) async fn mark(&self, user: UserId, id: ConversationId, wanted: Marks, known: Option<Vec<Turn>>) -> Result<usize> {
+        let marked = self.try_mark(user, id, wanted, known).await;
+        if marked.as_ref().is_err_and(|error| error.retry_after.is_none()) {
+            // It would be no better the next time.
+            self.untold.lock().remove(&(user, id));
+        }
+        marked
+    }
+
+    async fn try_mark(&self, user: UserId, id: ConversationId, wanted: Marks, known: Option<Vec<Turn>>) -> Result<usize> {
+        let key = (user, id);
         let state = self.appender.state(id).await?;
         let joined_seq = state.member(user)?.joined_seq;
-        let shows = !read || self.settings.privacy(user).await?.show_read_receipts;
+        let shows = wanted.read == 0 || self.settings.privacy(user).await?.show_read_receipts;
         let peer = state.peer(user);
         if let Some(peer) = peer
             && self.settings.is_blocked_either(user, peer).await?
         {
+            self.untold.lock().remove(&key);
             return Ok(0);
         }
-        let wanted = Marks { delivered: upto, read: if read && shows { upto } else { 0 } };
+        let upto = wanted.delivered.max(wanted.read);
+        let wanted = Marks { delivered: upto, read: if shows { wanted.read } else { 0 } };
         if state.is_large() {
             self.mark_large(user, id, wanted);
             return Ok(0);
         }
         let _in_turn = self.stripe(id).lock().await;
-        let old = self.marks_of(user, id).await?;
-        let new = Marks { delivered: old.delivered.max(wanted.delivered), read: old.read.max(wanted.read) };
-        if new == old {
+        let there = self.marks_of(user, id).await?;
+        let untold = self.untold.lock().get(&key).copied();
+        let Untold { told, tried } = untold.unwrap_or(Untold { told: there, tried: there });
+        let ours = tried.max(wanted);
+        let new = ours.max(there);
+        if new == there && untold.is_none() {
             return Ok(0);
         }
-        // Until all is told the cache says what was before: a mark whose events could not be made is made again by the next.
-        self.marks.insert((user, id), old);
+        // Once the store has the marks, nothing but this says that they are still to be told: they may be there after an error too.
+        self.untold.lock().insert(key, Untold { told, tried: ours });
         // The peer's view first: should the second write fail, the next mark does both again.
         if let Some(peer) = peer {
             self.log.mark_peer(peer, id, new.delivered, Some(new.read)).await?;
@@ -275,20 +206,37 @@ impl Receipts {
         let mark = MemberMark { user_id: user, delivered_seq: new.delivered, read_seq: new.read };
         self.log.mark_members(id, &[mark], self.clock.now()).await?;
         // What was written while he was no member does not wait for him.
-        let from = if new.read > old.read { old.read.min(old.delivered) } else { old.delivered }.max(joined_seq - 1);
-        let turns = match known {
+        let from = if new.read > told.read { told.read.min(told.delivered) } else { told.delivered }.max(joined_seq - 1);
+        let mut turns = match known {
             // Only if nothing of others can lie between the last mark and them: what came while nobody was connected turns too.
             Some(turns)
-                if !read && turns.iter().map(|turn| turn.seq).min().is_some_and(|first| self.are_own(user, id, from + 1, first)) =>
+                if wanted.read == 0
+                    && untold.is_none()
+                    && turns.iter().map(|turn| turn.seq).min().is_some_and(|first| self.are_own(user, id, from + 1, first)) =>
             {
                 turns.into_iter().filter(|turn| turn.seq > from && turn.sender_id != user).collect()
             }
-            _ => self.turns(user, id, from, upto).await?,
+            _ => self.turns(user, id, from, untold.map_or(upto, |_| ours.delivered.max(ours.read))).await?,
         };
+        // What is further by now than this node has ever tried, another one has moved, and told of.
+        turns.retain(|turn| there.status_of(turn.seq) <= ours.status_of(turn.seq));
+        // Not before the write: of two members whose marks two nodes move at a time, one at least must see the other's.
         let others = if peer.is_some() { Vec::new() } else { self.reader.active_members(id).await? };
-        let read = self.tell(user, id, &state, (old, new), &others, turns).await;
-        self.marks.insert((user, id), new);
+        let others: Vec<_> = others.into_iter().map(|member| self.as_told(id, member)).collect();
+        let read = self.tell(user, id, &state, (told, new), &others, turns).await;
+        self.untold.lock().remove(&key);
+        self.marks.insert(key, new);
         Ok(read)
+    }
+
+    /// A member as the others know him: what is still to be told of him turns messages when it is told, once.
+    fn as_told(&self, id: ConversationId, member: Member) -> Member {
+        match self.untold.lock().get(&(member.user_id, id)) {
+            Some(Untold { told, .. }) => {
+                Member { delivered_seq: member.delivered_seq.min(told.delivered), read_seq: member.read_seq.min(told.read), ..member }
+            }
+            None => member,
+        }
     }
 
     async fn marks_of(&self, user: UserId, id: ConversationId) -> Result<Marks> {
@@ -325,8 +273,8 @@ impl Receipts {
             let others = || others.iter().filter(|member| member.user_id != user && concerns(member, turn.sender_id, turn.seq));
             let rest = others().map(|member| status_of(member.delivered_seq, member.read_seq, turn.seq)).min();
             let rest = rest.unwrap_or(MessageStatus::Read);
-            let before = status_of(old.delivered, old.read, turn.seq).min(rest);
-            let after = status_of(new.delivered, new.read, turn.seq).min(rest);
+            let before = old.status_of(turn.seq).min(rest);
+            let after = new.status_of(turn.seq).min(rest);
             if after > before {
                 turned.push(Risen { turn, status: after, by: user });
             }
@@ -365,7 +313,7 @@ impl Receipts {
     fn mark_large(&self, user: UserId, id: ConversationId, wanted: Marks) {
         let mut large = self.large.lock();
         let marks = large.entry(id).or_default().entry(user).or_default();
-        *marks = Marks { delivered: marks.delivered.max(wanted.delivered), read: marks.read.max(wanted.read) };
+        *marks = marks.max(wanted);
     }
 
     /// Writes the marks of large conversations now and then, until `stopping`, and a last time then.
