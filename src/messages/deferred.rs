@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 
+use super::marking::Wanted;
 use super::receipts::{MAX_TURNS, Marks, Receipts, Turn};
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, Seq, UserId};
@@ -16,7 +17,7 @@ use crate::id::{ConversationId, Seq, UserId};
 const DELIVERY_PAUSE: Duration = Duration::from_millis(25);
 /// They are tried again after this when the store is away.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// Marks that are moved side by side.
+/// Conversations whose marks are moved side by side.
 const AT_A_TIME: usize = 512;
 
 /// Whose marks, and where.
@@ -81,7 +82,7 @@ impl Receipts {
     pub(super) async fn mark_upto(self: &Arc<Self>, user: UserId, id: ConversationId, upto: Seq, read: bool) -> Result<usize> {
         let (receipts, marks) = (Arc::clone(self), Marks { delivered: upto, read: if read { upto } else { 0 } });
         let marking = async move {
-            let marked = receipts.mark(user, id, marks, None).await;
+            let marked = receipts.mark(id, vec![Wanted { user, marks, known: None }]).await;
             if marked.as_ref().is_err_and(|error| error.retry_after.is_some()) {
                 receipts.defer((user, id), Delivery::of(marks, Vec::new()));
             }
@@ -115,28 +116,41 @@ impl Receipts {
                 }
                 std::mem::take(&mut deferred.waiting)
             };
+            let mut by_conversation: HashMap<ConversationId, Vec<(UserId, Delivery)>> = HashMap::new();
+            for ((user, id), delivery) in waiting {
+                by_conversation.entry(id).or_default().push((user, delivery));
+            }
             // Side by side, so that they share commits.
-            let moved = stream::iter(waiting).map(async |(key, delivery)| self.work_one_off(key, delivery).await);
+            let moved = stream::iter(by_conversation).map(async |(id, deliveries)| self.work_one_off(id, deliveries).await);
             let failed = moved.buffer_unordered(AT_A_TIME).filter_map(async |failed| failed).collect::<Vec<_>>().await;
             pause = DELIVERY_PAUSE;
             if let Some((.., error)) = failed.first() {
-                tracing::warn!(%error, count = failed.len(), "marks were not moved, or not told; they are tried again");
+                tracing::warn!(%error, conversations = failed.len(), "marks were not moved, or not told; they are tried again");
                 pause = RETRY_PAUSE;
             }
             if !stopping.is_cancelled() {
                 let mut deferred = self.deferred.lock();
-                for (key, delivery, _) in failed {
-                    deferred.waiting.entry(key).or_default().add(delivery);
+                for (id, deliveries, _) in failed {
+                    for (user, delivery) in deliveries {
+                        deferred.waiting.entry((user, id)).or_default().add(delivery);
+                    }
                 }
             }
         }
     }
 
     /// Gives back what is to be tried again.
-    async fn work_one_off(&self, (user, id): Key, delivery: Delivery) -> Option<(Key, Delivery, Error)> {
-        let turns = if delivery.unknown { None } else { Some(delivery.turns.clone()) };
-        match self.mark(user, id, delivery.marks, turns).await {
-            Err(error) if error.retry_after.is_some() => Some(((user, id), delivery, error)),
+    async fn work_one_off(
+        &self,
+        id: ConversationId,
+        deliveries: Vec<(UserId, Delivery)>,
+    ) -> Option<(ConversationId, Vec<(UserId, Delivery)>, Error)> {
+        let wanted = |(user, delivery): &(UserId, Delivery)| {
+            let known = (!delivery.unknown).then(|| delivery.turns.clone());
+            Wanted { user: *user, marks: delivery.marks, known }
+        };
+        match self.mark(id, deliveries.iter().map(wanted).collect()).await {
+            Err(error) if error.retry_after.is_some() => Some((id, deliveries, error)),
             Err(error) => {
                 tracing::debug!(%error, "a mark is none any more");
                 None

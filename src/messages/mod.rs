@@ -14,6 +14,7 @@ mod hide;
 mod history;
 mod index_queue;
 mod mark;
+mod marking;
 mod readers;
 mod receipts;
 mod scylla;

@@ -1,0 +1,247 @@
+//! Moving marks: of one person, or of several in one conversation together, and telling what that turns. A group whose
+//! members get a message at once costs a node three statements instead of four a member.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::MessageStatus;
+use super::receipts::{MAX_TURNS, Marks, Receipts, Risen, Turn, concerns, status_of};
+use crate::error::Result;
+use crate::event::EventKind;
+use crate::id::{ConversationId, Seq, UserId};
+use crate::log::{ConversationState, LogRow, Member, MemberMark};
+use crate::store::StoreResult;
+
+/// What somebody's marks are to become, if they are not that far yet.
+pub(super) struct Wanted {
+    /// Whose.
+    pub user: UserId,
+    /// How far.
+    pub marks: Marks,
+    /// The messages on the way, if the caller knows them all.
+    pub known: Option<Vec<Turn>>,
+}
+
+/// Marks that are being moved, or were perhaps: the store may have them, and not everybody was told.
+#[derive(Clone, Copy)]
+pub(super) struct Untold {
+    /// Up to these everybody was.
+    told: Marks,
+    /// Up to these this node has tried.
+    tried: Marks,
+}
+
+/// Somebody's marks on their way.
+struct Moving {
+    user: UserId,
+    /// What others know.
+    told: Marks,
+    /// What this node wants, or has tried before.
+    ours: Marks,
+    /// What the store has.
+    there: Marks,
+    /// Up to here it is looked for what they turn.
+    upto: Seq,
+    /// They were tried before.
+    again: bool,
+    known: Option<Vec<Turn>>,
+}
+
+impl Moving {
+    /// What the store is to have.
+    fn aim(&self) -> Marks {
+        self.ours.max(self.there)
+    }
+}
+
+impl Receipts {
+    /// Moves marks and tells of the messages whose status that turns; returns how many turned READ. After an error that passes
+    /// the same again tells what was not told. Of several people those are passed over whose marks are none any more.
+    ///
+    /// # Errors
+    /// `NotFound`, `Forbidden`: nobody of these is a member.
+    pub(super) async fn mark(&self, id: ConversationId, wanted: Vec<Wanted>) -> Result<usize> {
+        let users: Vec<UserId> = wanted.iter().map(|one| one.user).collect();
+        let marked = self.try_mark(id, wanted).await;
+        if marked.as_ref().is_err_and(|error| error.retry_after.is_none()) {
+            // It would be no better the next time.
+            self.forget_untold(id, &users);
+        }
+        marked
+    }
+
+    async fn try_mark(&self, id: ConversationId, wanted: Vec<Wanted>) -> Result<usize> {
+        let upto = wanted.iter().map(|one| one.marks.upto()).max().unwrap_or(0);
+        let state = self.state_upto(id, upto).await?;
+        let (mut willing, mut refused) = (Vec::with_capacity(wanted.len()), None);
+        for one in wanted {
+            match self.allowed(&state, one.user, one.marks).await {
+                Ok(Some(marks)) => willing.push(Wanted { marks, ..one }),
+                Ok(None) => self.forget_untold(id, &[one.user]),
+                Err(error) if error.retry_after.is_some() => return Err(error),
+                Err(error) => {
+                    self.forget_untold(id, &[one.user]);
+                    refused.get_or_insert(error);
+                }
+            }
+        }
+        if let (true, Some(error)) = (willing.is_empty(), refused) {
+            return Err(error);
+        }
+        if state.is_large() {
+            for Wanted { user, marks, .. } in willing {
+                self.mark_large(user, id, marks);
+            }
+            return Ok(0);
+        }
+        let _in_turn = self.stripe(id).lock().await;
+        let users: Vec<UserId> = willing.iter().map(|one| one.user).collect();
+        let there = self.marks_of(id, &users).await?;
+        let moving: Vec<Moving> = willing
+            .into_iter()
+            .filter_map(|one| {
+                let there = there.get(&one.user).copied().unwrap_or_default();
+                self.begin(id, one, there)
+            })
+            .collect();
+        if moving.is_empty() {
+            return Ok(0);
+        }
+        // The peer's view first: should the second write fail, the next mark does both again.
+        for one in &moving {
+            if let Some(peer) = state.peer(one.user) {
+                self.log.mark_peer(peer, id, one.aim().delivered, Some(one.aim().read)).await?;
+            }
+        }
+        let mark = |one: &Moving| MemberMark { user_id: one.user, delivered_seq: one.aim().delivered, read_seq: one.aim().read };
+        let marks: Vec<MemberMark> = moving.iter().map(mark).collect();
+        self.log.mark_members(id, &marks, self.now()).await?;
+        let mut turns: BTreeMap<Seq, (Turn, Vec<&Moving>)> = BTreeMap::new();
+        for one in &moving {
+            for turn in self.turns_of(&state, one).await? {
+                turns.entry(turn.seq).or_insert_with(|| (turn, Vec::new())).1.push(one);
+            }
+        }
+        // Not before the write: of two members whose marks two nodes move at a time, one at least must see the other's.
+        let others = if state.is_direct() { Vec::new() } else { self.reader.active_members(id).await? };
+        let others: Vec<_> = others.into_iter().map(|member| self.as_told(id, member)).collect();
+        let turned: Vec<Risen> = turns.into_values().filter_map(|(turn, movers)| risen(turn, &movers, &others)).collect();
+        let read = turned.iter().filter(|turned| turned.status == MessageStatus::Read).count();
+        self.tell_turned(id, turned).await;
+        for one in &moving {
+            let audience: Arc<[UserId]> = state.active().iter().copied().filter(|member| *member != one.user).collect();
+            let data = json!({"conversationId": id, "userId": one.user, "deliveredSeq": one.aim().delivered, "readSeq": one.aim().read});
+            self.publish(audience, EventKind::Receipts, &data, None).await;
+            self.untold.lock().remove(&(one.user, id));
+            self.marks.insert((one.user, id), one.aim());
+        }
+        Ok(read)
+    }
+
+    /// The conversation as it was at this row, or later: who is in it now, and who was when he got that.
+    async fn state_upto(&self, id: ConversationId, upto: Seq) -> StoreResult<Arc<ConversationState>> {
+        let known = self.appender.known(id).await?;
+        if known.head.seq >= upto { Ok(known) } else { self.appender.state(id).await }
+    }
+
+    /// How far he may say that he is; none where a block keeps it from being said.
+    async fn allowed(&self, state: &ConversationState, user: UserId, wanted: Marks) -> Result<Option<Marks>> {
+        state.member(user)?;
+        let shows = wanted.read == 0 || self.settings.privacy(user).await?.show_read_receipts;
+        if let Some(peer) = state.peer(user)
+            && self.settings.is_blocked_either(user, peer).await?
+        {
+            return Ok(None);
+        }
+        Ok(Some(Marks { delivered: wanted.upto(), read: if shows { wanted.read } else { 0 } }))
+    }
+
+    /// Notes that these are to be told, if they are news.
+    fn begin(&self, id: ConversationId, Wanted { user, marks, known }: Wanted, there: Marks) -> Option<Moving> {
+        let mut untold = self.untold.lock();
+        let before = untold.get(&(user, id)).copied();
+        let Untold { told, tried } = before.unwrap_or(Untold { told: there, tried: there });
+        let ours = tried.max(marks);
+        if before.is_none() && ours.max(there) == there {
+            return None;
+        }
+        // Once the store has the marks, nothing but this says that they are still to be told: they may be there after an error too.
+        untold.insert((user, id), Untold { told, tried: ours });
+        let upto = if before.is_some() { ours.upto() } else { marks.upto() };
+        Some(Moving { user, told, ours, there, upto, again: before.is_some(), known })
+    }
+
+    fn forget_untold(&self, id: ConversationId, users: &[UserId]) {
+        let mut untold = self.untold.lock();
+        for user in users {
+            untold.remove(&(*user, id));
+        }
+    }
+
+    /// A member as the others know him: what is still to be told of him turns messages when it is told, once.
+    fn as_told(&self, id: ConversationId, member: Member) -> Member {
+        match self.untold.lock().get(&(member.user_id, id)) {
+            Some(Untold { told, .. }) => {
+                Member { delivered_seq: member.delivered_seq.min(told.delivered), read_seq: member.read_seq.min(told.read), ..member }
+            }
+            None => member,
+        }
+    }
+
+    async fn marks_of(&self, id: ConversationId, users: &[UserId]) -> StoreResult<HashMap<UserId, Marks>> {
+        // Another node may have moved them since: what was read there must not be delivered anew.
+        if !self.bus.has_others()
+            && let Some(marks) = users.iter().map(|user| Some((*user, self.marks.get(&(*user, id))?))).collect()
+        {
+            return Ok(marks);
+        }
+        let members = match users {
+            [user] => self.log.member(id, *user).await?.into_iter().collect(),
+            _ => self.reader.active_members(id).await?,
+        };
+        Ok(members.into_iter().map(|member| (member.user_id, Marks { delivered: member.delivered_seq, read: member.read_seq })).collect())
+    }
+
+    /// The messages that his marks pass over.
+    async fn turns_of(&self, state: &ConversationState, one: &Moving) -> Result<Vec<Turn>> {
+        let (id, user, Moving { told, ours, there, .. }) = (state.id, one.user, one);
+        let from = if one.aim().read > told.read { told.read.min(told.delivered) } else { told.delivered };
+        // What was written while he was no member does not wait for him.
+        let from = from.max(state.member(user)?.joined_seq - 1);
+        let mut turns = match &one.known {
+            // Only if nothing of others can lie between the last mark and them: what came while nobody was connected turns too.
+            Some(turns)
+                if !one.again && turns.iter().map(|turn| turn.seq).min().is_some_and(|first| self.are_own(user, id, from + 1, first)) =>
+            {
+                turns.iter().filter(|turn| turn.seq > from && turn.sender_id != user).copied().collect()
+            }
+            _ => self.turns(user, id, from, one.upto).await?,
+        };
+        // What is further by now than this node has ever tried, another one has moved, and told of.
+        turns.retain(|turn| there.status_of(turn.seq) <= ours.status_of(turn.seq));
+        Ok(turns)
+    }
+
+    /// Messages of others in (`from`, `upto`], ascending; the newest if there are too many.
+    async fn turns(&self, user: UserId, id: ConversationId, from: Seq, upto: Seq) -> Result<Vec<Turn>> {
+        let limit = usize::try_from(upto - from).unwrap_or(0).min(MAX_TURNS);
+        let rows = self.reader.before(id, upto + 1, limit).await?;
+        let of_others = |row: &LogRow| row.seq > from && row.sender_id != user && row.body.is_counted();
+        let turn = |row: LogRow| Turn { seq: row.seq, message_id: row.message_id, sender_id: row.sender_id };
+        Ok(rows.into_iter().rev().filter(of_others).map(turn).collect())
+    }
+}
+
+/// What becomes of a message when these have it, whose others are at what they were told to be at.
+fn risen(turn: Turn, movers: &[&Moving], others: &[Member]) -> Option<Risen> {
+    let is_mover = |user: UserId| movers.iter().any(|one| one.user == user);
+    let rest = others.iter().filter(|member| !is_mover(member.user_id) && concerns(member, turn.sender_id, turn.seq));
+    let rest = rest.map(|member| status_of(member.delivered_seq, member.read_seq, turn.seq)).min().unwrap_or(MessageStatus::Read);
+    let of_all =
+        |marks: fn(&Moving) -> Marks| movers.iter().map(|one| marks(one).status_of(turn.seq)).min().map_or(rest, |least| least.min(rest));
+    let (before, after) = (of_all(|one| one.told), of_all(Moving::aim));
+    let by = movers.iter().rfind(|one| one.aim().status_of(turn.seq) > one.told.status_of(turn.seq))?.user;
+    (after > before).then_some(Risen { turn, status: after, by })
+}
