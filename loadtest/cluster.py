@@ -111,8 +111,8 @@ def load(folder, pids, *arguments, both=True):
 
 
 def sends(folder, pids, quick):
-    """Statements and messages of the bus a send, everybody online, half of them on each node."""
-    seconds = "5" if quick else "20"
+    """Statements and messages of the bus a send, everybody online, half of them on each node. What it costs that people come and go
+    is in a long run and in a short one alike: the difference is that of the sends."""
     runs = {
         "DIRECT": ("pairs", "--pairs", "50", "--rate", "50"),
         "group of 50": ("fanout", "--members", "50", "--rate", "10"),
@@ -121,23 +121,23 @@ def sends(folder, pids, quick):
     for name, arguments in runs.items():
         # Who was made for it has been told of, and indexed, before it is counted.
         load(folder, pids, *arguments, "--seconds", "1")
-        time.sleep(SETTLE_S)
-        before = counters()
-        result = load(folder, pids, *arguments, "--seconds", seconds, "--warmup", "0")
-        time.sleep(SETTLE_S)
-        after = counters()
-        count = result["result"]["outcome"]["acknowledged"]
-        kinds = {kind: grown_of(before, after, kind) / count for kind in ("read", "write", "conditional")}
-        bus = {
-            "live": grown(before, after, "urge_bus_live_messages_total") / count,
-            "events": grown(before, after, "urge_events_published_total") / count,
-        }
+        short, few = counted(folder, pids, *arguments, "--seconds", "2")
+        long, many = counted(folder, pids, *arguments, "--seconds", "10" if quick else "30")
+        count = many - few
+        cost = {key: (value - short.get(key, 0)) / count for key, value in long.items()}
+        kinds = {kind: cost[f'urge_store_statements_total{{kind="{kind}"}}'] for kind in ("read", "write", "conditional")}
+        bus = {"live": cost.get("urge_bus_live_messages_total", 0), "events": cost.get("urge_events_published_total", 0)}
         print(f"{name}: a send, its marks and its index: statements {figures(kinds)}; messages {figures(bus)}; {count} sends")
 
 
-def grown_of(before, after, kind):
-    key = f'urge_store_statements_total{{kind="{kind}"}}'
-    return after.get(key, 0) - before.get(key, 0)
+def counted(folder, pids, *arguments):
+    """What the counters grew by with such a run, and how many sends it had."""
+    time.sleep(SETTLE_S)
+    before = counters()
+    result = load(folder, pids, *arguments, "--warmup", "0")
+    time.sleep(SETTLE_S)
+    after = counters()
+    return {key: value - before.get(key, 0) for key, value in after.items()}, result["result"]["outcome"]["acknowledged"]
 
 
 def figures(values):
