@@ -19,9 +19,9 @@ use crate::presence::Presence as _;
 
 /// Logins that are looked at again at a time.
 const CHECKS: usize = 16;
-/// A login that could not be looked at is tried again after this, doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(2);
+/// What the store keeps from being found out, of a login or of who is online, is tried again after this, doubled each time.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// A process that was to wake after this, and wakes so much later, stood still: what it was to hear may be gone.
 const WAKE_EVERY: Duration = Duration::from_secs(1);
 const STOOD_STILL: Duration = Duration::from_secs(4);
@@ -149,14 +149,7 @@ impl Sessions {
 
     /// Tells of a user of whom another node has told so far, the last that he is online or not; `gone_at` when he has gone.
     fn take_over(&self, user: UserId, told: bool, gone_at: Option<Timestamp>) {
-        let sessions = self.clone();
-        self.shared.parts.tasks.spawn(async move {
-            let _turn = sessions.shared.watching.wait().await;
-            if let Some(gone_at) = gone_at {
-                sessions.note_seen(user, gone_at).await;
-            }
-            sessions.tell_presence(user, Look { toward: Vec::new(), told: Some(told) }).await;
-        });
+        self.look_at(user, Look { toward: Vec::new(), told: Some(told), seen: gone_at });
     }
 
     /// The others have told that everybody here is offline.

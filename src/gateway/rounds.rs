@@ -58,6 +58,16 @@ impl<K: Copy + Eq + Hash, W> Round<'_, K, W> {
         }
         wish
     }
+
+    /// A wish that could not be done is done once more, together with what was asked for meanwhile, which is the later one.
+    pub fn again(&mut self, wish: W, both: impl FnOnce(W, W) -> W) {
+        let mut keys = self.rounds.0.lock();
+        let waiting = keys.entry(self.key).or_default();
+        *waiting = Some(match waiting.take() {
+            Some(later) => both(wish, later),
+            None => wish,
+        });
+    }
 }
 
 impl<K: Copy + Eq + Hash, W> Drop for Round<'_, K, W> {
@@ -85,6 +95,20 @@ mod tests {
         assert_eq!(round.next(), Some(60));
         assert_eq!(round.next(), None);
         assert_eq!(rounds.ask('a', 2, |one, other| one + other).unwrap().next(), Some(2));
+    }
+
+    #[test]
+    fn what_failed_is_done_again_with_what_was_asked_meanwhile() {
+        let rounds = Rounds::default();
+        let both = |one: String, other: String| one + &other;
+        let mut round = rounds.ask('a', "first".to_owned(), both).unwrap();
+        let failed = round.next().unwrap();
+        round.again(failed, both);
+        let failed = round.next().unwrap();
+        assert_eq!(failed, "first");
+        assert!(rounds.ask('a', " then".to_owned(), both).is_none());
+        round.again(failed, both);
+        assert_eq!((round.next().unwrap(), round.next()), ("first then".to_owned(), None));
     }
 
     #[test]

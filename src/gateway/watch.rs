@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Gateway as _;
+use super::heard::{FIRST_PAUSE, LAST_PAUSE};
 use super::session::{Parts, Sessions};
 use super::socket::{Outgoing, Socket};
 use super::typing::TYPING_TTL;
@@ -35,18 +36,20 @@ pub(super) struct Look {
     pub toward: Vec<UserId>,
     /// Another node has told of him: that he is online, or that he is not.
     pub told: Option<bool>,
+    /// When he came, or went: it is to be written down.
+    pub seen: Option<Timestamp>,
 }
 
 impl Look {
     fn and(self, later: Self) -> Self {
-        Self { toward: [self.toward, later.toward].concat(), told: later.told.or(self.told) }
+        Self { toward: [self.toward, later.toward].concat(), told: later.told.or(self.told), seen: self.seen.max(later.seen) }
     }
 }
 
 impl Sessions {
     /// A socket of a user has come.
     pub(super) fn came(&self, user: UserId) {
-        let Parts { online, tasks, .. } = &self.shared.parts;
+        let Parts { online, clock, .. } = &self.shared.parts;
         self.shared.gone.lock().remove(&user);
         if !online.came(user) {
             // He has others, or is back within the grace: nobody was told that he went.
@@ -54,14 +57,8 @@ impl Sessions {
         }
         // If he is on another node too, that one has told of him.
         let told = online.is_elsewhere(user).then_some(true);
-        let sessions = self.clone();
-        let seen = self.shared.parts.clock.now();
-        tasks.spawn(async move {
-            let _turn = sessions.shared.watching.wait().await;
-            // Should this node die, nobody is left to write when he went.
-            sessions.note_seen(user, seen).await;
-            sessions.tell_presence(user, Look { toward: Vec::new(), told }).await;
-        });
+        // Should this node die, nobody is left to write when he went.
+        self.look_at(user, Look { toward: Vec::new(), told, seen: Some(clock.now()) });
     }
 
     /// A user's last socket has gone.
@@ -89,7 +86,10 @@ impl Sessions {
             // A node that goes tells of nobody: its users are back before the grace is over, on another one or on itself. Those who
             // are not, the other nodes see to; until it has said goodbye they take them for still here.
             if sessions.is_draining() || stopping.is_cancelled() {
-                return sessions.note_seen(user, last_seen).await;
+                if let Err(error) = sessions.shared.parts.users.mark_seen(user, last_seen).await {
+                    tracing::warn!(%error, "when a user was last seen could not be written");
+                }
+                return;
             }
             if !online.left(user, || hub.seats().has(user)) {
                 if !online.is_here(user) {
@@ -98,36 +98,70 @@ impl Sessions {
                 }
                 return;
             }
-            let _turn = sessions.shared.watching.wait().await;
-            sessions.note_seen(user, last_seen).await;
-            sessions.tell_presence(user, Look::default()).await;
+            sessions.tell_presence(user, Look { seen: Some(last_seen), ..Look::default() }).await;
         });
     }
 
-    pub(super) async fn note_seen(&self, user: UserId, at: Timestamp) {
-        if let Err(error) = self.shared.parts.users.mark_seen(user, at).await {
-            tracing::warn!(%error, "when a user was last seen could not be written");
+    /// The same as [`Sessions::tell_presence`], in the background.
+    pub(super) fn look_at(&self, user: UserId, look: Look) {
+        let sessions = self.clone();
+        self.shared.parts.tasks.spawn(async move { sessions.tell_presence(user, look).await });
+    }
+
+    /// Writes down when a user was seen, and tells that he is online, or no longer, as far as he lets others know. One at a time
+    /// for each user: what is told last is what is. What the store keeps from being done is done when it is back.
+    async fn tell_presence(&self, user: UserId, look: Look) {
+        let Some(mut round) = self.shared.presence.ask(user, look, Look::and) else { return };
+        let stopping = self.shared.parts.tasks.stopping();
+        let (mut was_shown, mut pause) = (false, FIRST_PAUSE);
+        while let Some(mut look) = round.next() {
+            // Who hides or blocks does not wait for all those who come and go, unless he is tried again like them.
+            let waits = look.seen.is_some() || look.told.is_some() || pause > FIRST_PAUSE;
+            let turn = if waits { self.shared.watching.wait().await } else { None };
+            let found_out = self.find_out(user, &mut look, &mut was_shown).await;
+            // While this one pauses others have their turn.
+            drop(turn);
+            match found_out {
+                Ok(()) => pause = FIRST_PAUSE,
+                Err(error) if error.retry_after.is_none() => tracing::warn!(%error, "how a user is could not be told"),
+                Err(error) => {
+                    if pause == FIRST_PAUSE {
+                        tracing::warn!(%error, "how a user is could not be told; it is tried again");
+                    }
+                    if stopping.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                        return;
+                    }
+                    pause = LAST_PAUSE.min(pause * 2);
+                    round.again(look, Look::and);
+                }
+            }
         }
     }
 
-    /// Tells that a user is online, or no longer, as far as he lets others know. One at a time for each user: what is told last
-    /// is what is.
-    pub(super) async fn tell_presence(&self, user: UserId, look: Look) {
-        let Some(mut round) = self.shared.presence.ask(user, look, Look::and) else { return };
-        let mut was_shown = false;
-        while let Some(Look { toward, told }) = round.next() {
-            let looked = async {
-                if let Some(told) = told {
-                    self.was_told(user, told).await?;
-                }
-                was_shown |= self.is_shown(user);
-                self.tell_all(user).await?;
-                if toward.is_empty() { Ok(()) } else { self.tell_some(user, &toward, was_shown).await }
-            };
-            if let Err(error) = looked.await {
-                tracing::warn!(%error, "how a user is could not be told");
-            }
+    /// One round; what is done is taken out of `look`.
+    async fn find_out(&self, user: UserId, look: &mut Look, was_shown: &mut bool) -> Result<()> {
+        let Parts { online, users, .. } = &self.shared.parts;
+        let mut written = Ok(());
+        if let Some(seen) = look.seen {
+            // A store that takes no writes keeps nobody from being told.
+            written = users.mark_seen(user, seen).await;
+            look.seen = look.seen.filter(|_| written.is_err());
         }
+        if let Some(told) = look.told {
+            self.was_told(user, told).await?;
+            look.told = None;
+        }
+        *was_shown |= self.is_shown(user);
+        self.tell_all(user).await?;
+        if !look.toward.is_empty() {
+            self.tell_some(user, &look.toward, *was_shown).await?;
+            look.toward.clear();
+        }
+        if !online.is_here(user) && online.is_elsewhere(user) {
+            // He came there while this was being told: from now on that node tells of him.
+            self.shared.shown.lock().remove(&user);
+        }
+        written
     }
 
     /// Another node has told of him until now: of one who hides, nothing.
@@ -295,9 +329,7 @@ impl Sessions {
     /// when he comes, his settings are read then.
     pub(super) fn look_anew(&self, user: UserId, toward: Option<UserId>) {
         if self.is_shown(user) || self.shared.parts.online.is_here(user) {
-            let sessions = self.clone();
-            let look = Look { toward: toward.into_iter().collect(), told: None };
-            self.shared.parts.tasks.spawn(async move { sessions.tell_presence(user, look).await });
+            self.look_at(user, Look { toward: toward.into_iter().collect(), ..Look::default() });
         }
     }
 

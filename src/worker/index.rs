@@ -67,24 +67,30 @@ impl Indexer {
                     continue;
                 }
             };
-            let mut waiting: HashMap<ConversationId, Vec<Delivery>> = HashMap::new();
+            // However long they take, or wait for others: no other node is to be lent them meanwhile.
+            consumer.while_lent(self.index_lent(&consumer, deliveries)).await;
+        }
+    }
+
+    /// Works these off, and gives each back.
+    async fn index_lent(&self, consumer: &Consumer, deliveries: Vec<Delivery>) {
+        let mut waiting: HashMap<ConversationId, Vec<Delivery>> = HashMap::new();
+        for delivery in deliveries {
+            waiting.entry(delivery.growth.conversation_id).or_default().push(delivery);
+        }
+        let ids: Vec<_> = waiting.keys().copied().collect();
+        let attempts = stream::iter(ids).map(async |id| (id, self.index(id).await));
+        let mut attempts = std::pin::pin!(attempts.buffer_unordered(CONCURRENT));
+        while let Some((id, attempt)) = attempts.next().await {
+            let deliveries = waiting.remove(&id).unwrap_or_default();
+            let Err(error) = attempt else {
+                consumer.done(deliveries).await;
+                continue;
+            };
+            tracing::warn!(%error, conversation = %id, "indexing will be tried again");
+            let trouble = if is_outage(&error) { Trouble::Outage } else { Trouble::Fault };
             for delivery in deliveries {
-                waiting.entry(delivery.growth.conversation_id).or_default().push(delivery);
-            }
-            let ids: Vec<_> = waiting.keys().copied().collect();
-            let attempts = stream::iter(ids).map(async |id| (id, self.index(id).await));
-            let mut attempts = std::pin::pin!(attempts.buffer_unordered(CONCURRENT));
-            while let Some((id, attempt)) = attempts.next().await {
-                let deliveries = waiting.remove(&id).unwrap_or_default();
-                let Err(error) = attempt else {
-                    consumer.done(deliveries).await;
-                    continue;
-                };
-                tracing::warn!(%error, conversation = %id, "indexing will be tried again");
-                let trouble = if is_outage(&error) { Trouble::Outage } else { Trouble::Fault };
-                for delivery in deliveries {
-                    consumer.failed(delivery, trouble, &error.to_string()).await;
-                }
+                consumer.failed(delivery, trouble, &error.to_string()).await;
             }
         }
     }

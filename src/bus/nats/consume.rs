@@ -1,7 +1,12 @@
 //! The growths that a worker takes out of the stream: a durable consumer that all nodes share, as `nats/<worker>.json` says.
-//! Each is acknowledged when it is worked on; what fails comes again a few times, and then lies with the dead letters. A
-//! server that has forgotten the consumer gets it anew, and the worker hears that nobody knows how far it had come.
+//! Each is acknowledged when it is worked on; what fails comes again a few times, and then lies with the dead letters. What fails
+//! because the store is away never does. A server that has forgotten the consumer gets it anew, and the worker hears that nobody
+//! knows how far it had come.
 
+mod lent;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::Consumer as Durable;
@@ -10,6 +15,8 @@ use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::stream::{Info, Stream};
 use async_nats::jetstream::{AckKind, Context, Message};
 use futures_util::StreamExt as _;
+use lent::Lent;
+use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 
 use super::events::{context, failed};
@@ -26,6 +33,9 @@ const WAIT: Duration = Duration::from_secs(5);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Tries after which a growth is a dead letter.
 const TRIES: i64 = 8;
+/// Loans after which one is, of which nobody lived to say how his try ended. Well beyond the tries: a loan that ends with its
+/// worker, or with the connection, says nothing of the growths that merely waited there.
+const LOANS: i64 = 2 * TRIES;
 /// The pause before the second try, doubled each time: 13 s in all.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Pauses before a server that cannot be asked is asked again, doubled each time.
@@ -40,11 +50,11 @@ pub enum Consumed {
     Anew,
 }
 
-/// A growth on loan: who does not give it back in time lends it to another.
+/// A growth on loan: who drops it without a word leaves it to be lent to another.
 pub struct Delivery {
     /// It.
     pub growth: Growth,
-    message: Message,
+    message: Arc<Message>,
     tries: i64,
 }
 
@@ -66,19 +76,40 @@ pub struct Consumer {
     dead: Spec,
     worker: Worker,
     durable: Option<Durable<Config>>,
+    lent: Arc<Lent>,
     /// Messages that are here, and that nobody has been given.
-    taken: Vec<Message>,
+    taken: Vec<Arc<Message>>,
+    /// Growths by their place in the stream that an outage kept from being worked on, and something else from beginning anew:
+    /// they are tried here, and not given back, which would count as tries until they were dead letters.
+    held: Mutex<BTreeMap<u64, Delivery>>,
     pause: Duration,
 }
 
 impl Consumer {
     pub(super) fn new(link: Link, names: Names, stream: Spec, dead: Spec, worker: Worker) -> Self {
-        Self { context: context(&link), link, names, stream, dead, worker, durable: None, taken: Vec::new(), pause: FIRST_WAIT }
+        let (context, lent, held) = (context(&link), Arc::default(), Mutex::default());
+        Self { context, link, names, stream, dead, worker, durable: None, lent, taken: Vec::new(), held, pause: FIRST_WAIT }
     }
 
     /// The next growths, at least one, with those that come within `gather` after it. Waits for them for ever; who gives up
     /// waiting says so by [`Consumer::give_back`].
     pub async fn next(&mut self, gather: Duration) -> Consumed {
+        let (lent, link) = (Arc::clone(&self.lent), self.link.clone());
+        tokio::select! {
+            consumed = self.wait(gather) => consumed,
+            never = lent.keep(&link) => match never {},
+        }
+    }
+
+    /// Does this while what is on loan stays so.
+    pub async fn while_lent<T>(&self, work: impl Future<Output = T>) -> T {
+        tokio::select! {
+            done = work => done,
+            never = self.lent.keep(&self.link) => match never {},
+        }
+    }
+
+    async fn wait(&mut self, gather: Duration) -> Consumed {
         loop {
             let taken = match self.durable.take() {
                 None => self.open().await.map(|is_made| is_made.then_some(Consumed::Anew)),
@@ -111,7 +142,8 @@ impl Consumer {
 
     /// What is here already goes to others.
     pub async fn give_back(&mut self) {
-        for message in self.taken.drain(..) {
+        let held = std::mem::take(&mut *self.held.lock());
+        for message in self.taken.drain(..).chain(held.into_values().map(|delivery| delivery.message)) {
             settle(&message, AckKind::Nak(None)).await;
         }
     }
@@ -134,13 +166,19 @@ impl Consumer {
         }
         // One that somebody has made, and that nobody has been given anything of, knows nothing of what was before it either.
         let is_new = found == Found::Made || durable.cached_info().delivered.consumer_sequence == 0;
+        if is_new {
+            // On loan from a consumer that is gone.
+            self.held.lock().clear();
+        }
+        self.lent.server_waits(durable.cached_info().config.ack_wait);
         self.durable = Some(durable);
         Ok(is_new)
     }
 
     async fn take(&mut self, durable: &Durable<Config>, gather: Duration) -> Result<Vec<Delivery>, BusError> {
         let times = self.link.state.borrow_and_update().times;
-        let mut first = durable.batch().max_messages(1).expires(WAIT).messages().await.map_err(failed)?;
+        let wait = if self.held.lock().is_empty() { WAIT } else { LAST_WAIT };
+        let mut first = durable.batch().max_messages(1).expires(wait).messages().await.map_err(failed)?;
         let first = tokio::select! {
             first = first.next() => first,
             // What was asked of a connection that has ended is answered by nobody.
@@ -149,13 +187,13 @@ impl Consumer {
             }
         };
         self.pause = FIRST_WAIT;
-        let Some(first) = first else { return Ok(Vec::new()) };
-        self.taken.push(first.map_err(failed)?);
+        let Some(first) = first else { return Ok(self.held_ones()) };
+        self.taken.push(self.lent.take(first.map_err(failed)?));
         sleep(gather).await;
         let rest = async {
             let mut rest = durable.fetch().max_messages(BATCH - 1).messages().await.ok()?;
             while let Some(Ok(message)) = rest.next().await {
-                self.taken.push(message);
+                self.taken.push(self.lent.take(message));
             }
             Some(())
         };
@@ -166,14 +204,22 @@ impl Consumer {
         for message in messages {
             deliveries.extend(self.read(message).await);
         }
+        deliveries.extend(self.held_ones());
         Ok(deliveries)
     }
 
+    /// Those that are tried here once more.
+    fn held_ones(&self) -> Vec<Delivery> {
+        std::mem::take(&mut *self.held.lock()).into_values().collect()
+    }
+
     /// A growth that is to be tried; what is none, or was tried often enough, is seen to here.
-    async fn read(&self, message: Message) -> Option<Delivery> {
-        let tries = message.info().map_or(1, |info| info.delivered);
+    async fn read(&self, message: Arc<Message>) -> Option<Delivery> {
+        let (tries, place) = message.info().map_or((1, 0), |info| (info.delivered, info.stream_sequence));
+        // Lent anew, as after a while without a connection: of this one it is known how the tries ended.
+        let is_held = self.held.lock().remove(&place).is_some();
         match codec::decode(&message.payload) {
-            Ok(growth) if tries <= TRIES => Some(Delivery { growth, message, tries }),
+            Ok(growth) if tries <= LOANS || is_held => Some(Delivery { growth, message, tries }),
             Ok(growth) => {
                 // Nobody lived to say what became of it.
                 self.bury(Delivery { growth, message, tries }, "no try ended").await;
@@ -208,12 +254,22 @@ impl Consumer {
         }
     }
 
-    /// Puts a copy at the end of the stream, whose tries are counted anew.
+    /// Puts a copy at the end of the stream, whose tries are counted anew. If that cannot be done, it stays here.
     async fn begin_anew(&self, delivery: Delivery) {
         let message = &delivery.message;
-        let copied = dead::copy(&self.context, message, message.subject.to_string(), None).await;
-        let kind = if copied.is_ok() { AckKind::Ack } else { AckKind::Nak(Some(LAST_WAIT)) };
-        settle(message, kind).await;
+        let copied = if self.link.is_up() {
+            dead::copy(&self.context, message, message.subject.to_string(), None).await
+        } else {
+            Err(BusError("no server is connected".into()))
+        };
+        match (copied, message.info().map(|info| info.stream_sequence)) {
+            (Ok(()), _) => settle(message, AckKind::Ack).await,
+            (Err(error), Ok(place)) => {
+                tracing::debug!(%error, "an event could not be put at the end of its stream; it is tried here");
+                self.held.lock().insert(place, delivery);
+            }
+            (Err(_), Err(_)) => settle(message, AckKind::Nak(Some(LAST_WAIT))).await,
+        }
     }
 
     /// Puts it among the dead letters.

@@ -21,7 +21,7 @@ const TRIES: Duration = Duration::from_mins(1);
 const SEND: Duration = Duration::from_secs(9);
 
 /// Looks until it is so: what workers do nobody is told of.
-async fn eventually(what: &str, limit: Duration, is_so: impl AsyncFn() -> bool) {
+pub(super) async fn eventually(what: &str, limit: Duration, is_so: impl AsyncFn() -> bool) {
     let begin = Instant::now();
     while !is_so().await {
         assert!(begin.elapsed() < limit, "it never came to this: {what}");
@@ -29,15 +29,15 @@ async fn eventually(what: &str, limit: Duration, is_so: impl AsyncFn() -> bool) 
     }
 }
 
-async fn context(cluster: &Cluster) -> jetstream::Context {
+pub(super) async fn context(cluster: &Cluster) -> jetstream::Context {
     jetstream::new(async_nats::connect(&cluster.settings.servers[0]).await.unwrap())
 }
 
-fn stream_name(cluster: &Cluster, kind: &str) -> String {
+pub(super) fn stream_name(cluster: &Cluster, kind: &str) -> String {
     format!("{}_{kind}", cluster.settings.name.to_uppercase())
 }
 
-async fn stream(cluster: &Cluster, kind: &str) -> Stream {
+pub(super) async fn stream(cluster: &Cluster, kind: &str) -> Stream {
     context(cluster).await.get_stream(stream_name(cluster, kind)).await.unwrap()
 }
 
@@ -69,13 +69,13 @@ async fn outbox(cluster: &Cluster) -> Vec<Growth> {
 }
 
 /// Whether so many messages are found by this word.
-async fn finds(person: &Person, word: &str, count: usize) -> bool {
+pub(super) async fn finds(person: &Person, word: &str, count: usize) -> bool {
     let page = person.rest.get(&format!("/messages/search?q={word}&limit=100")).await.unwrap();
     page["messages"].as_array().unwrap().len() == count
 }
 
 /// Sends so many messages, each within its time, and returns the ids of their events.
-async fn send(person: &Person, place: &str, text: &str, count: usize) -> Vec<String> {
+pub(super) async fn send(person: &Person, place: &str, text: &str, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     for n in 0..count {
         let begin = Instant::now();
@@ -87,7 +87,7 @@ async fn send(person: &Person, place: &str, text: &str, count: usize) -> Vec<Str
 }
 
 /// Waits until the bus takes events on all nodes.
-async fn takes_events(cluster: &Cluster) {
+pub(super) async fn takes_events(cluster: &Cluster) {
     for bus in &cluster.buses {
         let mut takes = bus.takes_growths().unwrap();
         tokio::time::timeout(PATIENCE, takes.wait_for(|takes| *takes)).await.expect("the bus takes no events").unwrap();

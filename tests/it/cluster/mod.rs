@@ -8,6 +8,7 @@ mod events;
 mod guarded;
 mod outage;
 mod presence;
+mod tries;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,10 +78,15 @@ impl Cluster {
 
     /// One more, of this role.
     async fn add_as(&mut self, role: Role) {
+        self.add_with(role, |backends| backends).await;
+    }
+
+    /// The same on backends that `change` may have spoilt.
+    async fn add_with(&mut self, role: Role, change: impl FnOnce(Backends) -> Backends) {
         let bus: Arc<dyn Bus> = Arc::new(Nats::connect(&self.settings, Arc::new(RealClock)).await.unwrap());
         self.buses.push(Arc::clone(&bus));
         let first = self.nodes.first().map(|node| node.stores.clone());
-        let wrap = |backends: Backends| Backends { bus, stores: first.unwrap_or_else(|| backends.stores.clone()), ..backends };
+        let wrap = |backends: Backends| change(Backends { bus, stores: first.unwrap_or_else(|| backends.stores.clone()), ..backends });
         let folder = Arc::new(TempDir::new().unwrap());
         let settings = |config: &mut Config| {
             config.secret_key = Some(Hidden::new("the same on all nodes of the cluster".to_owned()));

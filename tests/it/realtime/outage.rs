@@ -11,7 +11,8 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use super::{about, is_for_now, knock};
+use super::{about, before_marker, is_for_now, knock, message_of, next};
+use crate::support::wire::Wire;
 use crate::support::{PATIENCE, Person, Switch, TestServer, World, id};
 
 /// How a knock that comes to nothing ends: at once, or after the greeting when the login is known for the moment.
@@ -111,5 +112,75 @@ async fn when_everybody_goes_at_once_writing_that_down_leaves_room_for_others() 
     let more = timeout(Duration::from_secs(1), switch.asked_by(AT_A_TIME + 8)).await;
     assert!(more.is_err(), "the store's queue is for those who wait for an answer");
     switch.give_back();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_while_the_store_is_away_is_told_of_when_it_is_back() {
+    let switch = Switch::default();
+    let server = TestServer::on(Arc::new(TempDir::new().unwrap()), |_| {}, |backends| switch.wrap(backends)).await;
+    let world = World::on(&server);
+    let (ann, ben) = (world.person("Ann").await, world.person("Ben").await);
+    world.direct(&ann, &ben).await;
+    let mut watching = ann.connect(Door::WebSocket).await;
+    let leaving = ben.connect(Door::SocketIo).await;
+    assert_eq!(next(&mut watching, "user:online").await["userId"], ben.id());
+    let seen = async || server.stores.users.user(ben.id().parse().unwrap()).await.unwrap().unwrap().last_seen;
+    let came = seen().await;
+
+    switch.take_away();
+    leaving.abort().await.unwrap();
+    // That he has gone can neither be written down nor told.
+    timeout(PATIENCE, switch.refuses(2)).await.expect("nobody asks the store");
+    switch.give_back();
+    let told = next(&mut watching, "user:offline").await;
+    assert_eq!(told["userId"], ben.id());
+    let went = seen().await;
+    assert!(went > came, "{went} is when he came");
+    assert_eq!(told["lastSeen"], went.to_string());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_that_the_store_kept_from_being_told_is_told_later_and_once() {
+    let wire = Arc::new(Wire::default());
+    let server = TestServer::on(Arc::new(TempDir::new().unwrap()), |_| {}, |backends| wire.conversations(backends)).await;
+    let world = World::on(&server);
+    let (ann, ben, cy) = (world.person("Ann").await, world.person("Ben").await, world.person("Cy").await);
+    let (place, group) = (world.direct(&ann, &ben).await, world.group(&ann, "Club", &[&ben, &cy]).await);
+    let mut phone = ann.connect(Door::WebSocket).await;
+    let read = async |reader: &Person, message: &str| reader.rest.post("/messages/read", &json!({"message_ids": [message]})).await;
+    let sent = async |place: &str| id(&ann.rest.send_text(place, "hello", None).await.unwrap());
+
+    // The mark is written, and what it turns cannot be read; or it cannot be written at all.
+    for method in ["rows_before", "mark_members"] {
+        let message = sent(&place).await;
+        wire.fail(method);
+        assert_eq!(read(&ben, &message).await.unwrap_err().code(), "unavailable", "{method}");
+        assert_eq!(about(&mut phone, "message:read", &message).await["userId"], ben.id());
+        assert_eq!(read(&ben, &message).await.unwrap()["updated"], 0, "{method}: it is told");
+    }
+
+    // In a group it turns with the last one. What is not told yet of another is no part of that: it is told in its turn.
+    let message = sent(&group).await;
+    wire.fail("members");
+    wire.fail("members");
+    read(&ben, &message).await.unwrap_err();
+    wire.done().await;
+    read(&cy, &message).await.unwrap();
+    let mut marks = Vec::new();
+    let mut told = 0;
+    while marks.len() < 2 {
+        let event = phone.next_match("receipts", PATIENCE, |_| true).await.unwrap();
+        match (event.name.as_str(), event.json()) {
+            ("receipts", data) if data["conversationId"] == group => marks.push(data["userId"].clone()),
+            ("message:read", data) if message_of(&data) == message => told += 1,
+            _ => {}
+        }
+    }
+    assert!(marks.contains(&json!(ben.id())) && marks.contains(&json!(cy.id())), "{marks:?}");
+    let before = before_marker(&mut phone, &ben, &group).await;
+    told += before.iter().filter(|(name, data)| name == "message:read" && message_of(data) == message).count();
+    assert_eq!(told, 1);
     server.stop().await;
 }

@@ -36,11 +36,12 @@ enum Place {
 pub struct Switch {
     place: Arc<watch::Sender<Place>>,
     waiting: Arc<watch::Sender<usize>>,
+    refused: Arc<watch::Sender<usize>>,
 }
 
 impl Default for Switch {
     fn default() -> Self {
-        Self { place: Arc::new(watch::Sender::new(Place::There)), waiting: Arc::default() }
+        Self { place: Arc::new(watch::Sender::new(Place::There)), waiting: Arc::default(), refused: Arc::default() }
     }
 }
 
@@ -63,6 +64,13 @@ impl Switch {
     /// Returns once as many calls wait for a store that does not answer.
     pub async fn asked_by(&self, calls: usize) {
         self.waiting.subscribe().wait_for(|waiting| *waiting >= calls).await.unwrap();
+    }
+
+    /// Returns once as many calls more have been refused.
+    pub async fn refuses(&self, calls: usize) {
+        let mut refused = self.refused.subscribe();
+        let before = *refused.borrow_and_update();
+        refused.wait_for(|refused| *refused >= before + calls).await.unwrap();
     }
 
     /// These backends with the log alone behind the switch.
@@ -110,7 +118,10 @@ impl<S: ?Sized> Away<S> {
         let _waits = Waits::new(&self.switch.waiting);
         match places.wait_for(|place| *place != Place::Stalled).await.as_deref() {
             Ok(Place::There) => Ok(&self.store),
-            _ => Err(StoreError::Unavailable("the test has taken it away".into())),
+            _ => {
+                self.switch.refused.send_modify(|refused| *refused += 1);
+                Err(StoreError::Unavailable("the test has taken it away".into()))
+            }
         }
     }
 }
