@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use loadtest::socket::{Close, ConnectError};
-use loadtest::{Auth, Door, Options, Socket};
-use serde_json::json;
+use loadtest::{Auth, Door, Options, RestError, Socket};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::timeout;
+use urge::event::Origin;
 
 use super::{about, before_marker, is_for_now, knock, message_of, next};
 use crate::support::wire::Wire;
@@ -131,7 +132,8 @@ async fn who_goes_while_the_store_is_away_is_told_of_when_it_is_back() {
     switch.take_away();
     leaving.abort().await.unwrap();
     // That he has gone can neither be written down nor told.
-    timeout(PATIENCE, switch.refuses(2)).await.expect("nobody asks the store");
+    timeout(PATIENCE, switch.refuses("mark_seen")).await.expect("nobody writes it down");
+    timeout(PATIENCE, switch.refuses("user")).await.expect("nobody asks since when he has gone");
     switch.give_back();
     let told = next(&mut watching, "user:offline").await;
     assert_eq!(told["userId"], ben.id());
@@ -141,39 +143,61 @@ async fn who_goes_while_the_store_is_away_is_told_of_when_it_is_back() {
     server.stop().await;
 }
 
+/// Reads up to this message.
+async fn read(reader: &Person, message: &str) -> Result<Value, RestError> {
+    reader.rest.post("/messages/read", &json!({"message_ids": [message]})).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receipt_that_the_store_kept_from_being_told_is_told_later_and_once() {
+async fn a_receipt_that_the_store_kept_from_being_told_is_told_later() {
     let wire = Arc::new(Wire::default());
     let server = TestServer::on(Arc::new(TempDir::new().unwrap()), |_| {}, |backends| wire.conversations(backends)).await;
     let world = World::on(&server);
     let (ann, ben, cy) = (world.person("Ann").await, world.person("Ben").await, world.person("Cy").await);
     let (place, group) = (world.direct(&ann, &ben).await, world.group(&ann, "Club", &[&ben, &cy]).await);
     let mut phone = ann.connect(Door::WebSocket).await;
-    let read = async |reader: &Person, message: &str| reader.rest.post("/messages/read", &json!({"message_ids": [message]})).await;
-    let sent = async |place: &str| id(&ann.rest.send_text(place, "hello", None).await.unwrap());
 
     // The mark is written, and what it turns cannot be read; or it cannot be written at all.
     for method in ["rows_before", "mark_members"] {
-        let message = sent(&place).await;
+        let message = id(&ann.rest.send_text(&place, "hello", None).await.unwrap());
         wire.fail(method);
         assert_eq!(read(&ben, &message).await.unwrap_err().code(), "unavailable", "{method}");
         assert_eq!(about(&mut phone, "message:read", &message).await["userId"], ben.id());
         assert_eq!(read(&ben, &message).await.unwrap()["updated"], 0, "{method}: it is told");
     }
 
-    // In a group it turns with the last one. What is not told yet of another is no part of that: it is told in its turn.
-    let message = sent(&group).await;
+    // What somebody's leaving turns.
+    let message = id(&ann.rest.send_text(&group, "hello", None).await.unwrap());
+    read(&ben, &message).await.unwrap();
+    wire.fail("rows_before");
+    let (founder, leaving) = (ann.id().parse().unwrap(), cy.id().parse().unwrap());
+    server.services.conversations.remove_member(founder, group.parse().unwrap(), leaving, Origin::default()).await.unwrap();
+    assert_eq!(about(&mut phone, "message:read", &message).await["userId"], cy.id());
+    assert!(wire.is_done());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_still_to_be_told_of_one_member_is_not_told_with_anothers_mark_too() {
+    let wire = Arc::new(Wire::default());
+    // Of what another one has still to tell, a node knows nothing.
+    let server = TestServer::alone_on(Arc::new(TempDir::new().unwrap()), |_| {}, |backends| wire.conversations(backends)).await;
+    let world = World::on(&server);
+    let (ann, ben, cy) = (world.person("Ann").await, world.person("Ben").await, world.person("Cy").await);
+    let group = world.group(&ann, "Club", &[&ben, &cy]).await;
+    let mut phone = ann.connect(Door::WebSocket).await;
+    let message = id(&ann.rest.send_text(&group, "hello", None).await.unwrap());
+    // Once for him, and once in the background.
     wire.fail("members");
     wire.fail("members");
     read(&ben, &message).await.unwrap_err();
     wire.done().await;
     read(&cy, &message).await.unwrap();
-    let mut marks = Vec::new();
-    let mut told = 0;
+    let (mut marks, mut told) = (Vec::new(), 0);
     while marks.len() < 2 {
         let event = phone.next_match("receipts", PATIENCE, |_| true).await.unwrap();
         match (event.name.as_str(), event.json()) {
-            ("receipts", data) if data["conversationId"] == group => marks.push(data["userId"].clone()),
+            ("receipts", data) => marks.push(data["userId"].clone()),
             ("message:read", data) if message_of(&data) == message => told += 1,
             _ => {}
         }

@@ -2,7 +2,7 @@
 //! refused as unavailable and nothing is done, or it waits for the store to be there again; what was there before is there
 //! again afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ enum Place {
 pub struct Switch {
     place: Arc<watch::Sender<Place>>,
     waiting: Arc<watch::Sender<usize>>,
-    refused: Arc<watch::Sender<usize>>,
+    refused: Arc<watch::Sender<HashSet<&'static str>>>,
 }
 
 impl Default for Switch {
@@ -66,11 +66,9 @@ impl Switch {
         self.waiting.subscribe().wait_for(|waiting| *waiting >= calls).await.unwrap();
     }
 
-    /// Returns once as many calls more have been refused.
-    pub async fn refuses(&self, calls: usize) {
-        let mut refused = self.refused.subscribe();
-        let before = *refused.borrow_and_update();
-        refused.wait_for(|refused| *refused >= before + calls).await.unwrap();
+    /// Returns once a call of this method has been refused.
+    pub async fn refuses(&self, method: &'static str) {
+        self.refused.subscribe().wait_for(|refused| refused.contains(method)).await.unwrap();
     }
 
     /// These backends with the log alone behind the switch.
@@ -113,13 +111,13 @@ struct Away<S: ?Sized> {
 }
 
 impl<S: ?Sized> Away<S> {
-    async fn ask(&self) -> StoreResult<&S> {
+    async fn ask(&self, method: &'static str) -> StoreResult<&S> {
         let mut places = self.switch.place.subscribe();
         let _waits = Waits::new(&self.switch.waiting);
         match places.wait_for(|place| *place != Place::Stalled).await.as_deref() {
             Ok(Place::There) => Ok(&self.store),
             _ => {
-                self.switch.refused.send_modify(|refused| *refused += 1);
+                self.switch.refused.send_if_modified(|refused| refused.insert(method));
                 Err(StoreError::Unavailable("the test has taken it away".into()))
             }
         }
@@ -148,7 +146,7 @@ macro_rules! away {
         #[async_trait]
         impl $trait for Away<dyn $trait> {
             $(async fn $method(&self, $($argument: $type),*) -> StoreResult<$answer> {
-                self.ask().await?.$method($($argument),*).await
+                self.ask(stringify!($method)).await?.$method($($argument),*).await
             })+
         }
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{AckKind, Message};
 use parking_lot::Mutex;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::super::link::Link;
 
@@ -19,12 +19,18 @@ const SERVERS_WAIT: Duration = Duration::from_secs(30);
 /// See the module. What has been dropped is on loan no more, whether it was given back or not.
 pub(super) struct Lent {
     messages: Mutex<Vec<Weak<Message>>>,
-    pause: Mutex<Duration>,
+    next: Mutex<Next>,
+}
+
+/// When the server is told the next time, and how long after that again.
+struct Next {
+    at: Instant,
+    pause: Duration,
 }
 
 impl Default for Lent {
     fn default() -> Self {
-        Self { messages: Mutex::default(), pause: Mutex::new(SERVERS_WAIT / TIMES) }
+        Self { messages: Mutex::default(), next: Mutex::new(Next { at: Instant::now(), pause: SERVERS_WAIT / TIMES }) }
     }
 }
 
@@ -32,7 +38,7 @@ impl Lent {
     /// The server takes for given back what it hears nothing of for so long.
     pub fn server_waits(&self, ack_wait: Duration) {
         let ack_wait = if ack_wait.is_zero() { SERVERS_WAIT } else { ack_wait };
-        *self.pause.lock() = ack_wait / TIMES;
+        *self.next.lock() = Next { at: Instant::now(), pause: ack_wait / TIMES };
     }
 
     /// One more; the loan ends with the last of its clones.
@@ -42,12 +48,14 @@ impl Lent {
         message
     }
 
-    /// Tells the server of those that are there, for ever.
+    /// Tells the server of those that are there, for ever. Begun anew, it goes on where it was.
     pub async fn keep(&self, link: &Link) -> Infallible {
         loop {
-            let pause = *self.pause.lock();
-            sleep(pause).await;
+            let at = self.next.lock().at;
+            sleep_until(at).await;
             let messages = {
+                let mut next = self.next.lock();
+                next.at = Instant::now() + next.pause;
                 let mut messages = self.messages.lock();
                 messages.retain(|message| message.strong_count() > 0);
                 messages.clone()
