@@ -28,7 +28,7 @@ struct Scene {
 impl Scene {
     /// Ann writes on this node, Ben reads on that.
     async fn of(ann_on: usize, ben_on: usize) -> Option<Self> {
-        let (cluster, cables) = Cluster::with_cables(2).await?;
+        let (cluster, cables) = Box::pin(Cluster::with_cables(2)).await?;
         let (ann, ben) = (cluster.worlds[ann_on].person("Ann").await, cluster.worlds[ben_on].person("Ben").await);
         let place = cluster.worlds[ann_on].direct(&ann, &ben).await;
         let phone = cluster.connect(ann_on, &ann, Door::WebSocket).await;
@@ -75,10 +75,7 @@ async fn one_message_that_is_lost_is_missed_when_the_next_comes() {
     scene.type_something().await;
     next(&mut scene.peer, "typing:start").await;
     // Nothing but what follows is to tell of it.
-    scene.cables[0].judge(|passing| match passing.holds(WORDS.as_bytes()) || is_tail(passing) {
-        true => Fate::Lost,
-        false => Fate::Arrives,
-    });
+    scene.cables[0].judge(|passing| if passing.holds(WORDS.as_bytes()) || is_tail(passing) { Fate::Lost } else { Fate::Arrives });
     scene.say_what_gets_lost().await;
     scene.cables[0].has_lost(1).await;
     // Of another kind: a later row of the same conversation would be missed by it in any case.
