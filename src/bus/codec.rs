@@ -1,13 +1,24 @@
 //! How what nodes tell each other becomes bytes: a version, then MessagePack with names, so that a field may come and
 //! go while old and new nodes run side by side. What cannot be read is from a newer node, or from somebody else: it is
-//! skipped and counted, never guessed at.
+//! skipped and counted, never guessed at. What goes to one node has a number before it, of a fixed size, so that it is encoded
+//! once for all nodes.
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::id::NodeId;
 
 /// The first byte; a newer one is not read.
 const VERSION: u8 = 1;
+/// The first byte of what has a number.
+const NUMBERED: u8 = 2;
+/// The second byte then: a value follows; or nothing, it only says how far the numbers have come.
+const NEXT: u8 = 1;
+const UPTO: u8 = 2;
+/// Both, the sender and the number.
+const HEADER: usize = 2 + 16 + 8;
 
 /// Bytes that this node does not understand.
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +29,23 @@ pub enum Foreign {
     /// Not what they should be.
     #[error("it cannot be read: {0}")]
     Unreadable(#[from] rmp_serde::decode::Error),
-    /// There are none.
-    #[error("it is empty")]
+    /// Of a kind that has a number, but is not known.
+    #[error("kind {0} is not known")]
+    Kind(u8),
+    /// There are too few.
+    #[error("it is too short")]
     Short,
+}
+
+/// What has come from one node to another.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// Who sent it.
+    pub from: NodeId,
+    /// The how-manieth it is of those from there to here, from 1; of a tail, how many there have been.
+    pub number: u64,
+    /// The value, encoded; none in a tail.
+    pub value: Option<Bytes>,
 }
 
 /// One value.
@@ -36,6 +61,43 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Foreign> {
         Some((&VERSION, rest)) => Ok(rmp_serde::from_slice(rest)?),
         Some((&version, _)) => Err(Foreign::Version(version)),
         None => Err(Foreign::Short),
+    }
+}
+
+/// An encoded value with its number.
+pub fn numbered(from: NodeId, number: u64, value: &[u8]) -> Bytes {
+    with_header(NEXT, from, number, value)
+}
+
+/// How far the numbers have come.
+pub fn upto(from: NodeId, number: u64) -> Bytes {
+    with_header(UPTO, from, number, &[])
+}
+
+fn with_header(kind: u8, from: NodeId, number: u64, value: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(HEADER + value.len());
+    bytes.put_slice(&[NUMBERED, kind]);
+    bytes.put_slice(from.0.as_bytes());
+    bytes.put_u64(number);
+    bytes.put_slice(value);
+    bytes.freeze()
+}
+
+/// What has a number.
+pub fn read_numbered(bytes: &Bytes) -> Result<Numbered, Foreign> {
+    match bytes.first() {
+        Some(&NUMBERED) => {}
+        Some(&version) => return Err(Foreign::Version(version)),
+        None => return Err(Foreign::Short),
+    }
+    let ([_, kind, ids @ ..], rest) = bytes.split_first_chunk::<HEADER>().ok_or(Foreign::Short)?;
+    let (from, number) = ids.split_first_chunk().ok_or(Foreign::Short)?;
+    let from = NodeId(Uuid::from_bytes(*from));
+    let number = number.try_into().map(u64::from_be_bytes).map_err(|_| Foreign::Short)?;
+    match *kind {
+        NEXT => Ok(Numbered { from, number, value: Some(bytes.slice_ref(rest)) }),
+        UPTO => Ok(Numbered { from, number, value: None }),
+        kind => Err(Foreign::Kind(kind)),
     }
 }
 
@@ -121,6 +183,28 @@ mod tests {
         let whole = encode(&Envelope::Row(row())).unwrap();
         for cut in 1..whole.len() {
             assert!(decode::<Envelope>(&whole[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_has_a_number_comes_back_with_it() {
+        let (from, value) = (NodeId::fresh(), encode(&Envelope::Row(row())).unwrap());
+        let bytes = numbered(from, u64::MAX - 1, &value);
+        assert_eq!(bytes.len(), HEADER + value.len());
+        assert_eq!(read_numbered(&bytes).unwrap(), Numbered { from, number: u64::MAX - 1, value: Some(value) });
+        assert_eq!(read_numbered(&upto(from, 7)).unwrap(), Numbered { from, number: 7, value: None });
+    }
+
+    #[test]
+    fn what_has_no_number_or_another_kind_of_it_is_foreign() {
+        let value = encode(&Envelope::Row(row())).unwrap();
+        assert!(matches!(read_numbered(&value), Err(Foreign::Version(VERSION))));
+        let bytes = numbered(NodeId::fresh(), 1, &value);
+        assert!(matches!(decode::<Envelope>(&bytes), Err(Foreign::Version(NUMBERED))));
+        let newer = [&[NUMBERED, 9], &bytes[2..]].concat().into();
+        assert!(matches!(read_numbered(&newer), Err(Foreign::Kind(9))));
+        for cut in 0..HEADER {
+            assert!(matches!(read_numbered(&bytes.slice(..cut)), Err(Foreign::Short)), "cut at {cut}");
         }
     }
 }

@@ -17,6 +17,8 @@ pub const SILENCE: Duration = Duration::from_secs(15);
 const OWN_SILENCE: Duration = Duration::from_secs(10);
 /// Who was asked for a snapshot has so much time to send it.
 const ANSWER: Duration = Duration::from_secs(4);
+/// How long it takes, with some more, until those who were there when a node ended have seen to its users.
+const SEEN_TO: Duration = Duration::from_secs(5);
 /// How long a node that was taken for dead is remembered, should it be heard again.
 const REMEMBERED: Duration = Duration::from_hours(1);
 /// Users in one part of a snapshot: a message stays well below what the bus carries.
@@ -87,6 +89,8 @@ pub struct Heard {
     pub asked: bool,
     /// This node itself was taken for dead by others.
     pub was_buried: bool,
+    /// That node has ended.
+    pub ended: bool,
 }
 
 /// What it means that this node's own words have come back.
@@ -94,6 +98,8 @@ pub struct Heard {
 pub struct Echoed {
     /// Those whose node has ended: [`Heard::orphans`].
     pub orphans: Vec<UserId>,
+    /// Nodes that are taken for dead from now on.
+    pub buried: Vec<NodeId>,
     /// Nodes of which something is missing: they are to be asked for a snapshot.
     pub ask: Vec<NodeId>,
 }
@@ -122,12 +128,15 @@ pub struct Routes {
     echoed: Option<Duration>,
     /// Who was taken for dead, and when.
     buried: HashMap<NodeId, Duration>,
+    /// Those whose node had said goodbye, and when, before own words came back for the first time.
+    left_behind: Vec<(Duration, Vec<UserId>)>,
 }
 
 impl Routes {
     /// No other node is known yet.
     pub fn new(own: NodeId) -> Self {
-        Self { own, nodes: HashMap::new(), users: IdMap::default(), echoed: None, buried: HashMap::new() }
+        let (nodes, buried) = (HashMap::new(), HashMap::new());
+        Self { own, nodes, users: IdMap::default(), echoed: None, buried, left_behind: Vec::new() }
     }
 
     /// The other nodes on which the user has sockets.
@@ -145,7 +154,13 @@ impl Routes {
         let mut heard = Heard::default();
         let was_buried = self.buried.remove(&from).is_some();
         if let Said::Bye = said {
-            heard.orphans = self.forget(from);
+            let orphans = self.forget(from);
+            heard.ended = true;
+            if self.echoed.is_some() {
+                heard.orphans = orphans;
+            } else {
+                self.left_behind.push((at, orphans));
+            }
             return heard;
         }
         // Of several who took it for dead, one says so.
@@ -212,7 +227,8 @@ impl Routes {
     }
 
     /// Own words have come back, which the bus took in at `at`: whatever others said before has been heard. Forgets who has been
-    /// silent for too long, and finds out of whom something is missing.
+    /// silent for too long, and finds out of whom something is missing. Users of nodes that ended before the others knew of this one
+    /// they have seen to themselves; what is heard of that is history.
     pub fn echo(&mut self, at: Duration) -> Echoed {
         let before = self.echoed.replace(at);
         if before.is_some_and(|before| at.saturating_sub(before) >= OWN_SILENCE) {
@@ -224,7 +240,10 @@ impl Routes {
         let silent = |node: &Node| at.saturating_sub(node.heard) >= SILENCE;
         let dead: Vec<NodeId> = self.nodes.iter().filter(|(_, node)| silent(node)).map(|(id, _)| *id).collect();
         self.buried.extend(dead.iter().map(|id| (*id, at)));
-        let orphans = dead.into_iter().flat_map(|id| self.forget(id)).collect();
+        let left_behind = std::mem::take(&mut self.left_behind).into_iter();
+        let left_now = left_behind.filter(|(since, _)| at.saturating_sub(*since) < SEEN_TO).flat_map(|(_, users)| users);
+        let left_now: Vec<UserId> = left_now.filter(|user| self.of(*user).is_empty()).collect();
+        let orphans = dead.iter().flat_map(|id| self.forget(*id)).chain(left_now).collect();
         let unasked = |node: &Node| !node.whole && node.asked.is_none_or(|asked| at.saturating_sub(asked) >= ANSWER);
         let ask: Vec<NodeId> = self.nodes.iter().filter(|(_, node)| unasked(node)).map(|(id, _)| *id).collect();
         for id in &ask {
@@ -232,7 +251,7 @@ impl Routes {
                 node.asked = Some(at);
             }
         }
-        Echoed { orphans, ask }
+        Echoed { orphans, buried: dead, ask }
     }
 
     /// Whether of all that live this node does what only one of them is to do.
@@ -268,169 +287,4 @@ impl Routes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Nearly too long.
-    const SHORT: Duration = Duration::from_millis(SILENCE.as_millis() as u64 - 1);
-    /// Some time.
-    const NOW: Duration = Duration::from_hours(480_000);
-
-    fn delta(version: u64, came: &[UserId], went: &[UserId]) -> Said {
-        let went = went.iter().map(|user_id| Went { user_id: *user_id, told: false }).collect();
-        Said::Delta { version, came: came.to_vec(), went, tells: Vec::new() }
-    }
-
-    fn snapshot(version: u64, users: &[UserId]) -> Said {
-        Said::Snapshot { version, part: 0, parts: 1, users: users.to_vec() }
-    }
-
-    fn left(heard: &Heard) -> Vec<UserId> {
-        heard.left.iter().map(|went| went.user_id).collect()
-    }
-
-    #[test]
-    fn a_user_is_where_the_nodes_say() {
-        let (mut routes, now) = (Routes::new(NodeId::fresh()), NOW);
-        let (a, b, ada) = (NodeId::fresh(), NodeId::fresh(), UserId::fresh());
-        assert_eq!(routes.hear(a, delta(1, &[ada], &[]), now), Heard::default());
-        assert_eq!(routes.hear(b, delta(1, &[ada], &[]), now), Heard::default());
-        assert_eq!(routes.of(ada), [a, b]);
-        let heard = routes.hear(a, delta(2, &[], &[ada]), now);
-        assert!(heard.left.is_empty(), "he is on the other one");
-        assert_eq!(routes.of(ada), [b]);
-        assert_eq!(left(&routes.hear(b, delta(2, &[], &[ada]), now)), [ada]);
-        assert_eq!(routes.of(ada), [] as [NodeId; 0]);
-    }
-
-    #[test]
-    fn a_gap_asks_once_for_a_snapshot_which_mends_it() {
-        let (mut routes, now) = (Routes::new(NodeId::fresh()), NOW);
-        let (a, ada, ben, cem) = (NodeId::fresh(), UserId::fresh(), UserId::fresh(), UserId::fresh());
-        routes.hear(a, delta(1, &[ada], &[]), now);
-        assert!(routes.hear(a, delta(3, &[cem], &[]), now).ask, "2 is missing: Ada went, Ben came");
-        assert!(!routes.hear(a, delta(4, &[], &[]), now).ask, "it has been asked");
-        assert_eq!(routes.of(cem), [a]);
-        let heard = routes.hear(a, snapshot(4, &[ben, cem]), now);
-        assert_eq!(left(&heard), [ada]);
-        assert_eq!((routes.of(ben), routes.of(ada)), (&[a][..], &[][..]));
-        assert!(!routes.hear(a, delta(5, &[], &[]), now).ask);
-        assert!(routes.hear(a, delta(7, &[], &[]), now).ask, "the next gap");
-    }
-
-    #[test]
-    fn what_is_old_changes_nothing() {
-        let (mut routes, now) = (Routes::new(NodeId::fresh()), NOW);
-        let (a, ada) = (NodeId::fresh(), UserId::fresh());
-        routes.hear(a, delta(1, &[ada], &[]), now);
-        routes.hear(a, delta(2, &[], &[ada]), now);
-        assert_eq!(routes.hear(a, delta(1, &[ada], &[]), now), Heard::default());
-        assert_eq!(routes.hear(a, snapshot(1, &[ada]), now), Heard::default());
-        assert!(routes.of(ada).is_empty());
-    }
-
-    #[test]
-    fn who_comes_late_learns_of_all_by_a_snapshot() {
-        let (mut routes, now) = (Routes::new(NodeId::fresh()), NOW);
-        let (a, ada, ben) = (NodeId::fresh(), UserId::fresh(), UserId::fresh());
-        assert!(!routes.hear(a, delta(41, &[ada], &[]), now).ask, "a snapshot may be among what has not been heard yet");
-        assert_eq!(routes.of(ada), [a], "what is known is used");
-        assert_eq!(routes.echo(now).ask, [a]);
-        assert!(routes.echo(now + ANSWER / 2).ask.is_empty(), "it has been asked");
-        assert_eq!(routes.echo(now + ANSWER).ask, [a], "and has not answered");
-        routes.hear(a, snapshot(41, &[ada, ben]), now);
-        assert_eq!(routes.of(ben), [a]);
-        assert!(!routes.hear(a, delta(42, &[], &[]), now).ask);
-    }
-
-    #[test]
-    fn a_snapshot_in_parts_counts_when_it_is_whole() {
-        let (mut routes, now) = (Routes::new(NodeId::fresh()), NOW);
-        let (a, ada, ben) = (NodeId::fresh(), UserId::fresh(), UserId::fresh());
-        let part = |part, user| Said::Snapshot { version: 5, part, parts: 2, users: vec![user] };
-        routes.hear(a, part(1, ben), now);
-        assert!(routes.of(ben).is_empty(), "its first part was missed");
-        routes.hear(a, part(0, ada), now);
-        assert!(routes.of(ada).is_empty());
-        routes.hear(a, part(1, ben), now);
-        assert_eq!((routes.of(ada), routes.of(ben)), (&[a][..], &[a][..]));
-    }
-
-    /// Own words come back all the time.
-    fn echoes(routes: &mut Routes, from: Duration, upto: Duration) -> Vec<UserId> {
-        let times = (0..).map(|n| from + Duration::from_secs(5) * n).take_while(|at| *at < upto).chain([upto]);
-        times.flat_map(|at| routes.echo(at).orphans).collect()
-    }
-
-    #[test]
-    fn a_silent_node_is_buried_and_one_of_the_living_sees_to_its_users() {
-        let (low, high) = (NodeId::fresh(), NodeId::fresh());
-        let (low, high) = if low < high { (low, high) } else { (high, low) };
-        let (dead, ada, ben) = (NodeId::fresh(), UserId::fresh(), UserId::fresh());
-        let mut buried = Vec::new();
-        for (own, other) in [(low, high), (high, low)] {
-            let mut routes = Routes::new(own);
-            routes.hear(dead, delta(1, &[ada, ben], &[]), NOW);
-            routes.hear(other, delta(1, &[ben], &[]), NOW);
-            assert!(echoes(&mut routes, NOW, NOW + SHORT).is_empty());
-            routes.hear(other, delta(2, &[], &[]), NOW + SHORT);
-            assert_eq!(routes.echo(NOW + SILENCE).orphans, [ada], "Ben is on the other one");
-            assert_eq!((routes.nodes(), routes.of(ben)), (1, &[other][..]));
-            buried.push(routes.is_first());
-        }
-        assert_eq!(buried, [true, false]);
-    }
-
-    #[test]
-    fn who_could_hear_nobody_buries_nobody() {
-        let mut routes = Routes::new(NodeId::fresh());
-        let (a, ada) = (NodeId::fresh(), UserId::fresh());
-        routes.hear(a, delta(1, &[ada], &[]), NOW);
-        routes.echo(NOW);
-        let back = NOW + SILENCE * 2;
-        assert!(echoes(&mut routes, back, back + SHORT).is_empty());
-        assert_eq!(routes.echo(back + SILENCE).orphans, [ada]);
-    }
-
-    #[test]
-    fn a_new_node_takes_none_for_alive_that_had_ended_before() {
-        let mut routes = Routes::new(NodeId::fresh());
-        let (dead, alive, ada, ben) = (NodeId::fresh(), NodeId::fresh(), UserId::fresh(), UserId::fresh());
-        // What the stream still has is heard at once.
-        routes.hear(dead, snapshot(7, &[ada]), NOW);
-        routes.hear(alive, snapshot(7, &[ben]), NOW + SILENCE);
-        assert_eq!(routes.echo(NOW + SILENCE).orphans, [ada]);
-        assert_eq!(routes.of(ben), [alive]);
-    }
-
-    #[test]
-    fn who_was_taken_for_dead_is_told_so_once() {
-        let mut routes = Routes::new(NodeId::fresh());
-        let (a, ada) = (NodeId::fresh(), UserId::fresh());
-        routes.hear(a, delta(1, &[ada], &[]), NOW);
-        assert_eq!(echoes(&mut routes, NOW, NOW + SILENCE), [ada]);
-        let later = NOW + SILENCE * 2;
-        assert!(routes.hear(a, delta(2, &[], &[]), later).revived);
-        assert!(!routes.hear(a, delta(3, &[], &[]), later).revived);
-        assert_eq!(routes.echo(later).ask, [a], "who is on it is to be found out");
-    }
-
-    #[test]
-    fn who_says_goodbye_leaves_his_users_to_the_others() {
-        let (mut routes, now) = (Routes::new(NodeId::fresh()), NOW);
-        let (a, ada) = (NodeId::fresh(), UserId::fresh());
-        routes.hear(a, delta(1, &[ada], &[]), now);
-        assert_eq!(routes.hear(a, Said::Bye, now).orphans, [ada]);
-        assert_eq!(routes.nodes(), 0);
-        assert!(routes.is_first());
-    }
-
-    #[test]
-    fn only_the_one_who_is_asked_answers() {
-        let own = NodeId::fresh();
-        let (mut routes, now) = (Routes::new(own), NOW);
-        assert!(routes.hear(NodeId::fresh(), Said::Ask { of: own }, now).asked);
-        assert!(!routes.hear(NodeId::fresh(), Said::Ask { of: NodeId::fresh() }, now).asked);
-        assert!(routes.hear(NodeId::fresh(), Said::Revived { of: own }, now).was_buried);
-    }
-}
+mod tests;

@@ -133,19 +133,30 @@ impl Link {
 
     /// Puts a message on its way, if the connection is up: what would wait for a server that is away is old when it comes.
     pub async fn publish(&self, subject: String, bytes: Bytes) -> Result<(), BusError> {
-        self.must_be_up()?;
-        let published = timeout(PUBLISH_TIMEOUT, self.client.publish(subject, bytes)).await;
-        let published = published.map_err(|_| {
-            *self.stalled.lock() = Some(Instant::now() + STALLED);
-            BusError("the queue to the server is full".into())
-        });
-        let published = published.and_then(|published| published.map_err(failed));
-        published.inspect_err(|_| self.lost())
+        self.in_time(self.put(subject, bytes)).await
+    }
+
+    /// Puts a message on its way, as soon as there is a place in the queue; to be done [`Link::in_time`].
+    pub async fn put(&self, subject: String, bytes: Bytes) -> Result<(), BusError> {
+        self.client.publish(subject, bytes).await.map_err(failed)
+    }
+
+    /// Does this, which puts messages on their way, if the connection is up and takes them.
+    pub async fn in_time(&self, putting: impl Future<Output = Result<(), BusError>>) -> Result<(), BusError> {
+        let put = async {
+            self.must_be_up()?;
+            timeout(PUBLISH_TIMEOUT, putting).await.unwrap_or_else(|_| {
+                *self.stalled.lock() = Some(Instant::now() + STALLED);
+                Err(BusError("the queue to the server is full".into()))
+            })
+        };
+        put.await.inspect_err(|_| self.lost())
     }
 
     /// Puts a message into its stream.
     pub async fn publish_and_wait(&self, subject: String, bytes: Bytes) -> Result<(), BusError> {
-        self.publish_asking(subject, bytes, PUBLISH_TIMEOUT).await?.await
+        let put = async { self.publish_asking(subject, bytes, PUBLISH_TIMEOUT).await?.await };
+        put.await.inspect_err(|_| self.lost())
     }
 
     /// Puts a message on its way, and then waits so long for the server's word that it is in its stream.
@@ -158,22 +169,19 @@ impl Link {
         self.must_be_up()?;
         let published = timeout(PUBLISH_TIMEOUT, self.context.publish(subject, bytes)).await;
         let published = published.unwrap_or_else(|_| Err(PublishError::new(PublishErrorKind::TimedOut)));
-        let word = published.map_err(failed).inspect_err(|_| self.lost())?;
-        let link = self.clone();
+        let word = published.map_err(failed)?;
         Ok(async move {
             let word = timeout(patience, word.into_future()).await;
             let word = word.unwrap_or_else(|_| Err(PublishError::new(PublishErrorKind::TimedOut)));
-            word.map(drop).map_err(failed).inspect_err(|_| link.lost())
+            word.map(drop).map_err(failed)
         })
     }
 
     fn must_be_up(&self) -> Result<(), BusError> {
         if !self.is_up() {
-            self.lost();
             return Err(BusError("no server is connected".into()));
         }
         if self.stalled.lock().is_some_and(|until| Instant::now() < until) {
-            self.lost();
             return Err(BusError("the server does not take what is sent".into()));
         }
         Ok(())

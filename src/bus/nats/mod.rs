@@ -1,6 +1,7 @@
 //! The bus of a cluster: NATS JetStream. Live envelopes go once to each node that has recipients (`URGE_LIVE`); who is
-//! where, and what all must know at once, to everybody (`URGE_PRESENCE`); growths to the workers (`URGE_EVENTS`). A server that is away, or has forgotten
-//! everything, costs latency alone: what was missed is said to the hub, which reads it from the store.
+//! where, and what all must know at once, to everybody (`URGE_PRESENCE`); growths to the workers (`URGE_EVENTS`). A server that is
+//! away, loses something or has forgotten everything costs latency alone: what was missed is said to the hub, which reads it from
+//! the store.
 
 mod consume;
 mod dead;
@@ -9,6 +10,7 @@ mod complaint;
 mod follow;
 mod link;
 mod migrate;
+mod numbers;
 mod presence;
 mod send;
 mod skew;
@@ -19,9 +21,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 pub use consume::{Consumed, Consumer, Delivery, Trouble};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -30,12 +33,13 @@ use tokio::sync::watch;
 use self::events::Events;
 use self::follow::{Follow, Taken};
 use self::link::Link;
+use self::numbers::{Arrivals, Departures};
 use self::presence::Herald;
 use self::send::{as_late, audience, is_ephemeral};
 use self::skew::Skew;
 use self::streams::{LIVE, Names, PRESENCE, Spec};
 use self::unsent::Unsent;
-use super::codec::{self, Foreign};
+use super::codec::{self, Foreign, Numbered};
 use super::routes::{Routes, Said, Went};
 use super::{Bus, BusError, Growth, Local, Subscription, Worker};
 use crate::clock::SharedClock;
@@ -92,8 +96,9 @@ struct Shared {
     is_caught_up: AtomicBool,
     /// Others may not have known who is here: when they do, the heads are to be read once more.
     owes_look: AtomicBool,
-    /// When one of the messages to nodes was last asked after.
-    asked_after: Mutex<Instant>,
+    /// How many messages have gone to each node, and come from each.
+    departures: Departures,
+    arrivals: Arrivals,
     tasks: Tasks,
 }
 
@@ -146,7 +151,8 @@ impl Nats {
             unsent_control: Unsent::default(),
             is_caught_up: AtomicBool::new(false),
             owes_look: AtomicBool::new(false),
-            asked_after: Mutex::new(Instant::now()),
+            departures: Departures::default(),
+            arrivals: Arrivals::default(),
             tasks: Tasks::default(),
         });
         let tasks = &shared.tasks;
@@ -176,6 +182,8 @@ impl Nats {
             let (sending, stopping) = (Arc::clone(&shared), tasks.stopping());
             tasks.spawn(async move { stopping.run_until_cancelled(sending.send_again(is_live)).await });
         }
+        let (sending, stopping) = (Arc::clone(&shared), tasks.stopping());
+        tasks.spawn(async move { stopping.run_until_cancelled(sending.send_tails()).await });
         Ok(Self { shared })
     }
 }
@@ -189,12 +197,31 @@ impl Drop for Nats {
 impl Shared {
     async fn take_live(&self, taken: Taken) {
         match taken {
-            Taken::Message(bytes, _) => match codec::decode(&bytes) {
-                Ok(envelope) => self.hand_over(envelope).await,
-                Err(foreign) => skip("live", &foreign),
-            },
-            Taken::Missed => self.hand_over(Envelope::Missed { logins: false }).await,
+            Taken::Message(bytes, _) => {
+                if let Err(foreign) = self.take_numbered(&bytes).await {
+                    skip("live", &foreign);
+                }
+            }
+            // What was missed shows in the numbers too, unless it was all that the server had.
+            Taken::Missed => self.missed().await,
         }
+    }
+
+    async fn take_numbered(&self, bytes: &Bytes) -> Result<(), Foreign> {
+        let Numbered { from, number, value } = codec::read_numbered(bytes)?;
+        let is_whole = match value {
+            Some(_) => self.arrivals.next(from, number),
+            None => self.arrivals.upto(from, number),
+        };
+        if !is_whole {
+            metrics::counter!("urge_bus_gaps_total").increment(1);
+            tracing::debug!(%from, number, "messages of another node were lost on their way");
+            self.missed().await;
+        }
+        if let Some(value) = value {
+            self.hand_over(codec::decode(&value)?).await;
+        }
+        Ok(())
     }
 
     async fn take_presence(&self, taken: Taken) {
@@ -211,7 +238,7 @@ impl Shared {
             Ok(Broadcast::All { from, .. } | Broadcast::Look { from }) if from == self.node => {}
             Ok(Broadcast::All { envelope, .. }) if self.is_caught_up.load(Ordering::Relaxed) => self.hand_over(envelope).await,
             Ok(Broadcast::All { envelope, .. }) => self.hand_over(as_late(envelope)).await,
-            Ok(Broadcast::Look { .. }) => self.hand_over(Envelope::Missed { logins: false }).await,
+            Ok(Broadcast::Look { .. }) => self.missed().await,
             Err(foreign) => skip("presence", &foreign),
         }
     }
@@ -224,7 +251,7 @@ impl Shared {
     /// This node's own words have come back.
     async fn echo(&self, said: &Said, at: Duration) {
         if matches!(said, Said::Snapshot { part, parts, .. } if part + 1 == *parts) && self.owes_look.swap(false, Ordering::Relaxed) {
-            self.hand_over(Envelope::Missed { logins: false }).await;
+            self.missed().await;
         }
         self.is_caught_up.store(true, Ordering::Relaxed);
         if let Said::Delta { version, .. } = said {
@@ -239,6 +266,13 @@ impl Shared {
         };
         for node in echoed.ask {
             self.herald.ask(node);
+        }
+        for node in &echoed.buried {
+            self.forget(*node);
+        }
+        if !echoed.buried.is_empty() {
+            // What they had written, and told nobody of yet.
+            self.missed().await;
         }
         self.see_to(echoed.orphans).await;
     }
@@ -259,7 +293,13 @@ impl Shared {
         if heard.asked {
             self.herald.say_all();
         }
+        if heard.ended {
+            self.forget(from);
+        }
         if heard.was_buried {
+            // The others sent nothing here, and do again when they know anew who is.
+            self.owes_look.store(true, Ordering::Relaxed);
+            self.herald.say_all();
             self.hand_over(Envelope::Buried).await;
         }
         for went in heard.left {
@@ -281,6 +321,17 @@ impl Shared {
         if !orphans.is_empty() {
             self.hand_over(Envelope::Orphans(orphans.into())).await;
         }
+    }
+
+    /// Another node has ended.
+    fn forget(&self, node: NodeId) {
+        self.departures.forget(node);
+        self.arrivals.forget(node);
+    }
+
+    /// Rows may not have come: they are to be read from the store.
+    async fn missed(&self) {
+        self.hand_over(Envelope::Missed { logins: false }).await;
     }
 
     async fn hand_over(&self, envelope: Envelope) {
@@ -375,6 +426,7 @@ impl Bus for Nats {
 
     async fn leave(&self) {
         self.shared.tasks.stop();
+        self.shared.leave_nothing().await;
         self.shared.say(Said::Bye).await;
         // It is of use only if it arrives before the process ends.
         let _ = tokio::time::timeout(LEAVE, self.shared.presence.client.flush()).await;

@@ -23,8 +23,9 @@ const SNAPSHOT: Duration = Duration::from_secs(30);
 /// Users that one delta carries at most; and those, of all its events together, who are told.
 const MOST: usize = 2_048;
 const MOST_TOLD: usize = 16_384;
-/// Events that are kept until they have come back; older ones are given up.
+/// Events that are kept until they have come back, and those, of all of them together, who are told; older ones are given up.
 const MOST_KEPT: usize = 16_384;
+const MOST_KEPT_TOLD: usize = 1_048_576;
 
 /// See the module.
 #[derive(Default)]
@@ -45,10 +46,18 @@ struct News {
     /// The number of the last delta.
     version: u64,
     /// What the deltas that have not come back yet told.
-    unheard: VecDeque<(u64, Vec<LooseEvent>)>,
+    unheard: VecDeque<Unheard>,
     /// Who waits until what had happened when he came is said, and then until it has come back.
     waiting: Vec<oneshot::Sender<()>>,
     said: VecDeque<(u64, oneshot::Sender<()>)>,
+}
+
+/// What one delta told.
+struct Unheard {
+    version: u64,
+    tells: Vec<LooseEvent>,
+    /// Those, of all together, who are told.
+    told: usize,
 }
 
 impl Herald {
@@ -101,10 +110,10 @@ impl Herald {
             }
         }
         match news.unheard.front() {
-            Some((first, _)) if *first == version => drop(news.unheard.pop_front()),
+            Some(first) if first.version == version => drop(news.unheard.pop_front()),
             // An earlier one was lost. All of them again, in their order: what is told last is what is.
-            Some((first, _)) if *first < version => {
-                let again: Vec<LooseEvent> = news.unheard.drain(..).flat_map(|(_, tells)| tells).collect();
+            Some(first) if first.version < version => {
+                let again: Vec<LooseEvent> = news.unheard.drain(..).flat_map(|unheard| unheard.tells).collect();
                 metrics::counter!("urge_bus_repeated_total", "kind" => "presence").increment(again.len() as u64);
                 let newer = std::mem::replace(&mut news.tells, again);
                 news.tells.extend(newer);
@@ -174,18 +183,20 @@ impl Herald {
             }
             let is_full = came.len() + went.len() == MOST;
             if !some.is_empty() {
-                news.unheard.push_back((news.version, some.clone()));
+                news.unheard.push_back(Unheard { version: news.version, tells: some.clone(), told });
             }
             said.push(Said::Delta { version: news.version, came, went, tells: some });
             if !is_full && tells.peek().is_none() {
                 break;
             }
         }
-        let mut kept: usize = news.unheard.iter().map(|(_, tells)| tells.len()).sum();
-        while kept > MOST_KEPT
-            && let Some((_, tells)) = news.unheard.pop_front()
+        let mut kept: usize = news.unheard.iter().map(|unheard| unheard.tells.len()).sum();
+        let mut kept_told: usize = news.unheard.iter().map(|unheard| unheard.told).sum();
+        while (kept > MOST_KEPT || kept_told > MOST_KEPT_TOLD)
+            && let Some(Unheard { tells, told, .. }) = news.unheard.pop_front()
         {
             kept -= tells.len();
+            kept_told -= told;
         }
         let version = news.version;
         news.said.retain(|(_, waiter)| !waiter.is_closed());
@@ -299,6 +310,29 @@ mod tests {
         herald.heard(5);
         herald.heard(6);
         assert_eq!(told(&herald), (7, Vec::new()), "nothing is kept that has come back");
+    }
+
+    #[test]
+    fn of_what_does_not_come_back_so_much_is_kept() {
+        let again = |size: usize, count: usize| {
+            let (herald, audience): (_, Arc<[UserId]>) = (Herald::default(), (0..size).map(|_| UserId::fresh()).collect());
+            let mut version = 0;
+            for _ in 0..count.div_ceil(1_000) {
+                for _ in 0..1_000 {
+                    tell(&herald, &audience, EventKind::UserOnline);
+                }
+                version = told(&herald).0;
+            }
+            // All were lost, and one after them was not.
+            herald.heard(version + 1);
+            let deltas = herald.take(false).into_iter();
+            deltas.map(|said| if let Said::Delta { tells, .. } = said { tells.len() } else { 0 }).sum::<usize>()
+        };
+        assert_eq!(again(1, 5_000), 5_000);
+        let few = again(500, 5_000);
+        assert!((1_500..=MOST_KEPT_TOLD / 500).contains(&few), "{few} events for 500 people each");
+        let many = again(1, 20_000);
+        assert!((10_000..=MOST_KEPT).contains(&many), "{many} events for one each");
     }
 
     #[tokio::test]

@@ -1,22 +1,25 @@
-//! Sending to other nodes: one envelope a node, written once. What cannot be sent now is kept and sent later, in its order; a
-//! server that takes messages and keeps none is noticed by asking after one of many.
+//! Sending to other nodes: one envelope a node, written once, with a number. What cannot be sent now is kept and sent later, in
+//! its order; what gets lost on its way shows as a gap in the numbers, or by the last of them, for which the server is asked.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
+use futures_util::StreamExt as _;
 
+use super::numbers::Departure;
 use super::unsent::Due;
-use super::{Broadcast, Shared};
+use super::{Broadcast, LEAVE, Shared};
 use crate::bus::{BusError, codec};
 use crate::event::Envelope;
 use crate::id::{NodeId, UserId};
 
-/// Of what is sent to nodes, one message in this time is asked after: a server that takes messages and keeps none is noticed.
-const ASKED_AFTER: Duration = Duration::from_millis(250);
-/// How long the server may take to answer then.
+/// How often nodes are told how far the numbers have come, those to whom anything was sent since.
+const TAILS_APART: Duration = Duration::from_millis(250);
+/// How long the server may take to say that it has such a tail.
 const ANSWER: Duration = Duration::from_secs(2);
+/// Tails that are under way at a time.
+const TAILS: usize = 64;
 /// Pause before what could not be sent is tried again, while the server is connected.
 const SEND_AGAIN: Duration = Duration::from_millis(250);
 /// How often one envelope is tried while the server is connected.
@@ -32,7 +35,7 @@ impl Shared {
     }
 
     /// Sends what is for others to all whom it concerns, or keeps it until it can be sent.
-    pub async fn send_or_keep(self: &Arc<Self>, envelope: Envelope) {
+    pub async fn send_or_keep(&self, envelope: Envelope) {
         let (unsent, is_live) = match &envelope {
             Envelope::Visibility { .. } | Envelope::Revoked { .. } => (&self.unsent_control, false),
             _ => (&self.unsent_live, true),
@@ -80,7 +83,7 @@ impl Shared {
         }
     }
 
-    async fn send(self: &Arc<Self>, envelope: &Envelope, is_live: bool) -> Result<(), BusError> {
+    async fn send(&self, envelope: &Envelope, is_live: bool) -> Result<(), BusError> {
         match audience(envelope) {
             Some(audience) if is_live => self.send_to(self.nodes_of(audience), envelope).await,
             _ => self.tell_all(&Broadcast::All { from: self.node, envelope: envelope.clone() }).await,
@@ -89,7 +92,7 @@ impl Shared {
 
     /// Sends to these nodes, written once. All of the audience goes along: a node may have more of them by now than this one has
     /// heard of, and takes what it was told for told to everybody.
-    async fn send_to(self: &Arc<Self>, nodes: HashSet<NodeId>, envelope: &Envelope) -> Result<(), BusError> {
+    async fn send_to(&self, nodes: HashSet<NodeId>, envelope: &Envelope) -> Result<(), BusError> {
         if nodes.is_empty() {
             return Ok(());
         }
@@ -97,38 +100,58 @@ impl Shared {
         let mut sent = Ok(());
         for node in nodes {
             metrics::counter!("urge_bus_live_messages_total").increment(1);
-            let subject = self.names.live(node);
+            let departure = self.departures.to(node);
+            let put = departure.next(|number| self.live.put(self.names.live(node), codec::numbered(self.node, number, &bytes)));
             // The others are told whatever becomes of one.
-            let published = if self.is_asked_after() {
-                self.ask_after(subject, bytes.clone()).await
-            } else {
-                self.live.publish(subject, bytes.clone()).await
-            };
-            sent = published.and(sent);
+            sent = self.live.in_time(put).await.and(sent);
         }
         sent
     }
 
-    fn is_asked_after(&self) -> bool {
-        let now = Instant::now();
-        let mut last = self.asked_after.lock();
-        let is_due = now.duration_since(*last) >= ASKED_AFTER;
-        if is_due {
-            *last = now;
+    /// Tells the nodes how far the numbers have come, until the server has that, for ever.
+    pub async fn send_tails(&self) {
+        loop {
+            tokio::time::sleep(TAILS_APART).await;
+            if self.live.is_up() {
+                self.confirm().await;
+            }
         }
-        is_due
     }
 
-    /// Sends this one so that the server says whether it has kept it. If not, others before and after it were lost too.
-    async fn ask_after(self: &Arc<Self>, subject: String, bytes: Bytes) -> Result<(), BusError> {
-        let published = self.live.publish_asking(subject, bytes, ANSWER).await?;
-        let shared = Arc::clone(self);
-        self.tasks.spawn(async move {
-            if published.await.is_err() {
-                shared.unsent_live.look();
+    /// Tells each node to which something was sent how far the numbers have come. Whether the server has that of all.
+    pub async fn confirm(&self) -> bool {
+        let confirm = async |(node, departure): (NodeId, Arc<Departure>)| {
+            let put = |last| self.live.publish_asking(self.names.live(node), codec::upto(self.node, last), ANSWER);
+            let (last, word) = departure.tail(put).await;
+            let is_there = match word {
+                Ok(word) => word.await.is_ok(),
+                Err(_) => false,
+            };
+            if is_there {
+                departure.confirm(last);
             }
-        });
-        Ok(())
+            is_there
+        };
+        let unconfirmed = futures_util::stream::iter(self.departures.unconfirmed());
+        // One that fails keeps nobody from his word.
+        unconfirmed.map(confirm).buffer_unordered(TAILS).fold(true, async |all, is_there| all && is_there).await
+    }
+
+    /// What waits for others, and what may have been lost on its way, nobody sends again when this node has ended: they are to look.
+    pub async fn leave_nothing(&self) {
+        let is_confirmed = tokio::time::timeout(LEAVE / 2, self.confirm()).await.unwrap_or(false);
+        if is_confirmed && self.unsent_live.is_empty() {
+            return;
+        }
+        let telling = async {
+            self.presence.up().await;
+            while self.tell_all(&Broadcast::Look { from: self.node }).await.is_err() {
+                tokio::time::sleep(SEND_AGAIN).await;
+            }
+        };
+        if tokio::time::timeout(LEAVE, telling).await.is_err() {
+            tracing::warn!("the other nodes could not be told that something for them is lost: they find it when they look next");
+        }
     }
 
     /// Tells all other nodes, and waits for the server's word.

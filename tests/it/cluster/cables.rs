@@ -6,6 +6,7 @@ use std::time::Duration;
 use loadtest::Door;
 use serde_json::json;
 
+use super::lost::SECOND_LOOK;
 use super::{Cluster, arrive, before_marker, next, send, until};
 use crate::support::PATIENCE;
 
@@ -64,10 +65,18 @@ async fn who_was_taken_for_dead_is_seen_again_when_heard() {
     let mut cut_off = cluster.connect(0, &ann, Door::WebSocket).await;
     let mut watching = cluster.connect(1, &ben, Door::WebSocket).await;
     next(&mut cut_off, "user:online").await;
+    tokio::time::sleep(SECOND_LOOK).await;
     cables[0].cut();
+    until("the node knows that it is cut off", || !cluster.buses[0].is_up()).await;
+    send(&cut_off, &place, 0..1).await;
     let is_told = |name: &'static str| move |event: &loadtest::socket::Event| event.name == name;
-    let gone = watching.next_match("his peer is gone", BURIAL, is_told("user:offline")).await.unwrap();
-    assert_eq!(gone.json()["userId"], ann.id());
+    // What it had written and could not tell is looked for when it is taken for dead.
+    let is_all =
+        |events: &[loadtest::socket::Event]| ["user:offline", "message:received"].map(is_told).iter().all(|is| events.iter().any(is));
+    let told = watching.collect_until(BURIAL, is_all).await.unwrap();
+    for event in told.iter().filter(|event| event.name == "user:offline") {
+        assert_eq!(event.json()["userId"], ann.id());
+    }
     cables[0].mend();
     let back = watching.next_match("his peer is back", BURIAL, is_told("user:online")).await.unwrap();
     assert_eq!(back.json()["userId"], ann.id());

@@ -6,6 +6,7 @@ mod agreement;
 mod cables;
 mod events;
 mod guarded;
+mod lost;
 mod outage;
 mod presence;
 mod tries;

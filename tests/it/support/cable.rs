@@ -1,16 +1,51 @@
 //! A cable between a node and a server of its cluster: it can be cut, which ends what goes through it and lets nothing new
-//! through, and mended.
+//! through, and mended; and it can lose some of what the node sends, one message of NATS's protocol at a time.
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+/// What a node sends to the server.
+pub struct Passing<'a> {
+    /// How the connection began: who it is, to the server.
+    pub connection: &'a str,
+    /// `PUB subject 5`, say.
+    pub line: &'a str,
+    /// What is published.
+    pub payload: &'a [u8],
+}
+
+impl Passing<'_> {
+    /// Whether these bytes are in what is published.
+    pub fn holds(&self, bytes: &[u8]) -> bool {
+        self.payload.windows(bytes.len()).any(|some| some == bytes)
+    }
+}
+
+/// What becomes of it.
+pub enum Fate {
+    /// It arrives.
+    Arrives,
+    /// It alone does not.
+    Lost,
+    /// The connection ends.
+    Ends,
+}
+
+type Judge = Box<dyn FnMut(&Passing<'_>) -> Fate + Send>;
 
 /// See the module.
 pub struct Cable {
     /// Where the node finds the server.
     pub address: SocketAddr,
     whole: watch::Sender<bool>,
+    judge: Arc<Mutex<Judge>>,
+    lost: watch::Sender<usize>,
 }
 
 impl Cable {
@@ -19,23 +54,28 @@ impl Cable {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (whole, is_whole) = watch::channel(true);
-        let server = server.to_owned();
+        let judge: Arc<Mutex<Judge>> = Arc::new(Mutex::new(Box::new(|_| Fate::Arrives)));
+        let cable = Self { address, whole, judge: Arc::clone(&judge), lost: watch::Sender::new(0) };
+        let (server, lost) = (server.to_owned(), cable.lost.clone());
         tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let (server, mut is_whole) = (server.clone(), is_whole.clone());
+            while let Ok((near, _)) = listener.accept().await {
+                let (server, mut is_whole, judge, lost) = (server.clone(), is_whole.clone(), Arc::clone(&judge), lost.clone());
                 tokio::spawn(async move {
                     if !*is_whole.borrow_and_update() {
                         return;
                     }
-                    let Ok(mut far) = TcpStream::connect(server).await else { return };
+                    let Ok(far) = TcpStream::connect(server).await else { return };
+                    let (Ok(()), Ok(())) = (near.set_nodelay(true), far.set_nodelay(true)) else { return };
+                    let ((near_read, mut near_write), (mut far_read, far_write)) = (near.into_split(), far.into_split());
                     tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = carry(near_read, far_write, &judge, &lost) => {}
+                        _ = tokio::io::copy(&mut far_read, &mut near_write) => {}
                         _ = is_whole.wait_for(|is_whole| !is_whole) => {}
                     }
                 });
             }
         });
-        Self { address, whole }
+        cable
     }
 
     /// Cuts it.
@@ -46,5 +86,47 @@ impl Cable {
     /// Mends it.
     pub fn mend(&self) {
         self.whole.send_replace(true);
+    }
+
+    /// From now on this says what becomes of what the node sends.
+    pub fn judge(&self, judge: impl FnMut(&Passing<'_>) -> Fate + Send + 'static) {
+        *self.judge.lock() = Box::new(judge);
+    }
+
+    /// Waits until so many messages are lost.
+    pub async fn has_lost(&self, count: usize) {
+        self.lost.subscribe().wait_for(|lost| *lost >= count).await.unwrap();
+    }
+}
+
+/// Carries what the node sends, as far as it is to arrive.
+async fn carry(
+    near: impl AsyncRead + Unpin,
+    mut far: impl AsyncWrite + Unpin,
+    judge: &Mutex<Judge>,
+    lost: &watch::Sender<usize>,
+) -> io::Result<()> {
+    let (mut near, mut connection, mut bytes) = (BufReader::new(near), String::new(), Vec::new());
+    loop {
+        bytes.clear();
+        if near.read_until(b'\n', &mut bytes).await? == 0 {
+            return Ok(());
+        }
+        let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+        let begin = bytes.len();
+        if line.starts_with("CONNECT ") {
+            connection.clone_from(&line);
+        }
+        if line.starts_with("PUB ") || line.starts_with("HPUB ") {
+            let size: usize = line.rsplit(' ').next().and_then(|size| size.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+            bytes.resize(begin + size + 2, 0);
+            near.read_exact(&mut bytes[begin..]).await?;
+        }
+        let fate = (judge.lock())(&Passing { connection: &connection, line: &line, payload: &bytes[begin..] });
+        match fate {
+            Fate::Arrives => far.write_all(&bytes).await?,
+            Fate::Lost => lost.send_modify(|lost| *lost += 1),
+            Fate::Ends => return Ok(()),
+        }
     }
 }

@@ -2,7 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "the features' tests come to use all of it")]
 
 mod away;
-mod cable;
+pub mod cable;
 mod balanced;
 pub mod cluster;
 pub mod command;

@@ -1,0 +1,188 @@
+//! Numbers of what goes from one node to another: from 1 for each pair of them, without a gap in what is put on its way. A gap
+//! in what arrives is something lost. Of the last ones nothing that follows tells: the server is asked for its word then.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::id::NodeId;
+
+/// What goes from this node to the others.
+#[derive(Debug, Default)]
+pub(super) struct Departures(Mutex<HashMap<NodeId, Arc<Departure>>>);
+
+/// What goes to one of them.
+#[derive(Debug, Default)]
+pub(super) struct Departure {
+    /// Held while something is numbered and put on its way: the numbers are in the order of the way.
+    turn: tokio::sync::Mutex<()>,
+    /// The last number.
+    last: AtomicU64,
+    /// All up to this are in the server's stream, if they have come there at all: whoever reads the stream knows of them.
+    confirmed: AtomicU64,
+}
+
+impl Departures {
+    /// What goes to this node.
+    pub fn to(&self, node: NodeId) -> Arc<Departure> {
+        Arc::clone(self.0.lock().entry(node).or_default())
+    }
+
+    /// The nodes that may not learn yet that the last ones to them were lost.
+    pub fn unconfirmed(&self) -> Vec<(NodeId, Arc<Departure>)> {
+        let departures = self.0.lock();
+        let unconfirmed = departures.iter().filter(|(_, departure)| !departure.is_confirmed());
+        unconfirmed.map(|(node, departure)| (*node, Arc::clone(departure))).collect()
+    }
+
+    /// That node has ended. Should it be heard again, its numbers begin anew.
+    pub fn forget(&self, node: NodeId) {
+        self.0.lock().remove(&node);
+    }
+}
+
+impl Departure {
+    /// Puts the next one on its way; its number is the next one's too if that fails.
+    pub async fn next<E, F: Future<Output = Result<(), E>>>(&self, put: impl FnOnce(u64) -> F) -> Result<(), E> {
+        let _turn = self.turn.lock().await;
+        let number = self.last.load(Ordering::Relaxed) + 1;
+        put(number).await?;
+        self.last.store(number, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Puts on its way, behind all that it counts, how far the numbers have come.
+    pub async fn tail<T, F: Future<Output = T>>(&self, put: impl FnOnce(u64) -> F) -> (u64, T) {
+        let _turn = self.turn.lock().await;
+        let last = self.last.load(Ordering::Relaxed);
+        (last, put(last).await)
+    }
+
+    /// A tail of this number is in the server's stream.
+    pub fn confirm(&self, number: u64) {
+        self.confirmed.fetch_max(number, Ordering::Relaxed);
+    }
+
+    fn is_confirmed(&self) -> bool {
+        self.confirmed.load(Ordering::Relaxed) >= self.last.load(Ordering::Relaxed)
+    }
+}
+
+/// What has come from the others: the last number of each.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals(Mutex<HashMap<NodeId, u64>>);
+
+impl Arrivals {
+    /// One of this number has come. False when it is not the next: some before it were lost, or the sender counts anew, and nobody
+    /// knows what was the last before that.
+    pub fn next(&self, from: NodeId, number: u64) -> bool {
+        self.0.lock().insert(from, number).unwrap_or(0).checked_add(1) == Some(number)
+    }
+
+    /// The last one that was sent had this number. False when another was the last to come.
+    pub fn upto(&self, from: NodeId, number: u64) -> bool {
+        self.0.lock().insert(from, number).unwrap_or(0) == number
+    }
+
+    /// That node has ended.
+    pub fn forget(&self, node: NodeId) {
+        self.0.lock().remove(&node);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Puts one on its way, or fails to.
+    async fn depart(departure: &Departure, goes: bool) -> Result<u64, u64> {
+        let mut number = 0;
+        let put = |next| {
+            number = next;
+            std::future::ready(if goes { Ok(()) } else { Err(()) })
+        };
+        let put = departure.next(put).await;
+        put.map(|()| number).map_err(|()| number)
+    }
+
+    #[tokio::test]
+    async fn a_number_is_used_up_by_what_is_on_its_way() {
+        let (departures, one, other) = (Departures::default(), NodeId::fresh(), NodeId::fresh());
+        assert_eq!(depart(&departures.to(one), true).await, Ok(1));
+        assert_eq!(depart(&departures.to(one), false).await, Err(2));
+        assert_eq!(depart(&departures.to(one), true).await, Ok(2));
+        assert_eq!(depart(&departures.to(other), true).await, Ok(1), "each node has its own");
+        let (last, ()) = departures.to(one).tail(|_| std::future::ready(())).await;
+        assert_eq!((last, depart(&departures.to(one), true).await), (2, Ok(3)), "a tail uses none up");
+        departures.forget(one);
+        assert_eq!(depart(&departures.to(one), true).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_uses_no_number_up() {
+        use futures_util::FutureExt as _;
+        let departure = Departure::default();
+        assert!(departure.next(|_| std::future::pending::<Result<(), ()>>()).now_or_never().is_none());
+        assert_eq!(depart(&departure, true).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn numbers_are_in_the_order_of_the_way() {
+        let (departure, way) = (Departure::default(), Mutex::new(Vec::new()));
+        let all = (0..100).map(|_| {
+            departure.next(|number| {
+                let way = &way;
+                async move {
+                    // Were the turn not held, the others would pass here.
+                    tokio::task::yield_now().await;
+                    way.lock().push(number);
+                    Ok::<_, ()>(())
+                }
+            })
+        });
+        futures_util::future::join_all(all).await;
+        assert_eq!(way.into_inner(), (1..=100).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn what_the_server_has_not_confirmed_is_asked_after() {
+        let (departures, node) = (Departures::default(), NodeId::fresh());
+        let departure = departures.to(node);
+        assert!(departures.unconfirmed().is_empty(), "nothing was sent");
+        for _ in 0..2 {
+            assert!(depart(&departure, true).await.is_ok());
+        }
+        departure.confirm(1);
+        assert_eq!(departures.unconfirmed().len(), 1);
+        departure.confirm(2);
+        departure.confirm(1);
+        assert!(departures.unconfirmed().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_the_next_shows_that_something_was_lost() {
+        let (arrivals, a, b) = (Arrivals::default(), NodeId::fresh(), NodeId::fresh());
+        assert!(arrivals.next(a, 1) && arrivals.next(a, 2) && arrivals.next(b, 1), "each sender has its own");
+        assert!(!arrivals.next(a, 4), "3 was lost");
+        assert!(arrivals.next(a, 5), "it is said once");
+        assert!(!arrivals.next(a, 1), "it counts anew: what came after 5 is not known");
+        assert!(arrivals.next(a, 2));
+        assert!(!arrivals.next(NodeId::fresh(), 2), "of who is not known the first was missed");
+        assert!(!arrivals.next(b, 0) && !arrivals.next(b, u64::MAX) && !arrivals.next(b, 0), "what nobody sends harms nobody");
+    }
+
+    #[test]
+    fn a_tail_shows_that_the_last_was_lost() {
+        let (arrivals, node) = (Arrivals::default(), NodeId::fresh());
+        assert!(arrivals.next(node, 1) && arrivals.upto(node, 1));
+        assert!(!arrivals.upto(node, 3), "2 and 3 were lost");
+        assert!(arrivals.upto(node, 3) && arrivals.next(node, 4));
+        assert!(!arrivals.upto(node, 1), "it counts anew, and its first was lost");
+        arrivals.forget(node);
+        assert!(!arrivals.upto(node, 1), "nothing of it is known");
+        assert!(arrivals.next(node, 2));
+    }
+}

@@ -1,0 +1,107 @@
+//! Messages that get lost on the way from a node to the others, without any connection ending: what follows shows it, or the
+//! server's word on the last ones, and what they told is read from the store. So is what a node had not told when it ended.
+
+use std::time::Duration;
+
+use loadtest::{Door, Socket};
+use serde_json::json;
+
+use super::{Cluster, arrive, next, send, until};
+use crate::support::Cable;
+use crate::support::cable::{Fate, Passing};
+
+/// Heads are read a second time five seconds after somebody has come, which finds all that was lost until then. Nobody says when
+/// that is done; should it take longer yet, a test shows less than it could.
+pub(super) const SECOND_LOOK: Duration = Duration::from_secs(7);
+/// What gets lost.
+const WORDS: &str = "the lost one";
+
+/// Ann on the one node, Ben on another, each with a cable of its own.
+struct Scene {
+    cluster: Cluster,
+    cables: Vec<Cable>,
+    place: String,
+    phone: Socket,
+    peer: Socket,
+}
+
+impl Scene {
+    /// Ann writes on this node, Ben reads on that.
+    async fn of(ann_on: usize, ben_on: usize) -> Option<Self> {
+        let (cluster, cables) = Box::pin(Cluster::with_cables(2)).await?;
+        let (ann, ben) = (cluster.worlds[ann_on].person("Ann").await, cluster.worlds[ben_on].person("Ben").await);
+        let place = cluster.worlds[ann_on].direct(&ann, &ben).await;
+        let phone = cluster.connect(ann_on, &ann, Door::WebSocket).await;
+        let mut peer = cluster.connect(ben_on, &ben, Door::SocketIo).await;
+        send(&phone, &place, 0..1).await;
+        arrive(&mut peer, 0..1).await;
+        tokio::time::sleep(SECOND_LOOK).await;
+        Some(Self { cluster, cables, place, phone, peer })
+    }
+
+    async fn type_something(&mut self) {
+        self.phone.call("typing:start", &json!({"conversationId": self.place})).await.unwrap();
+    }
+
+    async fn say_what_gets_lost(&mut self) {
+        self.phone.call("message:sent", &json!({"conversationId": self.place, "content": WORDS})).await.unwrap();
+    }
+
+    /// It arrives all the same, and so does everything after it, once.
+    async fn ends_well(mut self) {
+        assert_eq!(next(&mut self.peer, "message:received").await["content"], WORDS);
+        for cable in &self.cables {
+            cable.judge(|_| Fate::Arrives);
+        }
+        send(&self.phone, &self.place, 1..4).await;
+        arrive(&mut self.peer, 1..4).await;
+        self.cluster.stop().await;
+    }
+}
+
+/// Whether it is for a node's sockets, and nobody waits for the server's word on it.
+fn is_live(passing: &Passing<'_>) -> bool {
+    passing.line.contains(".live.") && passing.line.split(' ').count() == 3
+}
+
+/// Whether it only says how far the numbers have come.
+fn is_tail(passing: &Passing<'_>) -> bool {
+    passing.line.contains(".live.") && passing.payload.starts_with(&[2, 2])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_message_that_is_lost_is_missed_when_the_next_comes() {
+    let Some(mut scene) = Scene::of(0, 1).await else { return };
+    scene.type_something().await;
+    next(&mut scene.peer, "typing:start").await;
+    // Nothing but what follows is to tell of it.
+    scene.cables[0].judge(|passing| if passing.holds(WORDS.as_bytes()) || is_tail(passing) { Fate::Lost } else { Fate::Arrives });
+    scene.say_what_gets_lost().await;
+    scene.cables[0].has_lost(1).await;
+    // Of another kind: a later row of the same conversation would be missed by it in any case.
+    scene.type_something().await;
+    scene.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_message_that_is_lost_is_missed_though_nothing_comes() {
+    let Some(mut scene) = Scene::of(0, 1).await else { return };
+    scene.type_something().await;
+    next(&mut scene.peer, "typing:start").await;
+    scene.cables[0].judge(|passing| if is_live(passing) { Fate::Lost } else { Fate::Arrives });
+    scene.say_what_gets_lost().await;
+    scene.cables[0].has_lost(1).await;
+    scene.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_keeps_for_others_when_it_stops_they_look_for() {
+    let Some(mut scene) = Scene::of(1, 0).await else { return };
+    let (bus, lives) = (scene.cluster.buses[1].clone(), "\"name\":\"urge live ");
+    scene.cables[1].judge(move |passing| if passing.connection.contains(lives) { Fate::Ends } else { Fate::Arrives });
+    until("its messages to nodes are not taken", || !bus.is_up()).await;
+    scene.say_what_gets_lost().await;
+    scene.cluster.nodes.remove(1).stop().await;
+    assert_eq!(next(&mut scene.peer, "message:received").await["content"], WORDS);
+    scene.cluster.stop().await;
+}
