@@ -255,9 +255,24 @@ pub enum Envelope {
     /// Said by the bus of each node alone: their node has ended. Who comes to no other one is to be told of as offline, by one of them.
     #[serde(skip)]
     Orphans(Arc<[UserId]>),
+    /// Said by the bus of this node alone: these type on another node, or no longer. Whom that concerns is told by that node; here it is
+    /// for whoever asks for a conversation.
+    #[serde(skip)]
+    Typing(Arc<[Typist]>),
     /// Said by the bus of this node alone: the others took it for dead, and told that its users are offline.
     #[serde(skip)]
     Buried,
+}
+
+/// That somebody types, or no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Typist {
+    /// Where.
+    pub conversation_id: ConversationId,
+    /// Who.
+    pub user_id: UserId,
+    /// Whether he types.
+    pub types: bool,
 }
 
 /// What others were told when a user left a node.

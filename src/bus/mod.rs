@@ -16,7 +16,7 @@ pub use nats::{Consumed, Consumer, Delivery, Nats, NatsSettings, Trouble};
 use tokio::sync::{mpsc, watch};
 pub use work::{Growth, Worker};
 
-use crate::event::Envelope;
+use crate::event::{Envelope, Typist};
 use crate::id::UserId;
 
 /// Why an envelope did not get on its way.
@@ -62,6 +62,9 @@ pub trait Bus: Send + Sync + 'static {
     fn is_elsewhere(&self, _user: UserId) -> bool {
         false
     }
+
+    /// Somebody types on this node, or no longer: all nodes show him in their lists. Whom it concerns is told besides.
+    fn types(&self, _typist: Typist) {}
 
     /// Whether of all nodes that live this one does what only one of them is to do.
     fn is_first(&self) -> bool {

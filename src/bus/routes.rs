@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::LooseEvent;
+use crate::event::{LooseEvent, Typist};
 use crate::id::{IdMap, NodeId, UserId};
 
 /// A node that says nothing for so long is dead.
@@ -58,6 +58,11 @@ pub enum Said {
         /// The users of this part.
         users: Vec<UserId>,
     },
+    /// People type, or no longer. What is lost is said anew soon, or ends by itself.
+    Typing {
+        /// The last of each, wherever he types.
+        typists: Vec<Typist>,
+    },
     /// Who missed something of another node asks it for a snapshot.
     Ask {
         /// Whom.
@@ -85,6 +90,8 @@ pub struct Heard {
     pub orphans: Vec<UserId>,
     /// What is to be told here.
     pub tells: Vec<LooseEvent>,
+    /// Who types there, or no longer.
+    pub typists: Vec<Typist>,
     /// This node's own snapshot is asked for.
     pub asked: bool,
     /// This node itself was taken for dead by others.
@@ -219,6 +226,7 @@ impl Routes {
                     heard.left = left.map(|user_id| Went { user_id, told: true }).collect();
                 }
             }
+            Said::Typing { typists } => heard.typists = typists,
             Said::Ask { of } => heard.asked = of == self.own,
             Said::Revived { of } => heard.was_buried = of == self.own,
             Said::Bye => {}

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::session::{Parts, Sessions};
@@ -13,8 +12,8 @@ use super::socket::{CloseReason, Socket};
 use super::watch::{GRACE, Look};
 use crate::clock::Timestamp;
 use crate::error::ErrorCode;
-use crate::event::{Envelope, EventKind, LooseEvent, Parting, RowEvent};
-use crate::id::{ConversationId, SessionId, UserId};
+use crate::event::{Envelope, Parting, RowEvent};
+use crate::id::{SessionId, UserId};
 use crate::presence::Presence as _;
 
 /// Logins that are looked at again at a time.
@@ -51,8 +50,11 @@ impl Sessions {
             }
             Envelope::Missed { logins: true } => self.check_all_logins(),
             Envelope::Buried => self.tell_again(),
-            Envelope::Loose(loose) => self.note_typing(loose),
-            Envelope::Row(_) | Envelope::Refresh { .. } | Envelope::Missed { logins: false } => {}
+            Envelope::Typing(typists) => {
+                let shown = &self.shared.parts.shown_typing;
+                typists.iter().for_each(|typist| shown.set(typist.conversation_id, typist.user_id, typist.types));
+            }
+            Envelope::Row(_) | Envelope::Loose(_) | Envelope::Refresh { .. } | Envelope::Missed { logins: false } => {}
         }
     }
 
@@ -156,24 +158,6 @@ impl Sessions {
     fn tell_again(&self) {
         for user in self.shared.parts.hub.seats().users() {
             self.take_over(user, false, None);
-        }
-    }
-
-    /// Who types on another node is seen typing here too, as long as nothing says otherwise, and never for longer than it takes.
-    fn note_typing(&self, loose: &LooseEvent) {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Typing {
-            conversation_id: ConversationId,
-            user_id: UserId,
-        }
-        let is_typing = match loose.event.kind {
-            EventKind::TypingStart => true,
-            EventKind::TypingStop => false,
-            _ => return,
-        };
-        if let Ok(Typing { conversation_id, user_id }) = serde_json::from_slice(&loose.event.data) {
-            self.shared.parts.shown_typing.set(conversation_id, user_id, is_typing);
         }
     }
 

@@ -122,7 +122,12 @@ impl Hub {
                 self.shared.tasks.spawn(async move { hub.repair().await });
             }
             // Whom that concerns `Sessions::note` has found out.
-            Envelope::Visibility { .. } | Envelope::Left { .. } | Envelope::Orphans(_) | Envelope::Buried | Envelope::Revoked { .. } => {}
+            Envelope::Visibility { .. }
+            | Envelope::Left { .. }
+            | Envelope::Orphans(_)
+            | Envelope::Buried
+            | Envelope::Typing(_)
+            | Envelope::Revoked { .. } => {}
         }
     }
 

@@ -15,7 +15,7 @@ use super::socket::{Outgoing, Socket};
 use super::typing::TYPING_TTL;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin};
+use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin, Typist};
 use crate::id::{ConversationId, UserId};
 use crate::log::{ConversationKind, MemberState};
 use crate::presence::Presence as _;
@@ -295,7 +295,7 @@ impl Sessions {
         let Parts { users, tasks, .. } = &self.shared.parts;
         let Some(others) = self.others(user, id).await? else { return Ok(()) };
         let started = self.shared.typing.start(id, user, Instant::now());
-        self.shared.parts.shown_typing.set(id, user, true);
+        self.show_typing(user, id, true, started.tell);
         // Before anything that may fail or be given up: nobody types for ever.
         if started.watch {
             let sessions = self.clone();
@@ -341,11 +341,20 @@ impl Sessions {
     }
 
     pub(super) async fn tell_stopped(&self, user: UserId, id: ConversationId) {
-        self.shared.parts.shown_typing.set(id, user, false);
+        self.show_typing(user, id, false, true);
         match self.others(user, id).await {
             Ok(Some(others)) => self.publish(others, EventKind::TypingStop, &json!({"conversationId": id, "userId": user})).await,
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, "the end of typing was not told; clients end it by themselves"),
+        }
+    }
+
+    /// Shows in lists that somebody types, or no longer: in those of other nodes too, if they are to be told.
+    fn show_typing(&self, user_id: UserId, conversation_id: ConversationId, types: bool, tell: bool) {
+        let Parts { bus, shown_typing, .. } = &self.shared.parts;
+        shown_typing.set(conversation_id, user_id, types);
+        if tell {
+            bus.types(Typist { conversation_id, user_id, types });
         }
     }
 

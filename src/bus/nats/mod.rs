@@ -43,7 +43,7 @@ use super::codec::{self, Foreign, Numbered};
 use super::routes::{Routes, Said, Went};
 use super::{Bus, BusError, Growth, Local, Subscription, Worker};
 use crate::clock::SharedClock;
-use crate::event::{Envelope, EventKind, Parting};
+use crate::event::{Envelope, EventKind, Parting, Typist};
 use crate::id::{NodeId, UserId};
 use crate::task::Tasks;
 
@@ -302,6 +302,9 @@ impl Shared {
             self.herald.say_all();
             self.hand_over(Envelope::Buried).await;
         }
+        if !heard.typists.is_empty() {
+            self.hand_over(Envelope::Typing(heard.typists.into())).await;
+        }
         for went in heard.left {
             let parting = match went.told {
                 true => Parting::Told,
@@ -362,7 +365,7 @@ impl Bus for Nats {
                 shared.herald.tell(loose.clone());
                 false
             }
-            Envelope::Missed { .. } | Envelope::Left { .. } | Envelope::Orphans(_) | Envelope::Buried => false,
+            Envelope::Missed { .. } | Envelope::Left { .. } | Envelope::Orphans(_) | Envelope::Buried | Envelope::Typing(_) => false,
             other => audience(other).is_none_or(|audience| !shared.nodes_of(audience).is_empty()),
         };
         if !shared.knows_routes() && audience(&envelope).is_some_and(|audience| !audience.is_empty()) && !is_ephemeral(&envelope) {
@@ -402,6 +405,10 @@ impl Bus for Nats {
 
     fn is_elsewhere(&self, user: UserId) -> bool {
         !self.shared.routes.lock().of(user).is_empty()
+    }
+
+    fn types(&self, typist: Typist) {
+        self.shared.herald.types(typist);
     }
 
     fn is_first(&self) -> bool {

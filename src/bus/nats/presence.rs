@@ -2,7 +2,7 @@
 //! that it lives. However many come at once, it is ten messages a second. It hears its own words back: what was to be told to
 //! people is kept until then, and told again if it was lost; who came is known to all from then on.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::bus::routes::{PART, Said, Went};
-use crate::event::LooseEvent;
-use crate::id::{IdMap, NodeId, UserId};
+use crate::event::{LooseEvent, Typist};
+use crate::id::{ConversationId, IdMap, NodeId, UserId};
 
 /// What happens within this time is said at once.
 const GATHER: Duration = Duration::from_millis(100);
@@ -40,6 +40,8 @@ struct News {
     /// The last of each user: none when he came.
     changes: IdMap<UserId, Option<Went>>,
     tells: Vec<LooseEvent>,
+    /// The last of each typist, wherever he types.
+    typing: HashMap<(ConversationId, UserId), bool>,
     asks: Vec<NodeId>,
     revived: Vec<NodeId>,
     all: bool,
@@ -82,6 +84,13 @@ impl Herald {
         if !loose.audience.is_empty() {
             self.add(|news| news.tells.push(loose));
         }
+    }
+
+    /// Somebody types, or no longer.
+    pub fn types(&self, Typist { conversation_id, user_id, types }: Typist) {
+        self.add(|news| {
+            news.typing.insert((conversation_id, user_id), types);
+        });
     }
 
     /// Something of that node was missed.
@@ -190,6 +199,9 @@ impl Herald {
                 break;
             }
         }
+        let typing = std::mem::take(&mut news.typing).into_iter();
+        let typists: Vec<_> = typing.map(|((conversation_id, user_id), types)| Typist { conversation_id, user_id, types }).collect();
+        said.extend(typists.chunks(MOST).map(|typists| Said::Typing { typists: typists.to_vec() }));
         let mut kept: usize = news.unheard.iter().map(|unheard| unheard.tells.len()).sum();
         let mut kept_told: usize = news.unheard.iter().map(|unheard| unheard.told).sum();
         while (kept > MOST_KEPT || kept_told > MOST_KEPT_TOLD)
@@ -346,6 +358,22 @@ mod tests {
         assert_eq!((&mut known).now_or_never(), None);
         herald.heard(version);
         assert_eq!(known.now_or_never(), Some(()));
+    }
+
+    #[test]
+    fn of_who_types_the_last_is_said_once() {
+        let (herald, conversation_id, ada, ben) = (Herald::default(), ConversationId::fresh(), UserId::fresh(), UserId::fresh());
+        for (user_id, types) in [(ada, true), (ben, true), (ada, false)] {
+            herald.types(Typist { conversation_id, user_id, types });
+        }
+        let said = herald.take(false);
+        let [Said::Delta { .. }, Said::Typing { typists }] = &said[..] else { panic!("{said:?}") };
+        let mut found: Vec<_> = typists.iter().map(|typist| (typist.user_id, typist.types)).collect();
+        let mut wanted = [(ada, false), (ben, true)];
+        found.sort();
+        wanted.sort();
+        assert_eq!(found, wanted);
+        assert_eq!(herald.take(false).len(), 1);
     }
 
     #[test]

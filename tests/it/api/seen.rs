@@ -96,7 +96,6 @@ async fn who_hides_when_he_was_last_seen_or_that_he_is_there_hides_it_everywhere
     assert!(people.get(&bob, "GET /users/me").await["last_seen"].is_string(), "he sees it himself");
 
     people.call(&bob, "PUT /settings/privacy", &json!({"show_last_seen": true, "show_online_status": false})).await;
-    people.server.settled().await;
     assert!(status(&people, &ada, &bob).await["last_seen"].is_string());
     let socket = connect(&people, &bob).await;
     assert_eq!(socket.user_id(), bob.id.to_string());

@@ -272,6 +272,7 @@ async fn who_blocked_the_caller_is_in_no_list_of_people() {
     ok(call(&server, "POST /conversations", Some(&ada.token), &direct).await).await;
     assert_eq!(ids(&get(&server, &ada, "/users").await), [id(&bob)]);
     ok(call(&server, &format!("POST /settings/privacy/block/{}", id(&ada)), Some(&bob.token), &Value::Null).await).await;
+    server.settled().await;
     assert_eq!(ids(&get(&server, &ada, "/users").await), [""; 0]);
     // The one who blocked still sees whom he has blocked.
     assert_eq!(ids(&get(&server, &bob, "/users").await), [id(&ada)]);

@@ -98,18 +98,23 @@ async fn marks_do_not_fall_back_when_nodes_take_turns() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_types_on_one_node_is_seen_typing_in_the_lists_of_another() {
-    let Some(cluster) = Cluster::of(2).await else { return };
+    let Some(cluster) = Cluster::of(3).await else { return };
     let (ann, ben) = (cluster.worlds[0].person("Ann").await, cluster.worlds[1].person("Ben").await);
     let place = cluster.worlds[0].direct(&ann, &ben).await;
     let mut watching = cluster.connect(0, &ann, Door::WebSocket).await;
     let typist = cluster.connect(1, &ben, Door::WebSocket).await;
-    let typing = async || ann.rest.get(&format!("/conversations/{place}")).await.unwrap()["isTyping"].clone();
-    assert_eq!(typing().await, false);
-    typist.call("typing:start", &json!({"conversationId": place})).await.unwrap();
-    next(&mut watching, "typing:start").await;
-    assert_eq!(typing().await, true);
-    typist.call("typing:stop", &json!({"conversationId": place})).await.unwrap();
-    next(&mut watching, "typing:stop").await;
-    assert_eq!(typing().await, false);
+    // One of whom nobody has a socket shows it too.
+    let seen = async |types: bool| {
+        for node in 0..cluster.worlds.len() {
+            cluster.through(node, &ann).sees_typing(&place, usize::from(types)).await;
+        }
+    };
+    seen(false).await;
+    for types in [true, false] {
+        let event = if types { "typing:start" } else { "typing:stop" };
+        typist.call(event, &json!({"conversationId": place})).await.unwrap();
+        next(&mut watching, event).await;
+        seen(types).await;
+    }
     cluster.stop().await;
 }

@@ -40,11 +40,6 @@ async fn through_every_door<F: Future<Output = ()> + Send + 'static>(body: impl 
     of_a_node(TestServer::start().await, body).await;
 }
 
-/// The same of one node, however many a server has in this run. Whoever asks for it says why.
-async fn through_every_door_of_one_node<F: Future<Output = ()> + Send + 'static>(body: impl Fn(Scene) -> F) {
-    of_a_node(TestServer::alone(|_| {}).await, body).await;
-}
-
 /// The same with a node of the test's own.
 async fn of_a_node<F: Future<Output = ()> + Send + 'static>(server: TestServer, body: impl Fn(Scene) -> F) {
     let server = Arc::new(server);

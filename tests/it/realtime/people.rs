@@ -7,7 +7,7 @@ use loadtest::socket::Event;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{before_marker, next, send, through_every_door, through_every_door_of_one_node};
+use super::{before_marker, next, send, through_every_door};
 use crate::support::{PATIENCE, Person};
 
 /// Typing ends by itself after this.
@@ -17,15 +17,14 @@ const GRACE: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn typing_is_told_and_ends_by_itself_or_with_the_message() {
-    // A node that has nobody of the conversation is not told who types in it, and shows nobody.
-    through_every_door_of_one_node(|scene| async move {
+    through_every_door(|scene| async move {
         let (ann, ben, place) = scene.pair().await;
         let (phone, mut peer) = (ann.connect(scene.door).await, ben.connect(scene.door).await);
         let typing = json!({"conversationId": place});
         phone.call("typing:start", &typing).await.unwrap();
         let told = next(&mut peer, "typing:start").await;
         assert_eq!(told, json!({"conversationId": place, "userId": ann.id(), "userName": "Ann"}));
-        assert_eq!(ben.rest.conversation(&place).await.unwrap()["isTyping"], true);
+        ben.sees_typing(&place, 1).await;
         phone.call("typing:stop", &typing).await.unwrap();
         assert_eq!(next(&mut peer, "typing:stop").await, json!({"conversationId": place, "userId": ann.id()}));
 
@@ -39,7 +38,7 @@ async fn typing_is_told_and_ends_by_itself_or_with_the_message() {
         next(&mut peer, "typing:start").await;
         let stopped = peer.next_match("typing:stop", PATIENCE, |event| event.name == "typing:stop").await.unwrap();
         assert!(stopped.at - began >= TYPING, "{:?}", stopped.at - began);
-        assert_eq!(ben.rest.conversation(&place).await.unwrap()["isTyping"], false);
+        ben.sees_typing(&place, 0).await;
     })
     .await;
 }

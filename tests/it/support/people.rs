@@ -69,7 +69,12 @@ impl People {
 
     /// The body of a success.
     pub async fn call(&self, who: &Human, route: &str, body: &Value) -> Value {
-        self.ok_of(self.send(route, Some(&who.token), body).await).await
+        let answer = self.ok_of(self.send(route, Some(&who.token), body).await).await;
+        if route.contains("/settings/privacy") {
+            // What is asked of another node next is about what he changed.
+            self.server.settled().await;
+        }
+        answer
     }
 
     /// The body of a success of a body that is sent as it is.

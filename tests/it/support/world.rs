@@ -2,11 +2,13 @@
 //! Without passwords unless asked for: hashing would be most of a test's time.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use loadtest::{Account, Door, Rest, Socket};
 use serde_json::Value;
 
 use super::TestServer;
+use super::node::PATIENCE;
 use super::pair::Agreement;
 
 /// Numbers are unique in the process, so that worlds may share a node.
@@ -103,6 +105,21 @@ impl Person {
         let socket = Socket::connect(&self.rest.base(), &self.account.access_token, door).await.unwrap();
         self.nodes.about(self.id().parse().unwrap(), true).await;
         socket
+    }
+
+    /// Waits until he is shown so many who type there. A node that is alone knows at once.
+    pub async fn sees_typing(&self, conversation: &str, count: usize) {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let view = self.rest.conversation(conversation).await.unwrap();
+            assert_eq!(view["isTyping"], !view["typingUsers"].as_array().unwrap().is_empty());
+            if view["typingUsers"].as_array().unwrap().len() == count {
+                return;
+            }
+            assert!(!self.nodes.is_alone() && tokio::time::Instant::now() < until, "not {count} type: {view}");
+            // Nobody is told what lists show.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 

@@ -65,6 +65,7 @@ async fn receipts_say_who_has_read_unless_he_hides_it() {
     assert_eq!(receipts("").await, nobody);
     chat.tell(&chat.bob, &format!("PUT /messages/{id}/status"), &json!({"status": "READ"})).await;
     chat.tell(&chat.eve, "PUT /settings/privacy", &json!({"show_read_receipts": false})).await;
+    chat.server.settled().await;
     chat.tell(&chat.eve, &format!("PUT /messages/{id}/status"), &json!({"status": "READ"})).await;
     let read = receipts("?kind=read").await;
     assert_eq!((&read["read_count"], &read["delivered_count"]), (&json!(1), &json!(2)));
