@@ -86,11 +86,6 @@ impl Agreement {
 }
 
 impl Agreement {
-    /// Whether it is known that there is nobody to agree with.
-    pub fn is_alone(&self) -> bool {
-        self.0.len() == 1
-    }
-
     /// Waits until each has taken in what the others have told all so far: blocks, what people hide, logins that have ended. Whoever
     /// asks for such a thing is answered when it is on its way.
     pub async fn settled(&self) {
