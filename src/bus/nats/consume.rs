@@ -96,7 +96,7 @@ impl Consumer {
     pub async fn next(&mut self, gather: Duration) -> Consumed {
         let (lent, link) = (Arc::clone(&self.lent), self.link.clone());
         tokio::select! {
-            consumed = self.wait(gather) => consumed,
+            consumed = Box::pin(self.wait(gather)) => consumed,
             never = lent.keep(&link) => match never {},
         }
     }

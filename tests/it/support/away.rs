@@ -114,13 +114,11 @@ impl<S: ?Sized> Away<S> {
     async fn ask(&self, method: &'static str) -> StoreResult<&S> {
         let mut places = self.switch.place.subscribe();
         let _waits = Waits::new(&self.switch.waiting);
-        match places.wait_for(|place| *place != Place::Stalled).await.as_deref() {
-            Ok(Place::There) => Ok(&self.store),
-            _ => {
-                self.switch.refused.send_if_modified(|refused| refused.insert(method));
-                Err(StoreError::Unavailable("the test has taken it away".into()))
-            }
+        if let Ok(Place::There) = places.wait_for(|place| *place != Place::Stalled).await.as_deref() {
+            return Ok(&self.store);
         }
+        self.switch.refused.send_if_modified(|refused| refused.insert(method));
+        Err(StoreError::Unavailable("the test has taken it away".into()))
     }
 }
 
