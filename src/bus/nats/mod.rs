@@ -15,35 +15,35 @@ mod presence;
 mod send;
 mod skew;
 mod streams;
+mod take;
 mod unsent;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 pub use consume::{Consumed, Consumer, Delivery, Trouble};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use self::events::Events;
-use self::follow::{Follow, Taken};
+use self::follow::Follow;
 use self::link::Link;
 use self::numbers::{Arrivals, Departures};
 use self::presence::Herald;
-use self::send::{as_late, audience, is_ephemeral};
+use self::send::{audience, is_ephemeral};
 use self::skew::Skew;
 use self::streams::{LIVE, Names, PRESENCE, Spec};
 use self::unsent::Unsent;
-use super::codec::{self, Foreign, Numbered};
+use super::codec::{self, Foreign};
 use super::routes::{Routes, Said, Went};
 use super::{Bus, BusError, Growth, Local, Subscription, Worker};
 use crate::clock::SharedClock;
-use crate::event::{Envelope, EventKind, Parting, Typist};
+use crate::event::{Envelope, EventKind, Typist};
 use crate::id::{NodeId, UserId};
 use crate::task::Tasks;
 
@@ -191,167 +191,6 @@ impl Nats {
 impl Drop for Nats {
     fn drop(&mut self) {
         self.shared.tasks.stop();
-    }
-}
-
-impl Shared {
-    async fn take_live(&self, taken: Taken) {
-        match taken {
-            Taken::Message(bytes, _) => {
-                if let Err(foreign) = self.take_numbered(&bytes).await {
-                    skip("live", &foreign);
-                }
-            }
-            // What was missed shows in the numbers too, unless it was all that the server had.
-            Taken::Missed => self.missed().await,
-        }
-    }
-
-    async fn take_numbered(&self, bytes: &Bytes) -> Result<(), Foreign> {
-        let Numbered { from, number, value } = codec::read_numbered(bytes)?;
-        let is_whole = match value {
-            Some(_) => self.arrivals.next(from, number),
-            None => self.arrivals.upto(from, number),
-        };
-        if !is_whole {
-            metrics::counter!("urge_bus_gaps_total").increment(1);
-            tracing::debug!(%from, number, "messages of another node were lost on their way");
-            self.missed().await;
-        }
-        if let Some(value) = value {
-            self.hand_over(codec::decode(&value)?).await;
-        }
-        Ok(())
-    }
-
-    async fn take_presence(&self, taken: Taken) {
-        let Taken::Message(bytes, at) = taken else {
-            self.is_caught_up.store(false, Ordering::Relaxed);
-            self.owes_look.store(true, Ordering::Relaxed);
-            self.herald.say_all();
-            // Who was revoked meanwhile is among what was missed.
-            return self.hand_over(Envelope::Missed { logins: true }).await;
-        };
-        match codec::decode(&bytes) {
-            Ok(Broadcast::Said { from, said }) if from == self.node => self.echo(&said, at).await,
-            Ok(Broadcast::Said { from, said }) => self.hear(from, said, at).await,
-            Ok(Broadcast::All { from, .. } | Broadcast::Look { from }) if from == self.node => {}
-            Ok(Broadcast::All { envelope, .. }) if self.is_caught_up.load(Ordering::Relaxed) => self.hand_over(envelope).await,
-            Ok(Broadcast::All { envelope, .. }) => self.hand_over(as_late(envelope)).await,
-            Ok(Broadcast::Look { .. }) => self.missed().await,
-            Err(foreign) => skip("presence", &foreign),
-        }
-    }
-
-    /// Whether this node knows who is where, for all that the others have said.
-    fn knows_routes(&self) -> bool {
-        self.presence.is_up() && self.is_caught_up.load(Ordering::Relaxed)
-    }
-
-    /// This node's own words have come back.
-    async fn echo(&self, said: &Said, at: Duration) {
-        if matches!(said, Said::Snapshot { part, parts, .. } if part + 1 == *parts) && self.owes_look.swap(false, Ordering::Relaxed) {
-            self.missed().await;
-        }
-        self.is_caught_up.store(true, Ordering::Relaxed);
-        if let Said::Delta { version, .. } = said {
-            self.skew.lock().note(at, self.clock.now());
-            self.herald.heard(*version);
-        }
-        let echoed = {
-            let mut routes = self.routes.lock();
-            let echoed = routes.echo(at);
-            metrics::gauge!("urge_bus_nodes").set(routes.nodes() as f64 + 1.0);
-            echoed
-        };
-        for node in echoed.ask {
-            self.herald.ask(node);
-        }
-        for node in &echoed.buried {
-            self.forget(*node);
-        }
-        if !echoed.buried.is_empty() {
-            // What they had written, and told nobody of yet.
-            self.missed().await;
-        }
-        self.see_to(echoed.orphans).await;
-    }
-
-    async fn hear(&self, from: NodeId, said: Said, at: Duration) {
-        let heard = {
-            let mut routes = self.routes.lock();
-            let heard = routes.hear(from, said, at);
-            metrics::gauge!("urge_bus_nodes").set(routes.nodes() as f64 + 1.0);
-            heard
-        };
-        if heard.ask {
-            self.herald.ask(from);
-        }
-        if heard.revived {
-            self.herald.revived(from);
-        }
-        if heard.asked {
-            self.herald.say_all();
-        }
-        if heard.ended {
-            self.forget(from);
-        }
-        if heard.was_buried {
-            // The others sent nothing here, and do again when they know anew who is.
-            self.owes_look.store(true, Ordering::Relaxed);
-            self.herald.say_all();
-            self.hand_over(Envelope::Buried).await;
-        }
-        if !heard.typists.is_empty() {
-            self.hand_over(Envelope::Typing(heard.typists.into())).await;
-        }
-        for went in heard.left {
-            let parting = match went.told {
-                true => Parting::Told,
-                // Had both gone at the same moment, each took the other for the one who tells.
-                false if self.node < from => Parting::Untold,
-                false => Parting::Left,
-            };
-            self.hand_over(Envelope::Left { user_id: went.user_id, parting }).await;
-        }
-        for loose in heard.tells {
-            self.hand_over(Envelope::Loose(loose)).await;
-        }
-        self.see_to(heard.orphans).await;
-    }
-
-    async fn see_to(&self, orphans: Vec<UserId>) {
-        if !orphans.is_empty() {
-            self.hand_over(Envelope::Orphans(orphans.into())).await;
-        }
-    }
-
-    /// Another node has ended.
-    fn forget(&self, node: NodeId) {
-        self.departures.forget(node);
-        self.arrivals.forget(node);
-    }
-
-    /// Rows may not have come: they are to be read from the store.
-    async fn missed(&self) {
-        self.hand_over(Envelope::Missed { logins: false }).await;
-    }
-
-    async fn hand_over(&self, envelope: Envelope) {
-        // It fails when the hub has stopped: then nobody is here any more.
-        let _ = self.local.publish(envelope).await;
-    }
-
-    /// Says something of this node. What is lost is a gap, which asks for a snapshot; what is to be told the herald keeps.
-    async fn say(&self, said: Said) {
-        metrics::counter!("urge_bus_presence_messages_total").increment(1);
-        let said = async {
-            let bytes = codec::encode(&Broadcast::Said { from: self.node, said })?;
-            self.presence.publish(self.names.presence(self.node), bytes).await
-        };
-        if let Err(error) = said.await {
-            tracing::debug!(%error, "the other nodes were not told who is here; they will be by the next snapshot");
-        }
     }
 }
 
