@@ -126,7 +126,7 @@ def sends(folder, pids, quick):
         count = many - few
         cost = {key: (value - short.get(key, 0)) / count for key, value in long.items()}
         kinds = {kind: cost[f'urge_store_statements_total{{kind="{kind}"}}'] for kind in ("read", "write", "conditional")}
-        bus = {"live": cost.get("urge_bus_live_messages_total", 0), "events": cost.get("urge_events_published_total", 0)}
+        bus = {"live": cost.get("urge_bus_live_messages_total", 0), "tails": cost.get("urge_bus_tails_total", 0), "events": cost.get("urge_events_published_total", 0)}
         print(f"{name}: a send, its marks and its index: statements {figures(kinds)}; messages {figures(bus)}; {count} sends")
 
 

@@ -224,6 +224,7 @@ impl App {
         if !self.tasks.finish(self.config.server.drain_timeout).await {
             tracing::warn!("background work was left behind: it took longer than the drain timeout");
         }
+        self.backends.bus.close().await;
     }
 }
 

@@ -92,4 +92,7 @@ pub trait Bus: Send + Sync + 'static {
 
     /// The node stops: the others see to its users.
     async fn leave(&self) {}
+
+    /// It has stopped: nothing is published any more. What is not on its way for certain the others are told to look for.
+    async fn close(&self) {}
 }

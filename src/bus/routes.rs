@@ -96,8 +96,6 @@ pub struct Heard {
     pub asked: bool,
     /// This node itself was taken for dead by others.
     pub was_buried: bool,
-    /// That node has ended.
-    pub ended: bool,
 }
 
 /// What it means that this node's own words have come back.
@@ -151,6 +149,11 @@ impl Routes {
         self.users.get(&user).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether that node lives.
+    pub fn knows(&self, node: NodeId) -> bool {
+        self.nodes.contains_key(&node)
+    }
+
     /// How many other nodes live.
     pub fn nodes(&self) -> usize {
         self.nodes.len()
@@ -162,7 +165,6 @@ impl Routes {
         let was_buried = self.buried.remove(&from).is_some();
         if let Said::Bye = said {
             let orphans = self.forget(from);
-            heard.ended = true;
             if self.echoed.is_some() {
                 heard.orphans = orphans;
             } else {

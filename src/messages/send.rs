@@ -88,6 +88,16 @@ impl Messages {
         Ok(state)
     }
 
+    /// The same where the appends are too late to refuse: what is permitted must not be old either.
+    ///
+    /// # Errors
+    /// `NotFound`, `Forbidden`.
+    pub(super) async fn may_write_now(&self, caller: UserId, conversation_id: ConversationId) -> Result<()> {
+        let state = self.appender.state(conversation_id).await?;
+        may_post(caller)(&state)?;
+        self.must_not_be_blocked(caller, &state).await
+    }
+
     /// Refuses who has a block between himself and the other person of a DIRECT conversation.
     pub(super) async fn must_not_be_blocked(&self, caller: UserId, state: &ConversationState) -> Result<()> {
         match state.peer(caller) {

@@ -21,8 +21,8 @@ mod unsent;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 pub use consume::{Consumed, Consumer, Delivery, Trouble};
@@ -99,6 +99,8 @@ struct Shared {
     /// How many messages have gone to each node, and come from each.
     departures: Departures,
     arrivals: Arrivals,
+    /// When heads were last read for what is not understood.
+    looked_for_foreign: Mutex<Option<Instant>>,
     tasks: Tasks,
 }
 
@@ -123,6 +125,9 @@ enum Broadcast {
     Look {
         /// Which.
         from: NodeId,
+        /// The end of logins may be among it.
+        #[serde(default)]
+        logins: bool,
     },
 }
 
@@ -153,6 +158,7 @@ impl Nats {
             owes_look: AtomicBool::new(false),
             departures: Departures::default(),
             arrivals: Arrivals::default(),
+            looked_for_foreign: Mutex::default(),
             tasks: Tasks::default(),
         });
         let tasks = &shared.tasks;
@@ -272,11 +278,17 @@ impl Bus for Nats {
 
     async fn leave(&self) {
         self.shared.tasks.stop();
-        self.shared.leave_nothing().await;
+        // Where people go from here this node hears no more: whatever it still sends they are to look for.
+        self.shared.is_caught_up.store(false, Ordering::Relaxed);
         self.shared.say(Said::Bye).await;
         // It is of use only if it arrives before the process ends.
         let _ = tokio::time::timeout(LEAVE, self.shared.presence.client.flush()).await;
         self.shared.tasks.finish(LEAVE).await;
+    }
+
+    async fn close(&self) {
+        self.shared.leave_nothing().await;
+        let _ = tokio::time::timeout(LEAVE, self.shared.live.client.flush()).await;
     }
 }
 

@@ -10,6 +10,9 @@ use parking_lot::Mutex;
 
 use crate::id::NodeId;
 
+/// Nodes whose numbers are kept, whether they are still there or not.
+const MOST: usize = 4_096;
+
 /// What goes from this node to the others.
 #[derive(Debug, Default)]
 pub(super) struct Departures(Mutex<HashMap<NodeId, Arc<Departure>>>);
@@ -38,9 +41,9 @@ impl Departures {
         unconfirmed.map(|(node, departure)| (*node, Arc::clone(departure))).collect()
     }
 
-    /// That node has ended. Should it be heard again, its numbers begin anew.
-    pub fn forget(&self, node: NodeId) {
-        self.0.lock().remove(&node);
+    /// Forgets those of nodes that are not there, if there are many. Should one be heard again, its numbers begin anew.
+    pub fn prune(&self, is_there: impl Fn(NodeId) -> bool) {
+        prune(&mut self.0.lock(), is_there);
     }
 }
 
@@ -87,9 +90,17 @@ impl Arrivals {
         self.0.lock().insert(from, number).unwrap_or(0) == number
     }
 
-    /// That node has ended.
-    pub fn forget(&self, node: NodeId) {
-        self.0.lock().remove(&node);
+    /// Forgets those of nodes that are not there, if there are many: of those that were heard again something would be missed.
+    pub fn prune(&self, is_there: impl Fn(NodeId) -> bool) {
+        prune(&mut self.0.lock(), is_there);
+    }
+}
+
+/// A node that was taken for dead goes on with its numbers, and what an ended one had sent may come after its goodbye: so all are
+/// kept while they are few.
+fn prune<T>(numbers: &mut HashMap<NodeId, T>, is_there: impl Fn(NodeId) -> bool) {
+    if numbers.len() > MOST {
+        numbers.retain(|node, _| is_there(*node));
     }
 }
 
@@ -117,8 +128,12 @@ mod tests {
         assert_eq!(depart(&departures.to(other), true).await, Ok(1), "each node has its own");
         let (last, ()) = departures.to(one).tail(|_| std::future::ready(())).await;
         assert_eq!((last, depart(&departures.to(one), true).await), (2, Ok(3)), "a tail uses none up");
-        departures.forget(one);
+        departures.prune(|_| false);
+        assert_eq!(depart(&departures.to(one), true).await, Ok(4), "of few all are kept");
+        (0..MOST).for_each(|_| drop(departures.to(NodeId::fresh())));
+        departures.prune(|node| node == other);
         assert_eq!(depart(&departures.to(one), true).await, Ok(1));
+        assert_eq!(depart(&departures.to(other), true).await, Ok(2));
     }
 
     #[tokio::test]
@@ -181,8 +196,11 @@ mod tests {
         assert!(!arrivals.upto(node, 3), "2 and 3 were lost");
         assert!(arrivals.upto(node, 3) && arrivals.next(node, 4));
         assert!(!arrivals.upto(node, 1), "it counts anew, and its first was lost");
-        arrivals.forget(node);
-        assert!(!arrivals.upto(node, 1), "nothing of it is known");
+        (0..MOST).for_each(|_| assert!(arrivals.next(NodeId::fresh(), 1)));
+        arrivals.prune(|other| other == node);
         assert!(arrivals.next(node, 2));
+        (0..MOST).for_each(|_| assert!(arrivals.next(NodeId::fresh(), 1)));
+        arrivals.prune(|_| false);
+        assert!(!arrivals.upto(node, 2), "nothing of it is known");
     }
 }

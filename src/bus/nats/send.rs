@@ -59,7 +59,7 @@ impl Shared {
             link.up().await;
             let sent = match &due {
                 Due::Envelope(envelope) => self.send(&as_late(Envelope::clone(envelope)), is_live).await,
-                Due::Look => self.tell_all(&Broadcast::Look { from: self.node }).await,
+                Due::Look => self.tell_all(&Broadcast::Look { from: self.node, logins: !is_live }).await,
             };
             if sent.is_ok() {
                 tries = 0;
@@ -121,6 +121,7 @@ impl Shared {
     /// Tells each node to which something was sent how far the numbers have come. Whether the server has that of all.
     pub async fn confirm(&self) -> bool {
         let confirm = async |(node, departure): (NodeId, Arc<Departure>)| {
+            metrics::counter!("urge_bus_tails_total").increment(1);
             let put = |last| self.live.publish_asking(self.names.live(node), codec::upto(self.node, last), ANSWER);
             let (last, word) = departure.tail(put).await;
             let is_there = match word {
@@ -140,12 +141,13 @@ impl Shared {
     /// What waits for others, and what may have been lost on its way, nobody sends again when this node has ended: they are to look.
     pub async fn leave_nothing(&self) {
         let is_confirmed = tokio::time::timeout(LEAVE / 2, self.confirm()).await.unwrap_or(false);
-        if is_confirmed && self.unsent_live.is_empty() {
+        let logins = !self.unsent_control.is_empty();
+        if is_confirmed && self.unsent_live.is_empty() && !logins {
             return;
         }
         let telling = async {
             self.presence.up().await;
-            while self.tell_all(&Broadcast::Look { from: self.node }).await.is_err() {
+            while self.tell_all(&Broadcast::Look { from: self.node, logins }).await.is_err() {
                 tokio::time::sleep(SEND_AGAIN).await;
             }
         };

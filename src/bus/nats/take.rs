@@ -2,7 +2,7 @@
 //! lost on its way is said to the hub, which reads it from the store. What this node says of itself goes out here too.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -15,12 +15,16 @@ use crate::bus::routes::Said;
 use crate::event::{Envelope, Parting};
 use crate::id::{NodeId, UserId};
 
+/// While nodes of two versions run side by side, heads are read no more often than this for what one does not understand.
+const FOREIGN_LOOKS_APART: Duration = Duration::from_secs(5);
+
 impl Shared {
     pub async fn take_live(&self, taken: Taken) {
         match taken {
             Taken::Message(bytes, _) => {
                 if let Err(foreign) = self.take_numbered(&bytes).await {
                     skip("live", &foreign);
+                    self.look_for_foreign().await;
                 }
             }
             // What was missed shows in the numbers too, unless it was all that the server had.
@@ -45,6 +49,22 @@ impl Shared {
         Ok(())
     }
 
+    /// What a node of another version sends is in the store for this one too.
+    async fn look_for_foreign(&self) {
+        let now = Instant::now();
+        let is_due = {
+            let mut last = self.looked_for_foreign.lock();
+            let is_due = last.is_none_or(|last| now.duration_since(last) >= FOREIGN_LOOKS_APART);
+            if is_due {
+                *last = Some(now);
+            }
+            is_due
+        };
+        if is_due {
+            self.missed().await;
+        }
+    }
+
     pub async fn take_presence(&self, taken: Taken) {
         let Taken::Message(bytes, at) = taken else {
             self.is_caught_up.store(false, Ordering::Relaxed);
@@ -56,10 +76,10 @@ impl Shared {
         match codec::decode(&bytes) {
             Ok(Broadcast::Said { from, said }) if from == self.node => self.echo(&said, at).await,
             Ok(Broadcast::Said { from, said }) => self.hear(from, said, at).await,
-            Ok(Broadcast::All { from, .. } | Broadcast::Look { from }) if from == self.node => {}
+            Ok(Broadcast::All { from, .. } | Broadcast::Look { from, .. }) if from == self.node => {}
             Ok(Broadcast::All { envelope, .. }) if self.is_caught_up.load(Ordering::Relaxed) => self.hand_over(envelope).await,
             Ok(Broadcast::All { envelope, .. }) => self.hand_over(as_late(envelope)).await,
-            Ok(Broadcast::Look { .. }) => self.missed().await,
+            Ok(Broadcast::Look { logins, .. }) => self.hand_over(Envelope::Missed { logins }).await,
             Err(foreign) => skip("presence", &foreign),
         }
     }
@@ -82,18 +102,17 @@ impl Shared {
         let echoed = {
             let mut routes = self.routes.lock();
             let echoed = routes.echo(at);
+            self.departures.prune(|node| routes.knows(node));
+            self.arrivals.prune(|node| routes.knows(node));
             metrics::gauge!("urge_bus_nodes").set(routes.nodes() as f64 + 1.0);
             echoed
         };
         for node in echoed.ask {
             self.herald.ask(node);
         }
-        for node in &echoed.buried {
-            self.forget(*node);
-        }
         if !echoed.buried.is_empty() {
-            // What they had written, and told nobody of yet.
-            self.missed().await;
+            // What they had written, or ended, and told nobody of yet.
+            self.hand_over(Envelope::Missed { logins: true }).await;
         }
         self.see_to(echoed.orphans).await;
     }
@@ -113,9 +132,6 @@ impl Shared {
         }
         if heard.asked {
             self.herald.say_all();
-        }
-        if heard.ended {
-            self.forget(from);
         }
         if heard.was_buried {
             // The others sent nothing here, and do again when they know anew who is.
@@ -145,12 +161,6 @@ impl Shared {
         if !orphans.is_empty() {
             self.hand_over(Envelope::Orphans(orphans.into())).await;
         }
-    }
-
-    /// Another node has ended.
-    fn forget(&self, node: NodeId) {
-        self.departures.forget(node);
-        self.arrivals.forget(node);
     }
 
     /// Rows may not have come: they are to be read from the store.

@@ -111,6 +111,23 @@ async fn a_group_is_told_on_all_nodes_and_who_is_removed_hears_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_heard_of_a_message_is_what_its_writer_knows() {
+    let Some(cluster) = Cluster::of(2).await else { return };
+    let (ann, ben) = (cluster.worlds[0].person("Ann").await, cluster.worlds[0].person("Ben").await);
+    let group = cluster.worlds[0].group(&ann, "Club", &[&ben]).await;
+    let place = group.parse().unwrap();
+    let mut socket = cluster.connect(0, &ann, Door::WebSocket).await;
+    for text in ["one", "two", "three"] {
+        cluster.through(1, &ben).rest.send_text(&group, text, None).await.unwrap();
+        next(&mut socket, "message:received").await;
+        let [heard, written] = [0, 1].map(|node: usize| cluster.nodes[node].services.appender.known(place));
+        let (heard, written) = (heard.await.unwrap(), written.await.unwrap());
+        assert_eq!((heard.head, heard.last_at), (written.head, written.last_at));
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_one_node_has_changed_another_one_knows_at_once() {
     let Some(cluster) = Cluster::of(2).await else { return };
     let (ann, ben) = (cluster.worlds[0].person("Ann").await, cluster.worlds[0].person("Ben").await);

@@ -13,7 +13,7 @@ use super::super::link::Link;
 
 /// How often the server is told within the time that it would wait.
 const TIMES: u32 = 3;
-/// What it waits if nothing is said.
+/// What it waits if nothing is said. Where it waits longer it is told as often: what has been given back is forgotten then, too.
 const SERVERS_WAIT: Duration = Duration::from_secs(30);
 
 /// See the module. What has been dropped is on loan no more, whether it was given back or not.
@@ -38,7 +38,7 @@ impl Lent {
     /// The server takes for given back what it hears nothing of for so long.
     pub fn server_waits(&self, ack_wait: Duration) {
         let ack_wait = if ack_wait.is_zero() { SERVERS_WAIT } else { ack_wait };
-        *self.next.lock() = Next { at: Instant::now(), pause: ack_wait / TIMES };
+        *self.next.lock() = Next { at: Instant::now(), pause: ack_wait.min(SERVERS_WAIT) / TIMES };
     }
 
     /// One more; the loan ends with the last of its clones.
