@@ -17,7 +17,7 @@ use async_nats::jetstream::{AckKind, Context, Message};
 use futures_util::StreamExt as _;
 use lent::Lent;
 use parking_lot::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::events::{context, failed};
 use super::link::Link;
@@ -38,6 +38,8 @@ const TRIES: i64 = 8;
 const LOANS: i64 = 2 * TRIES;
 /// The pause before the second try, doubled each time: 13 s in all.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// A server that has just refused a copy is not asked for another one.
+const REFUSED: Duration = Duration::from_secs(2);
 /// Pauses before a server that cannot be asked is asked again, doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_secs(2);
@@ -82,13 +84,15 @@ pub struct Consumer {
     /// Growths by their place in the stream that an outage kept from being worked on, and something else from beginning anew:
     /// they are tried here, and not given back, which would count as tries until they were dead letters.
     held: Mutex<BTreeMap<u64, Delivery>>,
+    /// When the server last took no copy.
+    refused: Mutex<Option<Instant>>,
     pause: Duration,
 }
 
 impl Consumer {
     pub(super) fn new(link: Link, names: Names, stream: Spec, dead: Spec, worker: Worker) -> Self {
-        let (context, lent, held) = (context(&link), Arc::default(), Mutex::default());
-        Self { context, link, names, stream, dead, worker, durable: None, lent, taken: Vec::new(), held, pause: FIRST_WAIT }
+        let (context, lent, held, refused) = (context(&link), Arc::default(), Mutex::default(), Mutex::default());
+        Self { context, link, names, stream, dead, worker, durable: None, lent, taken: Vec::new(), held, refused, pause: FIRST_WAIT }
     }
 
     /// The next growths, at least one, with those that come within `gather` after it. Waits for them for ever; who gives up
@@ -257,11 +261,16 @@ impl Consumer {
     /// Puts a copy at the end of the stream, whose tries are counted anew. If that cannot be done, it stays here.
     async fn begin_anew(&self, delivery: Delivery) {
         let message = &delivery.message;
-        let copied = if self.link.is_up() {
+        let is_refused = self.refused.lock().is_some_and(|last| last.elapsed() < REFUSED);
+        let copied = if self.link.is_up() && !is_refused {
             dead::copy(&self.context, message, message.subject.to_string(), None).await
         } else {
-            Err(BusError("no server is connected".into()))
+            Err(BusError("no server is connected, or it takes no copies".into()))
         };
+        if copied.is_err() && !is_refused {
+            // Each of many would wait as long for it.
+            *self.refused.lock() = Some(Instant::now());
+        }
         match (copied, message.info().map(|info| info.stream_sequence)) {
             (Ok(()), _) => settle(message, AckKind::Ack).await,
             (Err(error), Ok(place)) => {
