@@ -41,7 +41,7 @@ async fn a_posted_message_ends_the_typing_of_its_sender() {
         ann.rest.send_text(&place, "done", None).await.unwrap();
         next(&mut peer, "typing:stop").await;
         assert!(started.elapsed() < Duration::from_secs(6), "it ended by itself");
-        assert_eq!(ben.rest.conversation(&place).await.unwrap()["isTyping"], false);
+        ben.sees_typing(&place, 0).await;
     })
     .await;
 }
