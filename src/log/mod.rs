@@ -6,7 +6,6 @@ mod append;
 mod batch;
 mod body;
 mod load;
-mod loading;
 mod numbers;
 mod reader;
 mod record;
@@ -15,6 +14,7 @@ mod scylla;
 mod sqlite;
 mod state;
 mod store;
+mod turns;
 mod whole;
 
 use std::collections::BTreeMap;
@@ -29,6 +29,7 @@ pub use record::{Cleared, ConversationRecord, Flags, Head, Location, LogRow, Mem
 pub use scylla::LogStatements;
 pub use state::ConversationState;
 pub use store::{Insert, LogStore, MemberMark, OwnMark, Rewrite, Rewritten, Whole, WholeAppend};
+pub(crate) use turns::Turns;
 
 use crate::id::{Seq, UserId};
 
