@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin, Typist};
 use crate::id::{ConversationId, UserId};
-use crate::log::{ConversationKind, MemberState};
+use crate::log::{ConversationKind, MemberState, unless_spoilt};
 use crate::presence::Presence as _;
 
 /// A user whose last socket went is online this long still: phones change networks.
@@ -245,7 +245,10 @@ impl Sessions {
         for membership in memberships.into_iter().take(MAX_WATCHED) {
             let others = match (membership.kind, membership.peer_id) {
                 (ConversationKind::Direct, Some(peer)) => vec![peer],
-                _ => appender.known(membership.conversation_id).await?.active().to_vec(),
+                _ => {
+                    let id = membership.conversation_id;
+                    unless_spoilt(id, appender.known(id).await)?.map_or_else(Vec::new, |state| state.active().to_vec())
+                }
             };
             for other in others {
                 let may_know = !relations.is_blocked_either(other) || toward.contains(&other);

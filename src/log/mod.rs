@@ -11,6 +11,7 @@ mod reader;
 mod record;
 mod revise;
 mod scylla;
+mod spoilt;
 mod sqlite;
 mod state;
 mod store;
@@ -27,6 +28,7 @@ pub use body::{
 pub use reader::LogReader;
 pub use record::{Cleared, ConversationRecord, Flags, Head, Location, LogRow, Member, Membership};
 pub use scylla::LogStatements;
+pub(crate) use spoilt::unless_spoilt;
 pub use state::ConversationState;
 pub use store::{Insert, LogStore, MemberMark, OwnMark, Rewrite, Rewritten, Whole, WholeAppend};
 pub(crate) use turns::Turns;
