@@ -10,7 +10,7 @@ use moka::future::Cache;
 
 use crate::error::{Error, Result};
 use crate::id::ConversationId;
-use crate::log::{Head, LogStore, MemberState, Membership};
+use crate::log::{Head, LogStore, MemberState, Membership, unless_spoilt};
 
 /// How old a head in a list may be.
 const KEPT_FOR: Duration = Duration::from_secs(1);
@@ -35,7 +35,8 @@ impl Heads {
         let ids = large(memberships);
         let mut heads = HashMap::with_capacity(ids.len());
         for chunk in ids.chunks(AT_ONCE) {
-            heads.extend(try_join_all(chunk.iter().copied().map(|id| self.kept(id))).await?);
+            let read = chunk.iter().map(async |id| unless_spoilt(*id, self.kept(*id).await));
+            heads.extend(try_join_all(read).await?.into_iter().flatten());
         }
         put(memberships, &heads);
         Ok(())
@@ -46,7 +47,8 @@ impl Heads {
         let ids = large(memberships);
         let mut heads = HashMap::with_capacity(ids.len());
         for chunk in ids.chunks(AT_ONCE) {
-            heads.extend(try_join_all(chunk.iter().copied().map(|id| self.read(id))).await?);
+            let read = chunk.iter().map(async |id| unless_spoilt(*id, self.read(*id).await));
+            heads.extend(try_join_all(read).await?.into_iter().flatten());
         }
         put(memberships, &heads);
         Ok(())

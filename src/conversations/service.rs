@@ -15,7 +15,7 @@ use crate::clock::SharedClock;
 use crate::error::{Error, Result};
 use crate::event::{Envelope, Origin};
 use crate::id::{ConversationId, Seq, UserId};
-use crate::log::{Appender, ConversationState, Head, LogReader, LogRow, LogStore, Membership};
+use crate::log::{Appender, ConversationState, Head, LogReader, LogRow, LogStore, Membership, unless_spoilt};
 use crate::messages::{Message, MessageStore, Messages};
 use crate::settings::Settings;
 use crate::task::Gate;
@@ -93,16 +93,20 @@ impl Conversations {
         views.pop().ok_or_else(|| Error::not_found("there is no such conversation"))
     }
 
-    /// These of the caller's conversations as he sees them, in their order.
+    /// These of the caller's conversations as he sees them, in their order; those that cannot be read are left out.
     pub(super) async fn views(&self, caller: UserId, memberships: Vec<Membership>, participants: usize) -> Result<Vec<Conversation>> {
         let entries = try_join_all(memberships.into_iter().map(|membership| async move {
-            let state = self.parts.appender.state(membership.conversation_id).await?;
-            let last = self.last_message(caller, &state, &membership).await?;
-            let unread = self.unread(caller, &membership).await?;
-            Ok::<_, Error>(Entry { state, membership, last, unread })
+            let id = membership.conversation_id;
+            let entry = async {
+                let state = self.parts.appender.state(id).await?;
+                let last = self.last_message(caller, &state, &membership).await?;
+                let unread = self.unread(caller, &membership).await?;
+                Ok::<_, Error>(Entry { state, membership, last, unread })
+            };
+            unless_spoilt(id, entry.await)
         }))
         .await?;
-        self.show(caller, entries, participants).await
+        self.show(caller, entries.into_iter().flatten().collect(), participants).await
     }
 
     pub(super) async fn show(&self, caller: UserId, entries: Vec<Entry>, participants: usize) -> Result<Vec<Conversation>> {

@@ -15,7 +15,7 @@ use super::{Conversation, Conversations, LISTED_PARTICIPANTS};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, Seq, UserId};
-use crate::log::{Body, ConversationState, LogRow, MemberState, Membership, bucket_of};
+use crate::log::{Body, ConversationState, LogRow, MemberState, Membership, bucket_of, unless_spoilt};
 use crate::messages::Message;
 use crate::page::{Cursor, DEFAULT_LIMIT, Page, saturating};
 
@@ -158,13 +158,14 @@ impl Conversations {
         let found = memberships.len();
         memberships.truncate(page.limit);
         let mut conversations: Vec<SyncEntry> = Vec::with_capacity(memberships.len());
-        let mut bytes = 0;
+        let (mut bytes, mut looked_at) = (0, 0);
         for chunk in memberships.chunks(AT_ONCE) {
-            let entries = chunk.iter().cloned().map(|membership| {
-                let known = known.get(&membership.conversation_id).copied();
-                self.entry(caller, membership, known)
+            let entries = chunk.iter().cloned().map(async |membership| {
+                let id = membership.conversation_id;
+                unless_spoilt(id, self.entry(caller, membership, known.get(&id).copied()).await)
             });
-            for entry in try_join_all(entries).await? {
+            looked_at += chunk.len();
+            for entry in try_join_all(entries).await?.into_iter().flatten() {
                 bytes += entry.messages.iter().map(|message| message.content.len()).sum::<usize>();
                 conversations.push(entry);
             }
@@ -172,8 +173,9 @@ impl Conversations {
                 break;
             }
         }
-        let last = conversations.last().filter(|_| conversations.len() < found);
-        let next_cursor = last.map(|last| Cursor::new(CURSOR, &last.id).into_text());
+        // Also after one that could not be read.
+        let last = memberships[..looked_at].last().filter(|_| looked_at < found);
+        let next_cursor = last.map(|last| Cursor::new(CURSOR, &last.conversation_id).into_text());
         Ok(Synced { conversations, next_cursor, server_time })
     }
 

@@ -22,7 +22,7 @@ use crate::conversations::Conversations;
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Envelope, Origin, RowEvent};
 use crate::id::{ConversationId, Seq, UserId};
-use crate::log::{Appender, LogStore, MemberState, Membership};
+use crate::log::{Appender, LogStore, MemberState, Membership, unless_spoilt};
 use crate::messages::Announcer;
 use crate::task::Tasks;
 
@@ -145,7 +145,8 @@ impl Hub {
     pub(super) async fn memberships(&self, user: UserId) -> Result<Vec<Membership>> {
         let mut memberships = self.shared.log.memberships(user).await?;
         for membership in memberships.iter_mut().filter(|membership| membership.large && membership.state == MemberState::Active) {
-            if let Some(record) = self.shared.log.conversation(membership.conversation_id).await? {
+            let id = membership.conversation_id;
+            if let Some(record) = unless_spoilt(id, self.shared.log.conversation(id).await)?.flatten() {
                 membership.head = record.head;
             }
         }

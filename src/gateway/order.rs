@@ -17,7 +17,7 @@ use super::tell::outgoing_of;
 use crate::error::{Error, Result};
 use crate::event::RowEvent;
 use crate::id::{ConversationId, Seq, UserId};
-use crate::log::{Announce as _, ConversationState, Member, MemberState, Membership};
+use crate::log::{Announce as _, ConversationState, Member, MemberState, Membership, unless_spoilt};
 
 /// How long a row that is missing may still be on its way: its writer moves the heads before he tells of it. Read from
 /// the store it would also go to the socket that sent it, which has the answer.
@@ -195,7 +195,8 @@ impl Hub {
         let mut ensured = Ok(());
         for membership in memberships.iter().filter(|membership| membership.state == MemberState::Active) {
             // One that cannot be read keeps nobody from the others.
-            ensured = ensured.and(self.ensure_one(user, membership).await);
+            let one = unless_spoilt(membership.conversation_id, self.ensure_one(user, membership).await);
+            ensured = ensured.and(one.map(|_| ()));
         }
         ensured
     }
@@ -261,7 +262,8 @@ impl Hub {
             let has = membership.head.seq.max(membership.joined_seq - 1).max(membership.cleared_seq);
             if begun_after > has {
                 metrics::counter!("urge_hub_heads_repaired_total").increment(1);
-                let rows = self.replay(user, id, has.max(begun_after - FILL_ROWS), begun_after).await?;
+                let rows = self.replay(user, id, has.max(begun_after - FILL_ROWS), begun_after).await;
+                let Some(rows) = unless_spoilt(id, rows)? else { continue };
                 let outgoing = rows.iter().filter_map(|row| Some((row.seq, Arc::clone(outgoing_of(row)?.of(user)))));
                 seat.send_first(id, outgoing.collect());
             }

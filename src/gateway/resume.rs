@@ -13,10 +13,10 @@ use super::socket::{Door, Outgoing, Socket};
 use super::tell::outgoing_of;
 use crate::clock::Timestamp;
 use crate::conversations::is_listed;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{Event, EventKind, Origin};
 use crate::id::{ConversationId, Seq, UserId};
-use crate::log::{MemberState, Membership};
+use crate::log::{MemberState, Membership, unless_spoilt};
 use crate::messages::MessageStatus;
 
 /// Rows that one resume replays at most; a client that missed more calls `/sync`.
@@ -118,8 +118,11 @@ impl Sessions {
     async fn replay_all(&self, socket: &Arc<Socket>, seat: &Seat, missed: Vec<Missed>, since: Timestamp) -> Result<usize> {
         let mut count = 0;
         for missed in missed {
-            count += self.replay(socket, seat, &missed).await?;
-            count += self.replay_receipts(socket, &missed, since).await?;
+            let replayed = async {
+                let rows = self.replay(socket, seat, &missed).await?;
+                Ok::<_, Error>(rows + self.replay_receipts(socket, &missed, since).await?)
+            };
+            count += unless_spoilt(missed.membership.conversation_id, replayed.await)?.unwrap_or(0);
         }
         Ok(count)
     }

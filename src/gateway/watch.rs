@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin, Typist};
 use crate::id::{ConversationId, UserId};
-use crate::log::{ConversationKind, MemberState};
+use crate::log::{ConversationKind, MemberState, unless_spoilt};
 use crate::presence::Presence as _;
 
 /// A user whose last socket went is online this long still: phones change networks.
@@ -141,9 +141,9 @@ impl Sessions {
     /// One round; what is done is taken out of `look`.
     async fn find_out(&self, user: UserId, look: &mut Look, was_shown: &mut bool) -> Result<()> {
         let Parts { online, users, .. } = &self.shared.parts;
-        let mut written = Ok(());
-        if let Some(seen) = look.seen {
-            // A store that takes no writes keeps nobody from being told.
+        let (mut written, seen) = (Ok(()), look.seen);
+        if let Some(seen) = seen {
+            // A store that takes no writes keeps nobody from being told, nor of when.
             written = users.mark_seen(user, seen).await;
             look.seen = look.seen.filter(|_| written.is_err());
         }
@@ -152,7 +152,7 @@ impl Sessions {
             look.told = None;
         }
         *was_shown |= self.is_shown(user);
-        self.tell_all(user).await?;
+        self.tell_all(user, seen).await?;
         if !look.toward.is_empty() {
             self.tell_some(user, &look.toward, *was_shown).await?;
             look.toward.clear();
@@ -182,12 +182,13 @@ impl Sessions {
     }
 
     /// Tells everybody who may know what has become of a user, if they take him for something else; once more, should that have
-    /// changed meanwhile: he may have come to another node, whose news was told before this.
-    async fn tell_all(&self, user: UserId) -> Result<()> {
+    /// changed meanwhile: he may have come to another node, whose news was told before this. When he was seen may not be in the
+    /// store yet.
+    async fn tell_all(&self, user: UserId, seen: Option<Timestamp>) -> Result<()> {
         loop {
             let state = self.state_of(user);
             // In the eyes of others who hides has gone; when he does go, they take him for gone already.
-            let (kind, data) = self.presence_of(user, state).await?.map_or_else(|| unknown(user), |data| (state, data));
+            let (kind, data) = self.presence_of(user, state, seen).await?.map_or_else(|| unknown(user), |data| (state, data));
             let is_online = kind == EventKind::UserOnline;
             if is_online != self.is_shown(user) {
                 let watchers = self.watchers(user, &[]).await?;
@@ -218,7 +219,7 @@ impl Sessions {
     }
 
     /// What others may know of a user's state; none when he hides it.
-    async fn presence_of(&self, user: UserId, kind: EventKind) -> Result<Option<Value>> {
+    async fn presence_of(&self, user: UserId, kind: EventKind, seen: Option<Timestamp>) -> Result<Option<Value>> {
         let Parts { settings, users, .. } = &self.shared.parts;
         let privacy = settings.privacy(user).await?;
         if !privacy.show_online_status {
@@ -227,7 +228,8 @@ impl Sessions {
         if kind == EventKind::UserOnline {
             return Ok(Some(json!({"userId": user})));
         }
-        let last_seen = if privacy.show_last_seen { users.find(user).await?.map(|record| record.last_seen) } else { None };
+        let stored = if privacy.show_last_seen { users.find(user).await? } else { None };
+        let last_seen = stored.map(|record| seen.map_or(record.last_seen, |seen| seen.max(record.last_seen)));
         Ok(Some(json!({"userId": user, "lastSeen": last_seen})))
     }
 
@@ -243,7 +245,10 @@ impl Sessions {
         for membership in memberships.into_iter().take(MAX_WATCHED) {
             let others = match (membership.kind, membership.peer_id) {
                 (ConversationKind::Direct, Some(peer)) => vec![peer],
-                _ => appender.known(membership.conversation_id).await?.active().to_vec(),
+                _ => {
+                    let id = membership.conversation_id;
+                    unless_spoilt(id, appender.known(id).await)?.map_or_else(Vec::new, |state| state.active().to_vec())
+                }
             };
             for other in others {
                 let may_know = !relations.is_blocked_either(other) || toward.contains(&other);
@@ -286,7 +291,7 @@ impl Sessions {
     async fn state_for(&self, person: UserId, viewer: UserId) -> Result<(EventKind, Value)> {
         let kind = self.state_of(person);
         let is_blocked = self.shared.parts.settings.is_blocked_either(person, viewer).await?;
-        let data = if is_blocked { None } else { self.presence_of(person, kind).await? };
+        let data = if is_blocked { None } else { self.presence_of(person, kind, None).await? };
         Ok(data.map_or_else(|| unknown(person), |data| (kind, data)))
     }
 

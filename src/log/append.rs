@@ -11,7 +11,7 @@ use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::loading::Loading;
+use super::turns::Turns;
 use super::{Body, Content, ConversationState, LogReader, LogRow, LogStore};
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};
@@ -140,7 +140,7 @@ pub(super) struct Shared {
     pub reader: LogReader,
     pub clock: SharedClock,
     pub announce: Arc<dyn Announce>,
-    pub loading: Loading,
+    pub loading: Turns,
     states: Cache<ConversationId, Arc<ConversationState>>,
     queues: Mutex<HashMap<ConversationId, VecDeque<Job>>>,
     tasks: Tasks,
@@ -154,7 +154,7 @@ impl Appender {
             .weigher(|_, state: &Arc<ConversationState>| 4 + u32::try_from(state.members.len()).unwrap_or(u32::MAX - 4))
             .build();
         let reader = LogReader::new(Arc::clone(&store));
-        let (loading, queues) = (Loading::default(), Mutex::new(HashMap::new()));
+        let (loading, queues) = (Turns::default(), Mutex::new(HashMap::new()));
         Self { shared: Arc::new(Shared { store, reader, clock, announce, loading, states, queues, tasks }) }
     }
 

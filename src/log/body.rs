@@ -4,6 +4,7 @@ use poem_openapi::Enum;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ConversationId, MessageId, Seq, UserId};
+use crate::store::count_unreadable;
 
 /// Two people, or a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, Enum)]
@@ -244,7 +245,7 @@ impl Body {
     /// What the store keeps of the row `seq`. One that cannot be read keeps nobody from reading the others.
     pub fn read(json: &[u8], conversation: ConversationId, seq: Seq) -> Self {
         serde_json::from_slice(json).unwrap_or_else(|error| {
-            metrics::counter!("urge_log_unreadable_rows_total").increment(1);
+            count_unreadable();
             let (line, column) = (error.line(), error.column());
             tracing::error!(%conversation, seq, line, column, "a row of the log cannot be read, and is passed over");
             Self::Unreadable

@@ -6,15 +6,16 @@ mod append;
 mod batch;
 mod body;
 mod load;
-mod loading;
 mod numbers;
 mod reader;
 mod record;
 mod revise;
 mod scylla;
+mod spoilt;
 mod sqlite;
 mod state;
 mod store;
+mod turns;
 mod whole;
 
 use std::collections::BTreeMap;
@@ -27,8 +28,10 @@ pub use body::{
 pub use reader::LogReader;
 pub use record::{Cleared, ConversationRecord, Flags, Head, Location, LogRow, Member, Membership};
 pub use scylla::LogStatements;
+pub(crate) use spoilt::unless_spoilt;
 pub use state::ConversationState;
 pub use store::{Insert, LogStore, MemberMark, OwnMark, Rewrite, Rewritten, Whole, WholeAppend};
+pub(crate) use turns::Turns;
 
 use crate::id::{Seq, UserId};
 

@@ -13,6 +13,7 @@ use scylla::statement::prepared::PreparedStatement;
 pub use statement::LogStatements;
 
 use super::numbers::{kind_number, role_number, state_number};
+use super::spoilt::readable;
 use super::store::{Insert, LogStore, MemberMark, OwnMark, Rewrite, Rewritten, Whole, WholeAppend};
 use super::{
     BUCKET_ROWS, Cleared, ConversationKind, ConversationRecord, Flags, Head, Location, LogRow, Member, MemberState, Membership, bucket_of,
@@ -255,9 +256,7 @@ impl LogStore for Log {
             let found: Vec<MemberRow> = self.rows(&self.statements.members, (id.0, after, limit(wanted))).await?;
             let is_last = found.len() < wanted;
             after = found.last().map_or(after, |row| row.0);
-            for row in found {
-                members.extend(row::member(row)?);
-            }
+            members.extend(found.into_iter().filter_map(|row| readable("members", id, row::member(row))?));
             if is_last {
                 break;
             }
@@ -303,7 +302,7 @@ impl LogStore for Log {
 
     async fn memberships(&self, user: UserId) -> StoreResult<Vec<Membership>> {
         let found: Vec<MembershipRow> = self.rows(&self.statements.memberships, (user.0,)).await?;
-        found.iter().filter_map(|row| row::membership(row).transpose()).collect()
+        Ok(found.iter().filter_map(|row| readable("memberships", row.conversation(), row::membership(row))?).collect())
     }
 
     async fn membership(&self, user: UserId, id: ConversationId) -> StoreResult<Option<Membership>> {

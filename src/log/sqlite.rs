@@ -6,12 +6,13 @@ mod statement;
 
 use async_trait::async_trait;
 use row::{encode, read_head, read_kind, read_member, read_membership, read_row, unreadable};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Row, params};
 use statement::{
     insert_row, is_taken, locate, move_head, move_read_mark, put_head, put_member, put_membership, select_location, select_row,
 };
 
 use super::numbers::kind_number;
+use super::spoilt::readable;
 use super::store::{Insert, LogStore, MemberMark, OwnMark, Rewrite, Rewritten, Whole, WholeAppend};
 use super::{BUCKET_ROWS, Cleared, ConversationKind, ConversationRecord, Flags, Head, Location, LogRow, Member, Membership, bucket_of};
 use crate::clock::Timestamp;
@@ -259,10 +260,11 @@ impl LogStore for Sqlite {
     async fn members(&self, id: ConversationId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<Member>> {
         self.read(move |connection| {
             let after = after.map_or_else(Vec::new, |user| user.0.as_bytes().to_vec());
-            let sql = format!(
-                "SELECT {MEMBER} FROM members WHERE conversation_id = ?1 AND user_id > ?2 AND change_seq > 0 ORDER BY user_id LIMIT ?3"
-            );
-            connection.prepare_cached(&sql)?.query_map(params![id.0, after, limit as i64], read_member)?.collect()
+            let sql =
+                format!("SELECT {MEMBER} FROM members WHERE conversation_id = ?1 AND user_id > ?2 AND change_seq > 0 ORDER BY user_id");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let members = statement.query_map(params![id.0, after], |row| Ok(readable("members", id, read_member(row))))?;
+            members.filter_map(Result::transpose).take(limit).collect()
         })
         .await
     }
@@ -315,7 +317,9 @@ impl LogStore for Sqlite {
     async fn memberships(&self, user: UserId) -> StoreResult<Vec<Membership>> {
         self.read(move |connection| {
             let sql = format!("SELECT {MEMBERSHIP} FROM memberships WHERE user_id = ?1 AND change_seq > 0");
-            connection.prepare_cached(&sql)?.query_map([user.0], read_membership)?.collect()
+            let mut statement = connection.prepare_cached(&sql)?;
+            let read = |row: &Row<'_>| Ok(readable("memberships", ConversationId(row.get(0)?), read_membership(row)));
+            statement.query_map([user.0], read)?.filter_map(Result::transpose).collect()
         })
         .await
     }

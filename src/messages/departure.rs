@@ -34,7 +34,7 @@ impl Receipts {
         if self.appender.state(id).await?.is_large() {
             return Ok(());
         }
-        let _in_turn = self.stripe(id).lock().await;
+        let _in_turn = self.in_turn.turn(id).await;
         let members = self.reader.active_members(id).await?;
         let mut left = Vec::with_capacity(gone.len());
         for user in gone {

@@ -56,6 +56,25 @@ impl Moving {
     }
 }
 
+/// A member whose marks are not being moved now.
+struct Other {
+    member: Member,
+    /// This node has still to tell of him.
+    untold: Option<Untold>,
+}
+
+impl Other {
+    /// How far a message is with him as everybody knows it: what is still to be told of him turns it when that is told, once.
+    /// What is further than this node has ever tried, another one has moved and told of: nobody will tell it again.
+    fn status_of(&self, seq: Seq) -> MessageStatus {
+        let there = status_of(self.member.delivered_seq, self.member.read_seq, seq);
+        match self.untold {
+            Some(Untold { told, tried }) if there <= tried.status_of(seq) => there.min(told.status_of(seq)),
+            _ => there,
+        }
+    }
+}
+
 impl Receipts {
     /// Moves marks and tells of the messages whose status that turns; returns how many turned READ. After an error that passes
     /// the same again tells what was not told. Of several people those are passed over whose marks are none any more.
@@ -96,7 +115,7 @@ impl Receipts {
             }
             return Ok(0);
         }
-        let _in_turn = self.stripe(id).lock().await;
+        let _in_turn = self.in_turn.turn(id).await;
         let users: Vec<UserId> = willing.iter().map(|one| one.user).collect();
         let there = self.marks_of(id, &users).await?;
         let moving: Vec<Moving> = willing
@@ -126,7 +145,7 @@ impl Receipts {
         }
         // Not before the write: of two members whose marks two nodes move at a time, one at least must see the other's.
         let others = if state.is_direct() { Vec::new() } else { self.reader.active_members(id).await? };
-        let others: Vec<_> = others.into_iter().map(|member| self.as_told(id, member)).collect();
+        let others = self.others(id, others);
         let turned: Vec<Risen> = turns.into_values().filter_map(|(turn, movers)| risen(turn, &movers, &others)).collect();
         let read = turned.iter().filter(|turned| turned.status == MessageStatus::Read).count();
         self.tell_turned(id, turned).await;
@@ -180,14 +199,9 @@ impl Receipts {
         }
     }
 
-    /// A member as the others know him: what is still to be told of him turns messages when it is told, once.
-    fn as_told(&self, id: ConversationId, member: Member) -> Member {
-        match self.untold.lock().get(&(member.user_id, id)) {
-            Some(Untold { told, .. }) => {
-                Member { delivered_seq: member.delivered_seq.min(told.delivered), read_seq: member.read_seq.min(told.read), ..member }
-            }
-            None => member,
-        }
+    fn others(&self, id: ConversationId, members: Vec<Member>) -> Vec<Other> {
+        let untold = self.untold.lock();
+        members.into_iter().map(|member| Other { untold: untold.get(&(member.user_id, id)).copied(), member }).collect()
     }
 
     async fn marks_of(&self, id: ConversationId, users: &[UserId]) -> StoreResult<HashMap<UserId, Marks>> {
@@ -235,13 +249,69 @@ impl Receipts {
 }
 
 /// What becomes of a message when these have it, whose others are at what they were told to be at.
-fn risen(turn: Turn, movers: &[&Moving], others: &[Member]) -> Option<Risen> {
+fn risen(turn: Turn, movers: &[&Moving], others: &[Other]) -> Option<Risen> {
     let is_mover = |user: UserId| movers.iter().any(|one| one.user == user);
-    let rest = others.iter().filter(|member| !is_mover(member.user_id) && concerns(member, turn.sender_id, turn.seq));
-    let rest = rest.map(|member| status_of(member.delivered_seq, member.read_seq, turn.seq)).min().unwrap_or(MessageStatus::Read);
+    let rest = others.iter().filter(|Other { member, .. }| !is_mover(member.user_id) && concerns(member, turn.sender_id, turn.seq));
+    let rest = rest.map(|other| other.status_of(turn.seq)).min().unwrap_or(MessageStatus::Read);
     let of_all =
         |marks: fn(&Moving) -> Marks| movers.iter().map(|one| marks(one).status_of(turn.seq)).min().map_or(rest, |least| least.min(rest));
     let (before, after) = (of_all(|one| one.told), of_all(Moving::aim));
     let by = movers.iter().rfind(|one| one.aim().status_of(turn.seq) > one.told.status_of(turn.seq))?.user;
     (after > before).then_some(Risen { turn, status: after, by })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::id::MessageId;
+    use crate::log::{MemberState, Role};
+
+    const NOTHING: Marks = Marks { delivered: 0, read: 0 };
+
+    fn has(delivered: Seq) -> Marks {
+        Marks { delivered, read: 0 }
+    }
+
+    /// Somebody of whom this node has still to tell what it tried, and how far the store says that he is.
+    fn other(there: Marks, told: Marks, tried: Marks) -> Other {
+        let at = Timestamp(0);
+        let member = Member {
+            user_id: UserId::fresh(),
+            state: MemberState::Active,
+            role: Role::Member,
+            change_seq: 1,
+            joined_seq: 1,
+            joined_at: at,
+            delivered_seq: there.delivered,
+            delivered_at: at,
+            read_seq: there.read,
+            read_at: at,
+        };
+        Other { member, untold: Some(Untold { told, tried }) }
+    }
+
+    fn moving(to: Marks) -> Moving {
+        Moving { user: UserId::fresh(), told: NOTHING, ours: to, there: NOTHING, upto: to.upto(), again: false, known: None }
+    }
+
+    /// What the messages 1 to 7 become when somebody has all of them.
+    fn turned_by_the_last(other: Other) -> Vec<(Seq, MessageStatus)> {
+        let (last, others, sender_id) = (moving(has(7)), [other], UserId::fresh());
+        let turn = |seq| Turn { seq, message_id: MessageId::fresh(), sender_id };
+        let risen = (1..=7).filter_map(|seq| risen(turn(seq), &[&last], &others));
+        risen.map(|risen| (risen.turn.seq, risen.status)).collect()
+    }
+
+    #[test]
+    fn what_another_node_has_told_of_a_member_is_not_told_by_his_retry() {
+        use MessageStatus::Delivered;
+        assert_eq!(turned_by_the_last(other(has(7), NOTHING, has(5))), [(6, Delivered), (7, Delivered)]);
+        // This node's own attempt is all there is: his retry tells of it.
+        assert_eq!(turned_by_the_last(other(has(5), NOTHING, has(5))), []);
+        assert_eq!(turned_by_the_last(other(has(5), has(3), has(5))), [(1, Delivered), (2, Delivered), (3, Delivered)]);
+        // Read there: the retry of a delivery passes it over.
+        let all: Vec<_> = (1..=7).map(|seq| (seq, Delivered)).collect();
+        assert_eq!(turned_by_the_last(other(Marks { delivered: 7, read: 7 }, NOTHING, has(5))), all);
+    }
 }

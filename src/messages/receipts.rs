@@ -19,7 +19,7 @@ use crate::clock::{SharedClock, Timestamp};
 use crate::error::Result;
 use crate::event::{Envelope, Event, EventKind, LooseEvent, Origin};
 use crate::id::{ConversationId, IdMap, MessageId, Seq, UserId};
-use crate::log::{Appender, ConversationState, LogReader, LogRow, LogStore, Member, MemberMark, MemberState, Membership};
+use crate::log::{Appender, ConversationState, LogReader, LogRow, LogStore, Member, MemberMark, MemberState, Membership, Turns};
 use crate::settings::Settings;
 use crate::task::Tasks;
 
@@ -33,7 +33,6 @@ const LARGE_INTERVAL: Duration = Duration::from_secs(5);
 const MARKS_A_WRITE: usize = 256;
 /// Marks kept in memory.
 const KEPT_MARKS: u64 = 200_000;
-const STRIPES: usize = 64;
 
 /// A message that a mark passes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +104,8 @@ pub struct Receipts {
     pub(super) deferred: Mutex<Deferred>,
     pub(super) untold: Mutex<HashMap<(UserId, ConversationId), Untold>>,
     large: Mutex<IdMap<ConversationId, IdMap<UserId, Marks>>>,
-    stripes: Vec<tokio::sync::Mutex<()>>,
+    /// Marks of one conversation are moved and told one after the other.
+    pub(super) in_turn: Turns,
 }
 
 impl Receipts {
@@ -131,7 +131,7 @@ impl Receipts {
             deferred: Mutex::default(),
             untold: Mutex::default(),
             large: Mutex::default(),
-            stripes: (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect(),
+            in_turn: Turns::default(),
         }
     }
 
@@ -233,11 +233,6 @@ impl Receipts {
         }
         let members = self.reader.active_members(state.id).await?;
         Ok(rows.iter().map(|row| status_for_all(&members, row)).collect())
-    }
-
-    /// Marks of one conversation are moved and told one after the other.
-    pub(super) fn stripe(&self, id: ConversationId) -> &tokio::sync::Mutex<()> {
-        &self.stripes[id.0.as_bytes()[15] as usize % STRIPES]
     }
 }
 

@@ -128,6 +128,7 @@ fn given(cell: Option<bool>) -> MaybeUnset<bool> {
     MaybeUnset::from_option(cell)
 }
 
-fn people(rows: Vec<(Uuid, i64)>) -> BTreeMap<UserId, Timestamp> {
-    rows.into_iter().map(|(user, at)| (UserId(user), Timestamp(at))).collect()
+/// A block holds, whenever it was set.
+fn people(rows: Vec<(Uuid, Option<i64>)>) -> BTreeMap<UserId, Timestamp> {
+    rows.into_iter().map(|(user, at)| (UserId(user), Timestamp(at.unwrap_or_default()))).collect()
 }

@@ -42,6 +42,18 @@ pub enum StoreError {
     Statement(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+impl StoreError {
+    /// Whether something could not be answered because what is stored there cannot be read.
+    pub fn is_unreadable(error: &Error) -> bool {
+        error.source.as_ref().and_then(|source| source.downcast_ref()).is_some_and(|cause| matches!(cause, Self::Corrupt(_)))
+    }
+}
+
+/// Counts a row that cannot be read, and is passed over.
+pub(crate) fn count_unreadable() {
+    metrics::counter!("urge_log_unreadable_rows_total").increment(1);
+}
+
 /// What store methods return.
 pub type StoreResult<T> = Result<T, StoreError>;
 

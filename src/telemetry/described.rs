@@ -30,7 +30,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("urge_log_lines_dropped_total", "Lines of the log that were dropped because nobody read them."),
     ("urge_log_retries_total", "Steps of appends that were tried again because the store was away or full."),
     ("urge_log_rows_rolled_forward_total", "Rows of other appends that were found beyond the known head and taken in."),
-    ("urge_log_unreadable_rows_total", "Rows of logs that could not be read, and were passed over."),
+    ("urge_log_unreadable_rows_total", "Rows that could not be read, and were passed over."),
     ("urge_outbox_drained_total", "Events of the outbox that the bus has taken."),
     ("urge_outbox_written_total", "Events that were written to the outbox, for the bus did not take them."),
     ("urge_search_indexed_messages_total", "Messages put into the search index."),

@@ -9,16 +9,36 @@ use crate::log::numbers::{body_number, kind_of, role_of, state_of};
 use crate::log::{Body, ConversationRecord, Head, LogRow, Member, Membership, bucket_of};
 use crate::store::{StoreError, StoreResult};
 
-/// A row of `messages`, in the order of its statement.
-pub type RowTuple = (Uuid, i64, Uuid, Uuid, i64, i64, Option<i64>, Vec<u8>, i64, i64, Option<i64>, i64, i64, Uuid);
+/// A row of `messages`, in the order of its statement. Whatever cells are empty, it has a place: a log has no gap.
+pub type RowTuple = (
+    Uuid,
+    i64,
+    Option<Uuid>,
+    Option<Uuid>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<Vec<u8>>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<Uuid>,
+);
 
 pub fn log_row(row: RowTuple) -> LogRow {
     let (conversation, seq, message, sender, n, total, target_seq, body, created, updated, deleted, version, change_seq, change) = row;
+    let numbers = [n, total, created, updated, version, change_seq];
+    let is_whole = numbers.iter().all(Option::is_some) && [message, sender, change].iter().all(Option::is_some);
+    // Without its body too it is reported as one that cannot be read.
+    let body = body.filter(|_| is_whole).unwrap_or_default();
+    let [n, total, created, updated, version, change_seq] = numbers.map(Option::unwrap_or_default);
     LogRow {
         conversation_id: ConversationId(conversation),
         seq,
-        message_id: MessageId(message),
-        sender_id: UserId(sender),
+        message_id: MessageId(message.unwrap_or_default()),
+        sender_id: UserId(sender.unwrap_or_default()),
         n,
         total,
         target_seq,
@@ -28,7 +48,7 @@ pub fn log_row(row: RowTuple) -> LogRow {
         deleted_at: deleted.map(Timestamp),
         version,
         change_seq,
-        change_id: MessageId(change),
+        change_id: MessageId(change.unwrap_or_default()),
     }
 }
 
@@ -164,6 +184,13 @@ pub struct MembershipRow {
     muted_us: Option<i64>,
     archived_us: Option<i64>,
     favourite_us: Option<i64>,
+}
+
+impl MembershipRow {
+    /// Which conversation it is of.
+    pub fn conversation(&self) -> ConversationId {
+        ConversationId(self.conversation_id)
+    }
 }
 
 pub fn membership(row: &MembershipRow) -> StoreResult<Option<Membership>> {

@@ -30,7 +30,7 @@ use scylla::statement::{Consistency, SerialConsistency};
 use scylla::value::{CqlValue, Row};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{Probe, StoreError, StoreResult};
+use super::{Probe, StoreError, StoreResult, count_unreadable};
 
 /// Every request ends by then: what a caller waits for at most, too.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -222,8 +222,27 @@ impl Scylla {
         Ok(places)
     }
 
-    /// All rows of a [`Kind::Read`] or [`Kind::Serial`] statement, page after page; an empty page is not the end.
+    /// All rows of a [`Kind::Read`] or [`Kind::Serial`] statement, page after page; an empty page is not the end. A row that cannot
+    /// be read, for a cell of it is empty, is reported and passed over: it must not take along those beside it.
     pub async fn rows<R>(&self, statement: &PreparedStatement, values: impl SerializeRow) -> StoreResult<Vec<R>>
+    where
+        R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+    {
+        let pass_over = |error| {
+            count_unreadable();
+            let statement = statement.get_statement();
+            tracing::error!(%error, statement, "a stored row cannot be read, and is passed over");
+            Ok(())
+        };
+        self.read(statement, values, pass_over).await
+    }
+
+    async fn read<R>(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+        unreadable: impl Fn(StoreError) -> StoreResult<()>,
+    ) -> StoreResult<Vec<R>>
     where
         R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
     {
@@ -233,7 +252,10 @@ impl Scylla {
             let (result, next) = self.shared.session.execute_single_page(statement, &values, page).await.map_err(map)?;
             let result = result.into_rows_result().map_err(corrupt)?;
             for row in result.rows::<R>().map_err(corrupt)? {
-                rows.push(row.map_err(corrupt)?);
+                match row {
+                    Ok(row) => rows.push(row),
+                    Err(error) => unreadable(corrupt(error))?,
+                }
             }
             match next.into_paging_control_flow() {
                 std::ops::ControlFlow::Break(()) => return Ok(rows),
@@ -242,12 +264,12 @@ impl Scylla {
         }
     }
 
-    /// The first row, if there is one.
+    /// The first row, if there is one; if it cannot be read, that is an error.
     pub async fn row<R>(&self, statement: &PreparedStatement, values: impl SerializeRow) -> StoreResult<Option<R>>
     where
         R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
     {
-        Ok(self.rows(statement, values).await?.into_iter().next())
+        Ok(self.read(statement, values, Err).await?.into_iter().next())
     }
 
     /// Executes a [`Kind::Write`] statement.

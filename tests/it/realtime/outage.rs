@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use loadtest::socket::{Close, ConnectError};
+use loadtest::socket::{Close, ConnectError, Event};
 use loadtest::{Auth, Door, Options, RestError, Socket};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -143,6 +143,35 @@ async fn who_goes_while_the_store_is_away_is_told_of_when_it_is_back() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_while_nothing_can_be_written_is_told_of_with_when_he_went() {
+    let wire = Arc::new(Wire::default());
+    let server = TestServer::on(Arc::new(TempDir::new().unwrap()), |_| {}, |backends| wire.accounts(backends)).await;
+    let world = World::on(&server);
+    let (ann, ben) = (world.person("Ann").await, world.person("Ben").await);
+    world.direct(&ann, &ben).await;
+    // What is to fail below is his going, not her coming.
+    let her_coming = wire.hold("mark_seen");
+    let mut watching = ann.connect(Door::WebSocket).await;
+    her_coming.reached().await;
+    her_coming.go_on();
+    let leaving = ben.connect(Door::SocketIo).await;
+    assert_eq!(next(&mut watching, "user:online").await["userId"], ben.id());
+    let seen = async || server.stores.users.user(ben.id().parse().unwrap()).await.unwrap().unwrap().last_seen;
+    let came = seen().await;
+
+    wire.fail("mark_seen");
+    let again = wire.hold("mark_seen");
+    leaving.abort().await.unwrap();
+    let told = next(&mut watching, "user:offline").await;
+    assert_eq!(told["userId"], ben.id());
+    again.reached().await;
+    assert_eq!(seen().await, came, "it is not written yet");
+    assert!(told["lastSeen"].as_str().unwrap() > came.to_string().as_str(), "{told}: {came} is when he came");
+    again.go_on();
+    server.stop().await;
+}
+
 /// Reads up to this message.
 async fn read(reader: &Person, message: &str) -> Result<Value, RestError> {
     reader.rest.post("/messages/read", &json!({"message_ids": [message]})).await
@@ -173,6 +202,35 @@ async fn a_receipt_that_the_store_kept_from_being_told_is_told_later() {
     let (founder, leaving) = (ann.id().parse().unwrap(), cy.id().parse().unwrap());
     server.services.conversations.remove_member(founder, group.parse().unwrap(), leaving, Origin::default()).await.unwrap();
     assert_eq!(about(&mut phone, "message:read", &message).await["userId"], cy.id());
+    assert!(wire.is_done());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_receipt_waits_for_a_conversation_that_does_not_answer() {
+    let wire = Arc::new(Wire::default());
+    let server = TestServer::on(Arc::new(TempDir::new().unwrap()), |_| {}, |backends| wire.conversations(backends)).await;
+    let world = World::on(&server);
+    let (ann, ben, cy) = (world.person("Ann").await, world.person("Ben").await, world.person("Cy").await);
+    let (stuck, other) = (world.direct(&ann, &ben).await, world.group(&ann, "Club", &[&cy]).await);
+    let mut phone = ann.connect(Door::WebSocket).await;
+    let (_ben, _cy) = (ben.connect(Door::WebSocket).await, cy.connect(Door::WebSocket).await);
+
+    // That a message has reached Ben is not answered, now and when it is tried again.
+    let first = wire.hold("mark_peer");
+    let again = wire.hold("mark_peer");
+    let late = id(&ann.rest.send_text(&stuck, "hello", None).await.unwrap());
+    first.reached().await;
+    let soon = id(&ann.rest.send_text(&other, "hello", None).await.unwrap());
+    assert_eq!(about(&mut phone, "message:delivered", &soon).await["userId"], cy.id());
+    // Nobody has let it go on: it is given up in time, and tried again, while others go on.
+    again.reached().await;
+    let soon = id(&ann.rest.send_text(&other, "hello", None).await.unwrap());
+    let is_told = |events: &[Event]| {
+        let of = |message: &str| events.iter().any(|event| event.name == "message:delivered" && message_of(&event.json()) == message);
+        of(&soon) && of(&late)
+    };
+    phone.collect_until(PATIENCE, is_told).await.unwrap();
     assert!(wire.is_done());
     server.stop().await;
 }

@@ -1,4 +1,5 @@
-//! Who reads a conversation that is not known yet: one at a time. The others wait, and find it known.
+//! One at a time for each conversation: who reads one that is not known yet, for the others wait, and find it known; who
+//! moves marks, for what two turn is told once. No conversation waits for another one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,25 +9,25 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::id::ConversationId;
 
-type Turns = HashMap<ConversationId, Arc<tokio::sync::Mutex<()>>>;
+type Taken = HashMap<ConversationId, Arc<tokio::sync::Mutex<()>>>;
 
-/// The conversations that are being read.
+/// The conversations in which somebody has his turn.
 #[derive(Default)]
-pub(super) struct Loading(Mutex<Turns>);
+pub(crate) struct Turns(Mutex<Taken>);
 
 /// Somebody's turn; it ends when it is dropped.
-pub(super) struct Turn<'a> {
-    loading: &'a Loading,
+pub(crate) struct Turn<'a> {
+    turns: &'a Turns,
     id: ConversationId,
     held: Option<OwnedMutexGuard<()>>,
 }
 
-impl Loading {
-    /// Waits until it is the caller's turn to read this conversation.
+impl Turns {
+    /// Waits until it is the caller's turn in this conversation.
     pub async fn turn(&self, id: ConversationId) -> Turn<'_> {
         let turn = Arc::clone(self.0.lock().entry(id).or_default());
         // Also of those who do not live to have their turn, the last one tidies up.
-        let mut waiting = Turn { loading: self, id, held: None };
+        let mut waiting = Turn { turns: self, id, held: None };
         waiting.held = Some(turn.lock_owned().await);
         waiting
     }
@@ -35,7 +36,7 @@ impl Loading {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.held = None;
-        let mut turns = self.loading.0.lock();
+        let mut turns = self.turns.0.lock();
         if turns.get(&self.id).is_some_and(|turn| Arc::strong_count(turn) == 1) {
             turns.remove(&self.id);
         }
@@ -49,16 +50,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_reads_and_nothing_is_left_behind() {
-        let (loading, one, other) = (Loading::default(), ConversationId::fresh(), ConversationId::fresh());
-        let first = loading.turn(one).await;
-        let mut second = Box::pin(loading.turn(one));
-        let mut third = Box::pin(loading.turn(one));
+    async fn one_has_his_turn_and_nothing_is_left_behind() {
+        let (turns, one, other) = (Turns::default(), ConversationId::fresh(), ConversationId::fresh());
+        let first = turns.turn(one).await;
+        let mut second = Box::pin(turns.turn(one));
+        let mut third = Box::pin(turns.turn(one));
         assert!(poll!(&mut second).is_pending() && poll!(&mut third).is_pending());
-        drop(loading.turn(other).await);
+        drop(turns.turn(other).await);
         drop(second);
         drop(first);
         drop(third.await);
-        assert!(loading.0.lock().is_empty());
+        assert!(turns.0.lock().is_empty());
     }
 }
