@@ -59,8 +59,9 @@ impl Head {
         let shown = row.body.is_shown();
         Self {
             seq: row.seq,
-            n: row.n,
-            total: row.total,
+            // A row that cannot be read counts nothing.
+            n: row.n.max(self.n),
+            total: row.total.max(self.total),
             message_seq: if shown { row.seq } else { self.message_seq },
             at: if shown || row.seq == 1 { row.created_at.max(self.at) } else { self.at },
         }
