@@ -186,8 +186,8 @@ async fn a_store_that_is_not_there_yet_is_waited_for() {
     assert_eq!((refused.status(), refused.code()), (503, "unavailable"));
     assert!(refused.refusal().unwrap().retry_after_s.is_some());
     // One that begins its request before the node serves, and ends it after.
-    let mut begun = TcpStream::connect(node.address).await.unwrap();
-    begun.write_all(b"GET /health HTTP/1.1\r\n").await.unwrap();
+    let mut slow = TcpStream::connect(node.address).await.unwrap();
+    slow.write_all(b"GET /health HTTP/1.1\r\n").await.unwrap();
 
     forward(address, servers().unwrap().scylla[0].clone()).await;
     // Nobody is refused while the one hands over to the other.
@@ -197,9 +197,9 @@ async fn a_store_that_is_not_there_yet_is_waited_for() {
         assert_eq!(client.get(node.url() + "/health").send().await.unwrap().status(), 200);
         assert!(begin.elapsed() < RECOVERY, "{:?}", node.log());
     }
-    begun.write_all(b"Host: urge\r\n\r\n").await.unwrap();
+    slow.write_all(b"Host: urge\r\n\r\n").await.unwrap();
     let mut answer = String::new();
-    begun.read_to_string(&mut answer).await.unwrap();
+    slow.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("{\"status\":\"ok\"}"), "{answer}");
     World::at(&node.url()).person("Ada").await;
     assert!(node.terminate().success());
