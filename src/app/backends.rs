@@ -12,6 +12,7 @@ use crate::config::{BusSettings, Config, SmsProvider, StoreSettings};
 use crate::log::{LogStatements, LogStore};
 use crate::messages::{MessageStatements, MessageStore};
 use crate::outbox::{OutboxStatements, OutboxStore};
+use crate::server::Opening;
 use crate::settings::{SettingsStatements, SettingsStore};
 use crate::store::{Probe, Scylla, ScyllaOptions, Sqlite, SqliteOptions, StoreError, StoreResult};
 use crate::users::{UserStatements, UserStore};
@@ -97,8 +98,8 @@ impl Backends {
     ///
     /// # Errors
     /// Nothing that waiting could mend: a cluster that does not answer is waited for.
-    pub async fn open(config: &Config) -> Result<Self, StartError> {
-        let stores = open_stores(config).await?;
+    pub async fn open(config: &Config, opening: &Opening) -> Result<Self, StartError> {
+        let stores = open_stores(config, opening).await?;
         let clock: SharedClock = Arc::new(RealClock);
         let bus: Arc<dyn Bus> = match &config.bus {
             BusSettings::Local => Arc::new(Local::default()),
@@ -115,12 +116,16 @@ impl Backends {
 }
 
 /// Opens the stores as soon as they are there; in development missing migrations are applied.
-async fn open_stores(config: &Config) -> Result<Stores, StartError> {
+async fn open_stores(config: &Config, opening: &Opening) -> Result<Stores, StartError> {
     let migrate = !config.is_production();
-    match cluster(config, migrate) {
-        None => Ok(Stores::sqlite(&open_sqlite(config, migrate)?)),
-        Some(options) => Ok(Box::pin(Stores::scylla(&connect(&options).await?)).await?),
+    if let Some(options) = cluster(config, migrate) {
+        return open_cluster(&options, opening).await;
     }
+    opening.begins("the store is being opened");
+    let config = config.clone();
+    // A large file takes its time, in which the probes are answered.
+    let opened = tokio::task::spawn_blocking(move || open_sqlite(&config, migrate)).await;
+    Ok(Stores::sqlite(&opened.map_err(|error| StoreError::Unavailable(Box::new(error)))??))
 }
 
 /// Brings the store's schema up to date, and makes what is missing on the bus; what was done, in a line. Servers that do not
@@ -158,16 +163,19 @@ fn cluster(config: &Config, migrate: bool) -> Option<ScyllaOptions> {
     Some(ScyllaOptions { nodes: nodes.clone(), keyspace: keyspace.clone(), login, migrate: migrate.then_some(replicas) })
 }
 
-/// Connects to a cluster as soon as it answers: nodes and their store are often started together.
-async fn connect(options: &ScyllaOptions) -> Result<Scylla, StartError> {
+/// Opens the stores on a cluster as soon as it answers: nodes and their store are often started together.
+async fn open_cluster(options: &ScyllaOptions, opening: &Opening) -> Result<Stores, StartError> {
     let (since, mut pause) = (Instant::now(), FIRST_PAUSE);
+    opening.begins(format!("the store at {} has not answered yet", options.nodes.join(",")));
     loop {
-        match Scylla::connect(options).await {
+        let open = async { Stores::scylla(&Scylla::connect(options).await?).await };
+        match Box::pin(open).await {
             Err(StoreError::Unavailable(cause)) => {
                 let (nodes, waited_s) = (options.nodes.join(","), since.elapsed().as_secs());
                 tracing::warn!(%cause, nodes, waited_s, "the store does not answer; it is tried again");
+                opening.lasts_for(format!("the store at {nodes} does not answer"), Some(cause.to_string()));
             }
-            connected => return Ok(connected?),
+            opened => return Ok(opened?),
         }
         // Nobody says when it is there but it itself, when it is asked.
         tokio::time::sleep(pause).await;

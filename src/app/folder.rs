@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::StartError;
+use crate::server::Opening;
 
 /// What is locked; nothing stands in it. The lock ends with its process, however that ends.
 const LOCK_FILE: &str = "lock";
@@ -55,7 +56,7 @@ impl Held {
     ///
     /// # Errors
     /// `Taken`: it does not end.
-    pub async fn take(folder: &Path) -> Result<Self, StartError> {
+    pub async fn take(folder: &Path, opening: &Opening) -> Result<Self, StartError> {
         prepare(folder)?;
         let file = open(folder, LOCK_FILE)?;
         let mut waits = false;
@@ -66,6 +67,7 @@ impl Held {
                     Err(TryLockError::WouldBlock) if !waits => {
                         waits = true;
                         tracing::info!("another node has the data folder; waiting for it to end");
+                        opening.lasts_for("another node has the data folder", None);
                     }
                     Err(TryLockError::WouldBlock) => {}
                     Err(TryLockError::Error(error)) => {

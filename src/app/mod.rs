@@ -31,7 +31,7 @@ use crate::conversations::{ConversationsApi, SyncApi};
 use crate::event::Envelope;
 use crate::messages::MessagesApi;
 use crate::rate::Limiter;
-use crate::server::{self, Cors, Front, NodeApi, Pages, Places, Proxies, Routes};
+use crate::server::{self, Cors, Front, NodeApi, Opening, Pages, Places, Proxies, Routes, Serving};
 use crate::settings::SettingsApi;
 use crate::store::StoreError;
 use crate::task::Tasks;
@@ -144,18 +144,12 @@ impl App {
     }
 
     fn front(&self, inner: BoxEndpoint<'static>) -> Front {
-        let Config { rate_limit, server, .. } = &self.config;
-        let by_address: Limiter<IpAddr> = per_minute(*rate_limit, server.requests_per_minute, server.request_burst);
         let doors = Arc::clone(&self.services.doors);
         Front {
-            inner: Arc::new(inner),
             tasks: self.tasks.clone(),
             routes: Routes::of::<Apis>(),
-            cors: Cors::new(self.config.cors_origins.clone()),
-            proxies: Proxies::new(self.config.trusted_proxies.clone()),
-            limiter: by_address,
             polls: Arc::new(move |query| doors.has_session(query)),
-            deadline: server.request_timeout,
+            ..front(&self.config, inner)
         }
     }
 
@@ -205,10 +199,7 @@ impl App {
         let (sessions, doors) = (self.services.sessions.clone(), Arc::clone(&self.services.doors));
         let (tasks, draining) = (self.tasks.clone(), self.draining.clone());
         let (stop, bus) = (tasks.stopping(), Arc::clone(&self.backends.bus));
-        let Config { rate_limit, trusted_proxies, server: settings, .. } = &self.config;
-        let per_network = rate_limit.then_some(settings.connections_per_network);
-        let places = Places::new(settings.max_connections, per_network, Proxies::new(trusted_proxies.clone()));
-        let serving = server::serve(listener, endpoint, settings, places, stop);
+        let serving = server::serve(listener, endpoint, &self.config.server, places(&self.config), stop);
         let stopping = async {
             shutdown.await;
             tracing::info!("stopping");
@@ -228,23 +219,59 @@ impl App {
     }
 }
 
+/// What stands in front of everything that answers; of a node without routes of its own, background work and sockets.
+fn front(config: &Config, inner: BoxEndpoint<'static>) -> Front {
+    let Config { rate_limit, server, .. } = config;
+    let by_address: Limiter<IpAddr> = per_minute(*rate_limit, server.requests_per_minute, server.request_burst);
+    Front {
+        inner: Arc::new(inner),
+        tasks: Tasks::default(),
+        routes: Routes::default(),
+        cors: Cors::new(config.cors_origins.clone()),
+        proxies: Proxies::new(config.trusted_proxies.clone()),
+        limiter: by_address,
+        polls: Arc::new(|_| false),
+        deadline: server.request_timeout,
+    }
+}
+
+/// Who may have a connection.
+fn places(config: &Config) -> Places {
+    let Config { rate_limit, trusted_proxies, server, .. } = config;
+    let per_network = rate_limit.then_some(server.connections_per_network);
+    Places::new(server.max_connections, per_network, Proxies::new(trusted_proxies.clone()))
+}
+
 fn per_minute<K: Hash + Eq + Send + Sync + 'static>(enabled: bool, count: usize, burst: usize) -> Limiter<K> {
     let most = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     Limiter::new(enabled, most(count), Duration::from_mins(1), most(burst))
 }
 
-/// Runs a node on its configured backends until `shutdown`. The data folder is its own meanwhile.
+/// Runs a node on its configured backends until `shutdown`. The data folder is its own meanwhile. What it has to wait for
+/// at its start it says on the listener; nobody who connects is refused while the node itself takes that over.
 pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> Result<(), StartError> {
     let mut shutdown = pin!(shutdown);
-    let held = tokio::select! {
-        held = Held::take(&config.data_dir) => held?,
+    // Before the first connection: what is counted up and not down again would be wrong for ever.
+    telemetry::recorder();
+    let opening = Opening::default();
+    let meanwhile = opening.endpoint(|routes| front(&config, routes));
+    // Its connections end by themselves, after one answer each.
+    let settings = config.server.clone();
+    let serving = Serving::new(meanwhile, &settings, places(&config), CancellationToken::new());
+    let opened = async {
+        let held = Held::take(&config.data_dir, &opening).await?;
+        Ok::<_, StartError>((held, Backends::open(&config, &opening).await?))
+    };
+    let answers = async {
+        opening.lasts().await;
+        serving.accept(&listener).await
+    };
+    let (held, backends) = tokio::select! {
+        opened = opened => opened?,
+        never = answers => match never {},
         () = &mut shutdown => return Ok(()),
     };
-    let backends = tokio::select! {
-        backends = Backends::open(&config) => backends?,
-        () = &mut shutdown => return Ok(()),
-    };
-    let ended = run_on(config, backends, listener, shutdown).await;
+    let (ended, ()) = tokio::join!(run_on(config, backends, listener, shutdown), serving.finish());
     drop(held);
     ended
 }

@@ -57,48 +57,79 @@ pub async fn serve(
     places: Places,
     stop: CancellationToken,
 ) {
-    let connections = TaskTracker::new();
-    let cut = CancellationToken::new();
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(settings.header_timeout).max_buf_size(BUFFER_BYTES);
+    let serving = Serving::new(endpoint, settings, places, stop.clone());
+    stop.run_until_cancelled(serving.accept(&listener)).await;
+    drop(listener);
+    serving.finish().await;
+}
 
-    let mut accept = Accept { listener, pause: FIRST_PAUSE };
-    loop {
-        let next = async {
-            let permit = places.free().await?;
-            Some((accept.next().await, permit))
-        };
-        let Some(Some(((stream, peer), permit))) = stop.run_until_cancelled(next).await else { break };
-        let place = match places.give(permit, peer.ip()) {
-            Ok(place) => place,
-            Err(error) => {
-                turn_away(stream, &error);
-                continue;
-            }
-        };
-        let (http, endpoint, stop, cut) = (http.clone(), Arc::clone(&endpoint), stop.clone(), cut.clone());
-        let exchanges = Exchanges::default();
-        let connection = Connection::new(stream, place, settings.write_timeout, exchanges.clone());
-        connections.spawn(async move {
-            let serving = serve_connection(&http, connection, exchanges, endpoint, stop);
-            cut.run_until_cancelled(serving).await;
-        });
+/// An endpoint and the connections that it serves.
+pub struct Serving<'a> {
+    endpoint: Arc<BoxEndpoint<'static, Response>>,
+    settings: &'a ServerSettings,
+    places: Places,
+    http: hyper::server::conn::http1::Builder,
+    connections: TaskTracker,
+    stop: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl<'a> Serving<'a> {
+    /// No connections yet. From `stop` on, those that there are take no more requests.
+    pub fn new(
+        endpoint: Arc<BoxEndpoint<'static, Response>>,
+        settings: &'a ServerSettings,
+        places: Places,
+        stop: CancellationToken,
+    ) -> Self {
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(settings.header_timeout).max_buf_size(BUFFER_BYTES);
+        Self { endpoint, settings, places, http, connections: TaskTracker::new(), stop, cut: CancellationToken::new() }
     }
-    drop(accept);
-    connections.close();
-    if tokio::time::timeout(settings.drain_timeout, connections.wait()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "requests were cut off: they took longer than the drain timeout");
-        cut.cancel();
-        connections.wait().await;
+
+    /// Serves who connects to this listener. When it is dropped, those who have connected are served on, and those who wait
+    /// in the kernel's queue are whoever's who accepts next.
+    pub async fn accept(&self, listener: &TcpListener) -> Infallible {
+        let mut accept = Accept { listener, pause: FIRST_PAUSE };
+        loop {
+            // The semaphore of the places is never closed.
+            let Some(permit) = self.places.free().await else { std::future::pending().await };
+            let (stream, peer) = accept.next().await;
+            let place = match self.places.give(permit, peer.ip()) {
+                Ok(place) => place,
+                Err(error) => {
+                    turn_away(stream, &error);
+                    continue;
+                }
+            };
+            let (http, endpoint, stop, cut) = (self.http.clone(), Arc::clone(&self.endpoint), self.stop.clone(), self.cut.clone());
+            let exchanges = Exchanges::default();
+            let connection = Connection::new(stream, place, self.settings.write_timeout, exchanges.clone());
+            self.connections.spawn(async move {
+                let serving = serve_connection(&http, connection, exchanges, endpoint, stop);
+                cut.run_until_cancelled(serving).await;
+            });
+        }
+    }
+
+    /// Waits until the connections have ended; what is left of them after the drain timeout is cut off.
+    pub async fn finish(self) {
+        let Self { connections, cut, settings, .. } = self;
+        connections.close();
+        if tokio::time::timeout(settings.drain_timeout, connections.wait()).await.is_err() {
+            tracing::warn!(connections = connections.len(), "requests were cut off: they took longer than the drain timeout");
+            cut.cancel();
+            connections.wait().await;
+        }
     }
 }
 
-struct Accept {
-    listener: TcpListener,
+struct Accept<'a> {
+    listener: &'a TcpListener,
     pause: Duration,
 }
 
-impl Accept {
+impl Accept<'_> {
     /// The next connection. An error of one connection is skipped; an error of the process (no files, no memory)
     /// pauses, and is logged when it begins: who has connected waits in the kernel's queue and is not lost.
     async fn next(&mut self) -> (TcpStream, SocketAddr) {

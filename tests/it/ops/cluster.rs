@@ -8,6 +8,8 @@ use async_nats::jetstream;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::production::PRODUCTION;
 use crate::support::cluster::{OwnServers, forward, new_keyspace, servers};
@@ -54,7 +56,7 @@ pub async fn execute(session: &Session, cql: &str) {
 }
 
 /// The status of this path, once it is this one.
-async fn becomes(node: &Process, path: &str, status: u16) {
+pub async fn becomes(node: &Process, path: &str, status: u16) {
     let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
     let begin = Instant::now();
     loop {
@@ -71,12 +73,14 @@ async fn becomes(node: &Process, path: &str, status: u16) {
 async fn a_node_makes_its_keyspace_and_finds_everything_there_again() {
     let Some((_, store)) = fresh() else { return };
     let mut node = Process::with(&[("URGE_STORE", &store)]);
+    becomes(&node, "/ready", 200).await;
     let world = World::at(&node.url());
     let (ada, ben) = (world.person("Ada").await, world.person("Ben").await);
     let place = world.direct(&ada, &ben).await;
     let sent = ada.rest.send_text(&place, "kept elsewhere", Some("one")).await.unwrap();
     node.kill();
     node.start_again();
+    becomes(&node, "/ready", 200).await;
     let again = ada.rest.send_text(&place, "kept elsewhere", Some("one")).await.unwrap();
     assert_eq!((&again["id"], &again["seq"]), (&sent["id"], &sent["seq"]));
     let history = ben.rest.history(&place, "").await.unwrap();
@@ -158,7 +162,8 @@ async fn a_store_that_is_not_there_yet_is_waited_for() {
     let words = urge(&["migrate"], &[("URGE_STORE", &store)]).unwrap_err();
     assert!(words.contains(&format!("the store at {address} does not answer")), "{words}");
 
-    let mut node = Process::with(&[("URGE_STORE", &store)]);
+    // A request that is begun while it waits may take its time.
+    let mut node = Process::with(&[("URGE_STORE", &store), ("URGE_SERVER_HEADER_TIMEOUT", "60s")]);
     let says = |line: &String| line.contains("the store does not answer; it is tried again");
     let begin = Instant::now();
     while node.log().iter().filter(|line| says(line)).count() < 3 {
@@ -170,8 +175,32 @@ async fn a_store_that_is_not_there_yet_is_waited_for() {
         ["WARN", &format!("nodes=\"{address}\""), "waited_s=0", "Connection refused"].iter().all(|words| warning.contains(words));
     assert!(says_all, "{warning}");
 
+    let waiting = World::at(&node.url()).rest.with_prefix("");
+    assert_eq!(waiting.get("/health").await.unwrap(), serde_json::json!({"status": "ok"}));
+    let unready = waiting.get("/ready").await.unwrap_err();
+    assert_eq!((unready.status(), unready.code()), (503, "unavailable"));
+    let words = &unready.refusal().unwrap().message;
+    let reasons = [&format!("the node is starting: the store at {address} does not answer, since 20"), "; last: ", "Connection refused"];
+    assert!(reasons.iter().all(|reason| words.contains(reason)), "{words}");
+    let refused = waiting.with_prefix("/api").get("/users/me").await.unwrap_err();
+    assert_eq!((refused.status(), refused.code()), (503, "unavailable"));
+    assert!(refused.refusal().unwrap().retry_after_s.is_some());
+    // One that begins its request before the node serves, and ends it after.
+    let mut slow = TcpStream::connect(node.address).await.unwrap();
+    slow.write_all(b"GET /health HTTP/1.1\r\n").await.unwrap();
+
     forward(address, servers().unwrap().scylla[0].clone()).await;
-    becomes(&node, "/ready", 200).await;
+    // Nobody is refused while the one hands over to the other.
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).pool_max_idle_per_host(0).build().unwrap();
+    let begin = Instant::now();
+    while client.get(node.url() + "/ready").send().await.unwrap().status() != 200 {
+        assert_eq!(client.get(node.url() + "/health").send().await.unwrap().status(), 200);
+        assert!(begin.elapsed() < RECOVERY, "{:?}", node.log());
+    }
+    slow.write_all(b"Host: urge\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("{\"status\":\"ok\"}"), "{answer}");
     World::at(&node.url()).person("Ada").await;
     assert!(node.terminate().success());
 }
@@ -201,6 +230,7 @@ async fn logins_are_asked_for_and_a_store_that_goes_away_comes_back() {
     let settings = [("URGE_STORE", store.as_str()), ("URGE_STORE_SCYLLA_USER", ROOT), ("URGE_STORE_SCYLLA_PASSWORD", ROOT)];
     let mut node = Process::with(&settings);
     assert!(!node.log().iter().any(|line| line.contains("password=") || line.contains(&format!("\"{ROOT}\""))), "{:?}", node.log());
+    becomes(&node, "/ready", 200).await;
     let world = World::at(&node.url());
     let (ada, ben) = (world.person("Ada").await, world.person("Ben").await);
     let place = world.direct(&ada, &ben).await;

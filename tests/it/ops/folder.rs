@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
+use super::cluster::becomes;
 use crate::support::{PATIENCE, Process, World, command};
 
 /// The binary with this data folder.
@@ -54,7 +55,14 @@ async fn a_successor_waits_until_the_one_before_has_ended() {
     let successor = Process::with(&[("URGE_DATA_DIR", data.to_str().unwrap())]);
     logged(&successor, WAITS).await;
     ada.rest.me().await.unwrap();
+    let waiting = World::at(&successor.url()).rest.with_prefix("");
+    waiting.get("/health").await.unwrap();
+    let unready = waiting.get("/ready").await.unwrap_err();
+    assert_eq!((unready.status(), unready.code()), (503, "unavailable"));
+    let words = &unready.refusal().unwrap().message;
+    assert!(words.contains("the node is starting: another node has the data folder, since 20"), "{words}");
     assert!(node.terminate().success());
+    becomes(&successor, "/ready", 200).await;
     World::at(&successor.url()).rest.as_account(&ada.account).me().await.unwrap();
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use loadtest::Door;
 use serde_json::{Value, json};
 
-use super::cluster::{execute, fresh, session};
+use super::cluster::{becomes, execute, fresh, session};
 use crate::support::cluster::servers;
 use crate::support::{PATIENCE, Person, Process, World, id};
 
@@ -63,6 +63,7 @@ async fn a_row_of_the_embedded_store_that_cannot_be_read_is_passed_over() {
 async fn a_row_of_the_clusters_store_that_cannot_be_read_is_passed_over() {
     let Some((keyspace, store)) = fresh() else { return };
     let mut node = Process::with(&[("URGE_STORE", &store)]);
+    becomes(&node, "/ready", 200).await;
     let scene = three_messages(&node).await;
     node.kill();
     let session = session(&servers().unwrap().scylla, None).await;
