@@ -160,9 +160,9 @@ impl Conversations {
         let mut conversations: Vec<SyncEntry> = Vec::with_capacity(memberships.len());
         let (mut bytes, mut looked_at) = (0, 0);
         for chunk in memberships.chunks(AT_ONCE) {
-            let entries = chunk.iter().cloned().map(async |membership| {
+            let entries = chunk.iter().map(async |membership| {
                 let id = membership.conversation_id;
-                unless_spoilt(id, self.entry(caller, membership, known.get(&id).copied()).await)
+                unless_spoilt(id, self.entry(caller, membership.clone(), known.get(&id).copied()).await)
             });
             looked_at += chunk.len();
             for entry in try_join_all(entries).await?.into_iter().flatten() {

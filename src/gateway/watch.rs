@@ -243,12 +243,11 @@ impl Sessions {
         memberships.sort_by_key(|membership| std::cmp::Reverse(membership.head.at));
         let mut watchers: Vec<UserId> = Vec::new();
         for membership in memberships.into_iter().take(MAX_WATCHED) {
-            let others = match (membership.kind, membership.peer_id) {
-                (ConversationKind::Direct, Some(peer)) => vec![peer],
-                _ => {
-                    let id = membership.conversation_id;
-                    unless_spoilt(id, appender.known(id).await)?.map_or_else(Vec::new, |state| state.active().to_vec())
-                }
+            let others = if let (ConversationKind::Direct, Some(peer)) = (membership.kind, membership.peer_id) {
+                vec![peer]
+            } else {
+                let id = membership.conversation_id;
+                unless_spoilt(id, appender.known(id).await)?.map_or_else(Vec::new, |state| state.active().to_vec())
             };
             for other in others {
                 let may_know = !relations.is_blocked_either(other) || toward.contains(&other);

@@ -106,7 +106,7 @@ impl Scene {
         }
         let (club, broken) = (world.group(&ada, "Club", &[&ben, &cy]).await, world.group(&ada, "Broken", &[&ben]).await);
         let gone = world.direct(&ben, &cy).await;
-        Self { fine, seqs, club, gone, broken, ada, ben, cy }
+        Self { ada, ben, cy, fine, seqs, club, gone, broken }
     }
 
     /// What spoils these rows, where an id is written like this.
