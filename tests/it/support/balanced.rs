@@ -35,7 +35,7 @@ impl Balanced {
     /// Development nodes; limits are off.
     pub fn start() -> Self {
         let Some(streams) = Streams::new() else {
-            let node = Process::start();
+            let node = Process::start().ready();
             return Self { url: node.url(), folder: Arc::clone(&node.folder), nodes: vec![node], between: None };
         };
         let folder = Arc::new(TempDir::new().unwrap());
@@ -46,7 +46,7 @@ impl Balanced {
             ("URGE_BUS_NATS_NAME", streams.name()),
             ("URGE_SECRET_KEY", "the same on all nodes of the cluster"),
         ];
-        let nodes: Vec<_> = (0..streams.count).map(|_| Process::with(&settings)).collect();
+        let nodes: Vec<_> = (0..streams.count).map(|_| Process::with(&settings).ready()).collect();
         let address = lasting_address();
         let balancer =
             Arc::new(Balancer { places: Places::new(nodes.iter().map(|node| node.address).collect()), sessions: Mutex::default() });
@@ -70,6 +70,7 @@ impl Balanced {
         self.terminate();
         for node in &mut self.nodes {
             node.start_again();
+            node.until_ready();
         }
     }
 

@@ -1,11 +1,12 @@
 //! The real binary as a process of its own, which can be stopped, killed and started again at the same address.
 //! For what a node in this process cannot show: other languages' clients, crashes, signals.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader, Read, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 use tempfile::TempDir;
@@ -75,6 +76,28 @@ impl Process {
         let address = lasting_address().to_string();
         let Launched { child, address, unread, reading } = launch(&address, &folder, &settings, &prelude, &log, reader);
         Self { address, folder, settings, prelude, log, reader, child, unread, reading }
+    }
+
+    /// The same once it is ready: while a store of its own is made it answers that it is not.
+    pub fn ready(self) -> Self {
+        self.until_ready();
+        self
+    }
+
+    /// Waits until it is ready.
+    pub fn until_ready(&self) {
+        let began = Instant::now();
+        let asked = || {
+            let mut connection = TcpStream::connect(self.address)?;
+            connection.write_all(b"GET /ready HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).map(|_| answer)
+        };
+        while !asked().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+            assert!(began.elapsed() < PATIENCE, "the node does not become ready: {:#?}", self.log());
+            // It tells nobody by itself.
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// `http://host:port`.

@@ -206,7 +206,7 @@ async fn bad_fields_are_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_in_national_form_are_read_in_the_nodes_country() {
-    let node = Process::with(&[("URGE_DEFAULT_COUNTRY", "US")]);
+    let node = Process::with(&[("URGE_DEFAULT_COUNTRY", "US")]).ready();
     let rest = World::at(&node.url()).rest;
     let ada = rest.register_with_password("(202) 555-0101", "Ada", "correct horse").await.unwrap();
     assert_eq!(ada.answer["user"]["phone_number"], ADA);

@@ -91,7 +91,8 @@ async fn a_whole_node_sends_its_codes_by_it() {
         ("URGE_SMS_TWILIO_AUTH_TOKEN", "secret-of-the-account"),
         ("URGE_SMS_TWILIO_FROM", "+15005550006"),
         ("URGE_SMS_TWILIO_URL", &url),
-    ]);
+    ])
+    .ready();
     let rest = World::at(&node.url()).rest;
     // What costs money is limited, also in development: each number is asked for once.
     let phones = [123, 124, 125].map(|last| json!({"phone_number": format!("+1 (202) 555-0{last}")}));
