@@ -47,7 +47,7 @@ impl Tries {
         if self.made == TRIES || Instant::now() > self.until {
             return Err(StoreError::Unavailable("others were quicker each time".into()));
         }
-        // The others are on other nodes; by chance, so that those who met do not meet again.
+        // The others are on other nodes, and tell nobody when they are done; by chance, so that those who met do not meet again.
         let pause = rand::random_range(0..=PAUSE_MS * u64::from(self.made));
         tokio::time::sleep(Duration::from_millis(pause)).await;
         Ok(())

@@ -193,6 +193,7 @@ impl Consumer {
         self.pause = FIRST_WAIT;
         let Some(first) = first else { return Ok(self.held_ones()) };
         self.taken.push(self.lent.take(first.map_err(failed)?));
+        // What comes within it is worked on together: that is what the caller asked for.
         sleep(gather).await;
         let rest = async {
             let mut rest = durable.fetch().max_messages(BATCH - 1).messages().await.ok()?;

@@ -78,6 +78,7 @@ impl Shared {
             } else {
                 tries += 1;
                 unsent.back(due);
+                // A server that is connected and refuses says nobody when it no longer does.
                 tokio::time::sleep(SEND_AGAIN).await;
             }
         }
@@ -111,6 +112,7 @@ impl Shared {
     /// Tells the nodes how far the numbers have come, until the server has that, for ever.
     pub async fn send_tails(&self) {
         loop {
+            // The period itself: what is sent within it is counted by one tail.
             tokio::time::sleep(TAILS_APART).await;
             if self.live.is_up() {
                 self.confirm().await;
@@ -148,6 +150,7 @@ impl Shared {
         let telling = async {
             self.presence.up().await;
             while self.tell_all(&Broadcast::Look { from: self.node, logins }).await.is_err() {
+                // As above; the whole of it is bounded below.
                 tokio::time::sleep(SEND_AGAIN).await;
             }
         };
