@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 
 use super::append::{Announcement, BATCH_ROWS, Posted, Proposal, Reply, Shared};
 use super::store::{Insert, OwnMark};
@@ -59,18 +59,18 @@ impl Shared {
             return Ok(());
         }
         // 1. The head, then the locations: a message that is not located now cannot stand at or before this head.
-        let floors = join_all(waiting.iter().map(|one| self.floor(&state, &one.proposal))).await;
+        let floors = self.floors(&state, waiting).await?;
         // 3. The rows after a known floor may hold the message already.
         let mut index = 0;
         for floor in floors {
-            let found = match floor? {
+            let found = match floor {
                 Some(floor) if floor < state.head.seq => self.scan(&state, floor, waiting[index].proposal.message_id).await?,
                 _ => None,
             };
             match found {
                 Some(row) => {
                     let one = waiting.remove(index);
-                    self.announce_again(&state, &row).await?;
+                    self.redo(&state, &row).await?;
                     one.answer(&Ok(Posted { row, fresh: false }));
                 }
                 None => index += 1,
@@ -79,7 +79,7 @@ impl Shared {
         // A stale state is safe for what it permits, for the insert fails behind it, but not for what it refuses.
         if waiting.iter().any(|one| (one.proposal.permit)(&state).is_err()) {
             let others = self.catch_up(&mut state).await?;
-            self.answer_found(waiting, others).await?;
+            self.answer_found(&state, waiting, others).await?;
             if state.record.is_some() {
                 self.remember(Arc::new(state.clone()));
             }
@@ -90,16 +90,22 @@ impl Shared {
         Ok(())
     }
 
-    /// Step 2: the floor of an earlier attempt, or a new one, written and waited for.
-    async fn floor(&self, state: &ConversationState, proposal: &Proposal) -> StoreResult<Option<Seq>> {
-        if proposal.may_exist
-            && let Some(location) = begin(|| self.store.location(proposal.message_id)).await?
-        {
-            return Ok(Some(location.floor_seq));
+    /// Step 2: the floors of earlier attempts; where there was none a new one, written and waited for.
+    async fn floors(&self, state: &ConversationState, waiting: &[Waiting]) -> StoreResult<Vec<Option<Seq>>> {
+        let floor = async |Waiting { proposal, .. }: &Waiting| -> StoreResult<Option<Seq>> {
+            if !proposal.may_exist {
+                return Ok(None);
+            }
+            Ok(begin(|| self.store.location(proposal.message_id)).await?.map(|location| location.floor_seq))
+        };
+        let floors = try_join_all(waiting.iter().map(floor)).await?;
+        let new = waiting.iter().zip(&floors).filter(|(_, floor)| floor.is_none());
+        let new: Vec<MessageId> = new.map(|(one, _)| one.proposal.message_id).collect();
+        if !new.is_empty() {
+            let location = Location { conversation_id: state.id, floor_seq: state.head.seq };
+            begin(|| self.store.put_locations(&new, &location)).await?;
         }
-        let location = Location { conversation_id: state.id, floor_seq: state.head.seq };
-        begin(|| self.store.put_location(proposal.message_id, &location)).await?;
-        Ok(None)
+        Ok(floors)
     }
 
     pub(super) async fn scan(&self, state: &ConversationState, floor: Seq, message: MessageId) -> StoreResult<Option<LogRow>> {
@@ -150,7 +156,7 @@ impl Shared {
         if taken {
             metrics::counter!("urge_log_append_conflicts_total").increment(1);
             let others = self.catch_up(state).await?;
-            self.answer_found(waiting, others).await?;
+            self.answer_found(state, waiting, others).await?;
             return Ok(());
         }
         // 6. Heads, announcement, event, answer.
@@ -273,21 +279,29 @@ impl Shared {
         persist(|| self.announce.enqueue(id, seq)).await
     }
 
-    /// What is told of a row whose first writer may have died before telling it; hubs drop what they have.
-    async fn announce_again(&self, state: &ConversationState, row: &LogRow) -> StoreResult<()> {
+    /// What the first writer of this row may have died before: some of the heads, which are written in no order, and telling of
+    /// it; hubs drop what they have.
+    async fn redo(&self, state: &ConversationState, row: &LogRow) -> StoreResult<()> {
+        self.redo_heads(state, std::slice::from_ref(row)).await?;
         let announcement = announcement_of(state, row.clone(), None);
         self.announce.announce(vec![Announcement { again: true, ..announcement }]).await;
         self.enqueue(state.id, row.seq).await
     }
 
-    /// Answers those whose row another attempt has appended, as these rows of the log show. That one may have died between the
-    /// heads and the event.
-    async fn answer_found(&self, waiting: &mut Vec<Waiting>, rows: Vec<LogRow>) -> StoreResult<()> {
-        let is_awaited = |row: &&LogRow| waiting.iter().any(|one| one.proposal.message_id == row.message_id);
-        if let Some(last) = rows.iter().rfind(is_awaited) {
-            self.enqueue(last.conversation_id, last.seq).await?;
-        }
-        for row in rows {
+    async fn redo_heads(&self, state: &ConversationState, rows: &[LogRow]) -> StoreResult<()> {
+        let (members, own): (&[UserId], _) = (if state.is_large() { &[] } else { state.active() }, own_marks(rows));
+        persist(|| self.store.advance_heads(state.id, &state.head, members, &own)).await
+    }
+
+    /// Answers those whose row another attempt has appended, as these rows of the log show. That one may have died amid the
+    /// heads, or between them and the event.
+    async fn answer_found(&self, state: &ConversationState, waiting: &mut Vec<Waiting>, rows: Vec<LogRow>) -> StoreResult<()> {
+        let mut found = rows;
+        found.retain(|row| waiting.iter().any(|one| one.proposal.message_id == row.message_id));
+        let Some(last) = found.last() else { return Ok(()) };
+        self.redo_heads(state, &found).await?;
+        self.enqueue(last.conversation_id, last.seq).await?;
+        for row in found {
             if let Some(at) = waiting.iter().position(|one| one.proposal.message_id == row.message_id) {
                 waiting.remove(at).answer(&Ok(Posted { row, fresh: false }));
             }

@@ -8,8 +8,6 @@ mod statement;
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use row::{ConversationRow, MemberRow, MembershipRow, RowTuple, row_values};
-use scylla::serialize::row::SerializeRow;
-use scylla::statement::prepared::PreparedStatement;
 pub use statement::LogStatements;
 
 use super::numbers::{kind_number, role_number, state_number};
@@ -20,7 +18,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 use crate::id::{ConversationId, MessageId, Seq, UserId};
-use crate::store::{Prepared, Scylla, StoreError, StoreResult, limit};
+use crate::store::{Prepared, Scylla, StoreError, StoreResult, Writes, limit};
 
 /// The timestamp of what is said once and never taken back.
 const FOR_EVER: i64 = 1;
@@ -31,38 +29,11 @@ const MARKS_A_BATCH: usize = 32;
 
 type Log = Prepared<LogStatements>;
 
-/// Writes of one partition that go out as one.
-#[derive(Default)]
-struct Writes<'a> {
-    statements: Vec<&'a PreparedStatement>,
-    values: Vec<Box<dyn SerializeRow + Send + Sync>>,
-}
-
-impl<'a> Writes<'a> {
-    fn add(&mut self, statement: &'a PreparedStatement, values: impl SerializeRow + Send + Sync + 'static) {
-        self.statements.push(statement);
-        self.values.push(Box::new(values));
-    }
-}
-
 impl Log {
     /// What stands at this place, after whatever has been begun there is finished: what became of a condition.
     async fn settled(&self, conversation: ConversationId, seq: Seq) -> StoreResult<Option<LogRow>> {
         let found = Scylla::row(self, &self.statements.settled_row, (conversation.0, bucket_of(seq), seq)).await?;
         Ok(found.map(row::log_row))
-    }
-
-    /// Moves a membership's head, and its owner's read mark, as one write.
-    async fn move_head(&self, user: UserId, id: ConversationId, head: &Head, own: Option<&OwnMark>) -> StoreResult<()> {
-        let statements = &self.statements;
-        let moved = (head.seq, head.seq, head.n, head.total, head.message_seq, head.at.0, user.0, id.0);
-        match own {
-            None => self.write(&statements.move_head, moved).await,
-            Some(own) => {
-                let read = (own.seq, own.seq, own.n, user.0, id.0);
-                self.write_batch(&[&statements.move_head, &statements.mark_read], (moved, read)).await
-            }
-        }
     }
 
     /// Projects one member into the conversation's partition, and into his own.
@@ -97,8 +68,8 @@ impl Log {
             of_member.add(&statements.clear, (seq, seq, n, total, user, id.0));
             of_member.add(&statements.mark_read, (seq, seq, n, user, id.0));
         }
-        let written =
-            [of_conversation, of_member].map(|Writes { statements, values }| async move { self.write_batch(&statements, values).await });
+        let written = [of_conversation, of_member]
+            .map(|Writes { statements, values }| async move { self.write_batch(&statements, &values[..]).await });
         try_join_all(written).await.map(drop)
     }
 }
@@ -181,8 +152,10 @@ impl LogStore for Log {
         Ok(found.map(|(id, floor_seq)| Location { conversation_id: ConversationId(id), floor_seq }))
     }
 
-    async fn put_location(&self, message: MessageId, location: &Location) -> StoreResult<()> {
-        self.write(&self.statements.put_location, (message.0, location.conversation_id.0, location.floor_seq)).await
+    async fn put_locations(&self, messages: &[MessageId], location: &Location) -> StoreResult<()> {
+        let statements = vec![&self.statements.put_location; messages.len()];
+        let values: Vec<_> = messages.iter().map(|message| (message.0, location.conversation_id.0, location.floor_seq)).collect();
+        self.write_apart(&statements, &values).await
     }
 
     async fn conversation(&self, id: ConversationId) -> StoreResult<Option<ConversationRecord>> {
@@ -210,14 +183,17 @@ impl LogStore for Log {
     }
 
     async fn advance_heads(&self, id: ConversationId, head: &Head, members: &[UserId], own: &[OwnMark]) -> StoreResult<()> {
-        for members in members.chunks(TOGETHER * 2) {
-            let mark = |user: &UserId| own.iter().find(|mark| mark.user_id == *user);
-            try_join_all(members.iter().map(|user| self.move_head(*user, id, head, mark(user)))).await?;
+        let LogStatements { move_head, mark_read, put_head, .. } = &self.statements;
+        let Head { seq, n, total, message_seq, at } = *head;
+        let mut writes = Writes::default();
+        for user in members {
+            writes.add(move_head, (seq, seq, n, total, message_seq, at.0, user.0, id.0));
         }
-        let others = own.iter().filter(|mark| !members.contains(&mark.user_id));
-        try_join_all(others.map(|mark| self.mark_read(mark.user_id, id, mark.seq, mark.n))).await?;
-        let values = (head.seq, head.seq, head.n, head.total, head.message_seq, head.at.0, id.0);
-        self.write(&self.statements.put_head, values).await
+        for mark in own.iter().filter(|mark| mark.seq > 0) {
+            writes.add(mark_read, (mark.seq, mark.seq, mark.n, mark.user_id.0, id.0));
+        }
+        writes.add(put_head, (seq, seq, n, total, message_seq, at.0, id.0));
+        self.write_apart(&writes.statements, &writes.values).await
     }
 
     async fn mark_indexed(&self, id: ConversationId, seq: Seq) -> StoreResult<()> {
@@ -282,19 +258,21 @@ impl LogStore for Log {
     }
 
     async fn mark_members(&self, id: ConversationId, marks: &[MemberMark], at: Timestamp) -> StoreResult<()> {
-        let LogStatements { mark_delivered, mark_member_read, .. } = &self.statements;
+        let LogStatements { mark_delivered, mark_member_read, peer_has, peer_reads, .. } = &self.statements;
         for marks in marks.chunks(MARKS_A_BATCH) {
-            let (mut statements, mut values) = (Vec::new(), Vec::new());
+            let mut writes = Writes::default();
             for mark in marks {
-                for (statement, seq) in [(mark_delivered, mark.delivered_seq), (mark_member_read, mark.read_seq)] {
+                for (seq, mine, his) in [(mark.delivered_seq, mark_delivered, peer_has), (mark.read_seq, mark_member_read, peer_reads)] {
                     if seq > 0 {
-                        statements.push(statement);
-                        values.push((seq, seq, at.0, id.0, mark.user_id.0));
+                        writes.add(mine, (seq, seq, at.0, id.0, mark.user_id.0));
+                    }
+                    if let Some(peer) = mark.peer.filter(|_| seq > 0) {
+                        writes.add(his, (seq, seq, peer.0, id.0));
                     }
                 }
             }
-            if !statements.is_empty() {
-                self.write_batch(&statements, values).await?;
+            if !writes.statements.is_empty() {
+                self.write_batch(&writes.statements, &writes.values[..]).await?;
             }
         }
         Ok(())
@@ -315,14 +293,6 @@ impl LogStore for Log {
             return Ok(());
         }
         self.write(&self.statements.mark_read, (seq, seq, n, user.0, id.0)).await
-    }
-
-    async fn mark_peer(&self, user: UserId, id: ConversationId, delivered: Seq, read: Option<Seq>) -> StoreResult<()> {
-        let LogStatements { peer_has, peer_reads, .. } = &self.statements;
-        let marks = [(peer_has, delivered), (peer_reads, read.unwrap_or(0))];
-        let (statements, values): (Vec<_>, Vec<_>) =
-            marks.into_iter().filter(|(_, seq)| *seq > 0).map(|(statement, seq)| (statement, (seq, seq, user.0, id.0))).unzip();
-        if statements.is_empty() { Ok(()) } else { self.write_batch(&statements, values).await }
     }
 
     async fn clear(&self, user: UserId, id: ConversationId, cleared: &Cleared) -> StoreResult<()> {

@@ -148,9 +148,9 @@ impl LogStore for Sqlite {
         self.read(move |connection| select_location(connection, message)).await
     }
 
-    async fn put_location(&self, message: MessageId, location: &Location) -> StoreResult<()> {
-        let location = *location;
-        self.write(move |connection| locate(connection, message, &location)).await
+    async fn put_locations(&self, messages: &[MessageId], location: &Location) -> StoreResult<()> {
+        let (messages, location) = (messages.to_vec(), *location);
+        self.write(move |connection| messages.iter().try_for_each(|message| locate(connection, *message, &location))).await
     }
 
     async fn conversation(&self, id: ConversationId) -> StoreResult<Option<ConversationRecord>> {
@@ -306,8 +306,16 @@ impl LogStore for Sqlite {
                      read_seq = max(read_seq, excluded.read_seq)
                  WHERE excluded.delivered_seq > delivered_seq OR excluded.read_seq > read_seq",
             )?;
+            let mut of_peer = connection.prepare_cached(
+                "INSERT INTO memberships (user_id, conversation_id, peer_delivered_seq, peer_read_seq) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET peer_delivered_seq = max(peer_delivered_seq, excluded.peer_delivered_seq),
+                     peer_read_seq = max(peer_read_seq, excluded.peer_read_seq)",
+            )?;
             for mark in &marks {
                 statement.execute(params![id.0, mark.user_id.0, mark.delivered_seq, mark.read_seq, at.0])?;
+                if let Some(peer) = mark.peer {
+                    of_peer.execute(params![peer.0, id.0, mark.delivered_seq, mark.read_seq])?;
+                }
             }
             Ok(())
         })
@@ -334,20 +342,6 @@ impl LogStore for Sqlite {
 
     async fn mark_read(&self, user: UserId, id: ConversationId, seq: Seq, n: i64) -> StoreResult<()> {
         self.write(move |connection| move_read_mark(connection, user, id, seq, n)).await
-    }
-
-    async fn mark_peer(&self, user: UserId, id: ConversationId, delivered: Seq, read: Option<Seq>) -> StoreResult<()> {
-        self.write(move |connection| {
-            connection
-                .prepare_cached(
-                    "INSERT INTO memberships (user_id, conversation_id, peer_delivered_seq, peer_read_seq) VALUES (?1, ?2, ?3, ?4)
-                     ON CONFLICT DO UPDATE SET peer_delivered_seq = max(peer_delivered_seq, excluded.peer_delivered_seq),
-                         peer_read_seq = max(peer_read_seq, excluded.peer_read_seq)",
-                )?
-                .execute(params![user.0, id.0, delivered, read.unwrap_or(0)])?;
-            Ok(())
-        })
-        .await
     }
 
     async fn clear(&self, user: UserId, id: ConversationId, cleared: &Cleared) -> StoreResult<()> {

@@ -90,6 +90,8 @@ pub struct MemberMark {
     pub delivered_seq: Seq,
     /// The last row that he let others know he has read; 0: none.
     pub read_seq: Seq,
+    /// In a DIRECT conversation the other one, whose membership says it too.
+    pub peer: Option<UserId>,
 }
 
 /// The log, its heads and its memberships.
@@ -120,8 +122,8 @@ pub trait LogStore: Send + Sync + 'static {
     /// Where a message is to be looked for.
     async fn location(&self, message: MessageId) -> StoreResult<Option<Location>>;
 
-    /// Notes where a message is to be looked for. Two writers may both write: either floor is right.
-    async fn put_location(&self, message: MessageId, location: &Location) -> StoreResult<()>;
+    /// Notes where these messages are to be looked for. Two writers may both write: either floor is right.
+    async fn put_locations(&self, messages: &[MessageId], location: &Location) -> StoreResult<()>;
 
     /// The projected conversation.
     async fn conversation(&self, id: ConversationId) -> StoreResult<Option<ConversationRecord>>;
@@ -132,7 +134,8 @@ pub trait LogStore: Send + Sync + 'static {
     /// Says in these memberships, then in the conversation, that it is large: before the row that makes it so is appended.
     async fn mark_large(&self, id: ConversationId, members: &[UserId]) -> StoreResult<()>;
 
-    /// Moves the heads of these members' memberships, then the conversation's; monotone by `head.seq`.
+    /// Moves the heads of these members' memberships and the conversation's; monotone by `head.seq`. In no order: all of them are
+    /// there when it answers, and after an error some may be.
     /// Who wrote has read up to his own last row: `own` moves those read marks in the same writes.
     async fn advance_heads(&self, id: ConversationId, head: &Head, members: &[UserId], own: &[OwnMark]) -> StoreResult<()>;
 
@@ -151,7 +154,7 @@ pub trait LogStore: Send + Sync + 'static {
     /// Projects states and roles into members and memberships, monotone by `change_seq`, then of joiners `cleared` too.
     async fn put_members(&self, id: ConversationId, record: &ConversationRecord, changes: &[Member], cleared: &Cleared) -> StoreResult<()>;
 
-    /// Moves marks of members, one or many; monotone.
+    /// Moves marks of members, one or many; monotone. Where a peer is told as well, an error may leave one of both done.
     async fn mark_members(&self, id: ConversationId, marks: &[MemberMark], at: Timestamp) -> StoreResult<()>;
 
     /// All memberships of a person: one partition.
@@ -162,9 +165,6 @@ pub trait LogStore: Send + Sync + 'static {
 
     /// Moves a person's own read mark; `n` belongs to `seq`; monotone by `seq`.
     async fn mark_read(&self, user: UserId, id: ConversationId, seq: Seq, n: i64) -> StoreResult<()>;
-
-    /// Moves what a person knows of the other one in a DIRECT conversation; monotone.
-    async fn mark_peer(&self, user: UserId, id: ConversationId, delivered: Seq, read: Option<Seq>) -> StoreResult<()>;
 
     /// Hides everything up to a row from a person; monotone by `cleared.seq`.
     async fn clear(&self, user: UserId, id: ConversationId, cleared: &Cleared) -> StoreResult<()>;

@@ -128,13 +128,10 @@ impl Receipts {
         if moving.is_empty() {
             return Ok(0);
         }
-        // The peer's view first: should the second write fail, the next mark does both again.
-        for one in &moving {
-            if let Some(peer) = state.peer(one.user) {
-                self.log.mark_peer(peer, id, one.aim().delivered, Some(one.aim().read)).await?;
-            }
-        }
-        let mark = |one: &Moving| MemberMark { user_id: one.user, delivered_seq: one.aim().delivered, read_seq: one.aim().read };
+        let mark = |one: &Moving| {
+            let Marks { delivered, read } = one.aim();
+            MemberMark { user_id: one.user, delivered_seq: delivered, read_seq: read, peer: state.peer(one.user) }
+        };
         let marks: Vec<MemberMark> = moving.iter().map(mark).collect();
         self.log.mark_members(id, &marks, self.now()).await?;
         let mut turns: BTreeMap<Seq, (Turn, Vec<&Moving>)> = BTreeMap::new();

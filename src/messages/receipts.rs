@@ -193,7 +193,7 @@ impl Receipts {
             for (id, marks) in large {
                 let marks: Vec<_> = marks
                     .into_iter()
-                    .map(|(user_id, marks)| MemberMark { user_id, delivered_seq: marks.delivered, read_seq: marks.read })
+                    .map(|(user_id, marks)| MemberMark { user_id, delivered_seq: marks.delivered, read_seq: marks.read, peer: None })
                     .collect();
                 for marks in marks.chunks(MARKS_A_WRITE) {
                     if let Err(error) = self.log.mark_members(id, marks, self.clock.now()).await {

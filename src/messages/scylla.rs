@@ -4,18 +4,16 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use scylla::serialize::row::SerializeRow;
-use scylla::statement::prepared::PreparedStatement;
 use scylla::value::MaybeUnset;
 use uuid::Uuid;
 
 use super::store::{MessageStore, RowWords, Star, TermMatch};
 use crate::clock::Timestamp;
 use crate::id::{ConversationId, Seq, UserId};
-use crate::store::{Prepared, StoreError, StoreResult, limit, statements};
+use crate::store::{Prepared, StoreError, StoreResult, Writes, limit, statements};
 
-/// Terms that are written or removed in one batch.
-const BATCH_TERMS: usize = 256;
+/// What is written or removed in one batch.
+const BATCH_STATEMENTS: usize = 256;
 /// Rows whose words, up to 16 KiB each, are written in one batch; and what is asked for in one `IN`, of which ScyllaDB takes 100.
 const BATCH_ROWS: usize = 64;
 
@@ -143,12 +141,15 @@ impl Index<'_> {
     async fn put(&self, rows: &[RowWords]) -> StoreResult<()> {
         let statements = &self.store.statements;
         for part in rows.chunks(BATCH_ROWS) {
-            let documents = part.iter().map(|row| (self.conversation, self.block, row.seq, row.version, &row.words));
-            self.write(&statements.put_document, &documents.collect::<Vec<_>>()).await?;
+            let mut writes = Writes::default();
+            for row in part {
+                writes.add(&statements.put_document, (self.conversation, self.block, row.seq, row.version, &row.words));
+                for word in &row.words {
+                    writes.add(&statements.put_term, (self.conversation, self.block, word, row.seq, time_of(row.version)));
+                }
+            }
+            self.write(&writes).await?;
         }
-        let terms = rows.iter().flat_map(|row| row.words.iter().map(|word| (word, row.seq, time_of(row.version))));
-        let terms: Vec<_> = terms.map(|(word, seq, time)| (self.conversation, self.block, word, seq, time)).collect();
-        self.write(&statements.put_term, &terms).await?;
         for part in rows.chunks(BATCH_ROWS) {
             let asked: Vec<Seq> = part.iter().map(|row| row.seq).collect();
             let found: Vec<(Seq, i64)> = self.store.rows(&statements.versions, (self.conversation, self.block, asked)).await?;
@@ -170,16 +171,21 @@ impl Index<'_> {
         documents.entry(row.version).or_insert_with(|| row.words.clone());
         let Some((latest, said)) = documents.pop_last() else { return Ok(()) };
         let gone = documents.values().flatten().filter(|word| !said.contains(word));
-        let gone: Vec<_> = gone.map(|word| (time_of(latest) - 1, self.conversation, self.block, word, row.seq)).collect();
-        self.write(&statements.remove_term, &gone).await?;
-        let earlier: Vec<_> = documents.keys().map(|version| (self.conversation, self.block, row.seq, *version)).collect();
-        self.write(&statements.remove_document, &earlier).await
+        let mut writes = Writes::default();
+        for word in gone {
+            writes.add(&statements.remove_term, (time_of(latest) - 1, self.conversation, self.block, word, row.seq));
+        }
+        // Last, for they say which words there are to take away.
+        for version in documents.keys() {
+            writes.add(&statements.remove_document, (self.conversation, self.block, row.seq, *version));
+        }
+        self.write(&writes).await
     }
 
-    /// In batches of a bounded size, none of them empty.
-    async fn write<V: SerializeRow>(&self, statement: &PreparedStatement, values: &[V]) -> StoreResult<()> {
-        for part in values.chunks(BATCH_TERMS) {
-            self.store.write_batch(&vec![statement; part.len()], part).await?;
+    /// In batches of a bounded size, one after the other.
+    async fn write(&self, Writes { statements, values }: &Writes<'_>) -> StoreResult<()> {
+        for (statements, values) in statements.chunks(BATCH_STATEMENTS).zip(values.chunks(BATCH_STATEMENTS)) {
+            self.store.write_batch(statements, values).await?;
         }
         Ok(())
     }

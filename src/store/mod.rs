@@ -11,7 +11,7 @@ mod sqlite;
 
 pub use cached::{BeforeRead, Cached};
 pub use migrate::{MIGRATIONS, Migration};
-pub use scylla::{Kind, Prepared, Scylla, ScyllaOptions, Server, Statements};
+pub use scylla::{Kind, Prepared, Scylla, ScyllaOptions, Server, Statements, Writes};
 pub(crate) use scylla::{corrupt, limit, statements};
 pub use sqlite::{Sqlite, SqliteOptions};
 

@@ -18,7 +18,7 @@ use crate::messages::{IndexQueue, MessageStore, RowWords, search_block_of, terms
 use crate::store::{StoreError, StoreResult};
 
 /// Pause between two rounds: what arrives in it is written together. A message is found within 2 s.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(800);
 /// The longest pause while the store is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Rows of one conversation that are read at a time.

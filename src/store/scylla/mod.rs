@@ -42,6 +42,8 @@ const IN_FLIGHT: usize = 4_096;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Connections to each node, or one to each of its shards, if it has more.
 const CONNECTIONS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(4).unwrap();
+/// Writes of several partitions that go out as one: Cassandra warns of more partitions in a batch.
+const APART_A_BATCH: usize = 10;
 /// Rows that come in one answer.
 const PAGE_ROWS: i32 = 1_000;
 
@@ -152,6 +154,23 @@ pub struct Prepared<S> {
     scylla: Scylla,
     /// The statements.
     pub statements: S,
+}
+
+/// Writes that go out together, whatever statement each of them is.
+#[derive(Default)]
+pub struct Writes<'a> {
+    /// The statements.
+    pub statements: Vec<&'a PreparedStatement>,
+    /// The values of each.
+    pub values: Vec<Box<dyn SerializeRow + Send + Sync + 'a>>,
+}
+
+impl<'a> Writes<'a> {
+    /// One more.
+    pub fn add(&mut self, statement: &'a PreparedStatement, values: impl SerializeRow + Send + Sync + 'a) {
+        self.statements.push(statement);
+        self.values.push(Box::new(values));
+    }
 }
 
 impl<S> Deref for Prepared<S> {
@@ -289,9 +308,22 @@ impl Scylla {
     /// Executes writes of one partition as one, none of them with a condition.
     pub async fn write_batch(&self, statements: &[&PreparedStatement], values: impl BatchValues) -> StoreResult<()> {
         let _place = self.enter("write")?;
-        let mut batch = batch_of(statements);
-        batch.set_is_idempotent(true);
-        self.shared.session.batch(&batch, values).await.map_err(map)?;
+        self.shared.session.batch(&writes_of(statements), values).await.map_err(map)?;
+        Ok(())
+    }
+
+    /// Executes writes of several partitions, some of them as one each time: a request costs a server as much as the small write in
+    /// it. In no order, and after an error some may be done; `Full`: none of them was begun.
+    pub async fn write_apart<V: SerializeRow>(&self, statements: &[&PreparedStatement], values: &[V]) -> StoreResult<()> {
+        let batches: Vec<_> = statements.chunks(APART_A_BATCH).zip(values.chunks(APART_A_BATCH)).collect();
+        let _places = self.enter_many("write", batches.len())?;
+        let written = batches.into_iter().map(async |(statements, values)| {
+            if let ([statement], [values]) = (statements, values) {
+                return self.shared.session.execute_unpaged(statement, values).await;
+            }
+            self.shared.session.batch(&writes_of(statements), values).await
+        });
+        try_join_all(written).await.map_err(map)?;
         Ok(())
     }
 
@@ -341,6 +373,13 @@ fn batch_of(statements: &[&PreparedStatement]) -> Batch {
     for statement in statements {
         batch.append_statement((*statement).clone());
     }
+    batch
+}
+
+/// The same of writes without a condition.
+fn writes_of(statements: &[&PreparedStatement]) -> Batch {
+    let mut batch = batch_of(statements);
+    batch.set_is_idempotent(true);
     batch
 }
 

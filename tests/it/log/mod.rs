@@ -1,6 +1,7 @@
 //! `log::Appender` where its edges are: several nodes on one store, long logs, large groups, crashes between two steps.
 //! Chance finds the rest (`history::over_log`); each of these is made to happen.
 
+mod again;
 mod events;
 mod full;
 mod heard;

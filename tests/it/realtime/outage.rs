@@ -217,13 +217,13 @@ async fn no_receipt_waits_for_a_conversation_that_does_not_answer() {
     let (_ben, _cy) = (ben.connect(Door::WebSocket).await, cy.connect(Door::WebSocket).await);
 
     // That a message has reached Ben is not answered, now and when it is tried again.
-    let first = wire.hold("mark_peer");
-    let again = wire.hold("mark_peer");
+    let first = wire.hold("mark_members");
     let late = id(&ann.rest.send_text(&stuck, "hello", None).await.unwrap());
     first.reached().await;
     let soon = id(&ann.rest.send_text(&other, "hello", None).await.unwrap());
     assert_eq!(about(&mut phone, "message:delivered", &soon).await["userId"], cy.id());
     // Nobody has let it go on: it is given up in time, and tried again, while others go on.
+    let again = wire.hold("mark_members");
     again.reached().await;
     let soon = id(&ann.rest.send_text(&other, "hello", None).await.unwrap());
     let is_told = |events: &[Event]| {

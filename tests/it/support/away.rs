@@ -162,7 +162,7 @@ away! { impl LogStore
     rows_before(conversation: ConversationId, before: Seq, limit: usize) -> Vec<LogRow>;
     row(conversation: ConversationId, seq: Seq) -> Option<LogRow>;
     location(message: MessageId) -> Option<Location>;
-    put_location(message: MessageId, location: &Location) -> ();
+    put_locations(messages: &[MessageId], location: &Location) -> ();
     conversation(id: ConversationId) -> Option<ConversationRecord>;
     put_conversation(id: ConversationId, record: &ConversationRecord, seq: Seq) -> ();
     mark_large(id: ConversationId, members: &[UserId]) -> ();
@@ -176,7 +176,6 @@ away! { impl LogStore
     memberships(user: UserId) -> Vec<Membership>;
     membership(user: UserId, id: ConversationId) -> Option<Membership>;
     mark_read(user: UserId, id: ConversationId, seq: Seq, n: i64) -> ();
-    mark_peer(user: UserId, id: ConversationId, delivered: Seq, read: Option<Seq>) -> ();
     clear(user: UserId, id: ConversationId, cleared: &Cleared) -> ();
     hide(user: UserId, id: ConversationId, seq: Seq) -> ();
     set_flags(user: UserId, id: ConversationId, flags: &Flags, at: Timestamp) -> ();

@@ -96,8 +96,8 @@ impl LogStore for Sabotaged {
         if self.lie == Some(Lie::NoLocations) { Ok(None) } else { self.store.location(message).await }
     }
 
-    async fn put_location(&self, message: MessageId, location: &Location) -> StoreResult<()> {
-        if self.lie == Some(Lie::NoLocations) { Ok(()) } else { self.store.put_location(message, location).await }
+    async fn put_locations(&self, messages: &[MessageId], location: &Location) -> StoreResult<()> {
+        if self.lie == Some(Lie::NoLocations) { Ok(()) } else { self.store.put_locations(messages, location).await }
     }
 
     async fn advance_heads(&self, id: ConversationId, head: &Head, members: &[UserId], own: &[OwnMark]) -> StoreResult<()> {
@@ -162,10 +162,6 @@ impl LogStore for Sabotaged {
 
     async fn membership(&self, user: UserId, id: ConversationId) -> StoreResult<Option<Membership>> {
         self.store.membership(user, id).await
-    }
-
-    async fn mark_peer(&self, user: UserId, id: ConversationId, delivered: Seq, read: Option<Seq>) -> StoreResult<()> {
-        self.store.mark_peer(user, id, delivered, read).await
     }
 
     async fn clear(&self, user: UserId, id: ConversationId, cleared: &Cleared) -> StoreResult<()> {

@@ -225,7 +225,7 @@ wired!(LogStore {
     fn rows_before(conversation: ConversationId, before: Seq, limit: usize) -> Vec<LogRow>;
     fn row(conversation: ConversationId, seq: Seq) -> Option<LogRow>;
     fn location(message: MessageId) -> Option<Location>;
-    fn put_location(message: MessageId, location: &Location) -> ();
+    fn put_locations(messages: &[MessageId], location: &Location) -> ();
     fn conversation(id: ConversationId) -> Option<ConversationRecord>;
     fn put_conversation(id: ConversationId, record: &ConversationRecord, seq: Seq) -> ();
     fn mark_large(id: ConversationId, members: &[UserId]) -> ();
@@ -239,7 +239,6 @@ wired!(LogStore {
     fn memberships(user: UserId) -> Vec<Membership>;
     fn membership(user: UserId, id: ConversationId) -> Option<Membership>;
     fn mark_read(user: UserId, id: ConversationId, seq: Seq, n: i64) -> ();
-    fn mark_peer(user: UserId, id: ConversationId, delivered: Seq, read: Option<Seq>) -> ();
     fn clear(user: UserId, id: ConversationId, cleared: &Cleared) -> ();
     fn hide(user: UserId, id: ConversationId, seq: Seq) -> ();
     fn set_flags(user: UserId, id: ConversationId, flags: &Flags, at: Timestamp) -> ();

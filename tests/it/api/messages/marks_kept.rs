@@ -23,7 +23,6 @@ async fn a_delivery_is_told_once_the_store_is_back() {
     let place = world.direct(&ann, &ben).await;
     let mut socket = ann.connect(Door::WebSocket).await;
     let sent = ann.rest.send_text(&place, "hello", None).await.unwrap();
-    wire.fail("mark_peer");
     wire.fail("mark_members");
     ben.rest.history(&place, "limit=1").await.unwrap();
     let told = socket.next_event("message:delivered", PATIENCE).await.unwrap();

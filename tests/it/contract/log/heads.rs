@@ -160,9 +160,10 @@ async fn the_peers_marks_go_forward_only(store: Arc<dyn LogStore>) {
         let (conversation, user) = group(&*store).await;
         let (mut delivered, mut read) = (0, 0);
         for at in order {
-            let mark = [(3, None), (12, Some(4)), (8, Some(8))][at];
-            (delivered, read) = (delivered.max(mark.0), read.max(mark.1.unwrap_or(0)));
-            store.mark_peer(user, conversation, mark.0, mark.1).await.unwrap();
+            let (to, seen) = [(3, 0), (12, 4), (8, 8)][at];
+            (delivered, read) = (delivered.max(to), read.max(seen));
+            let mark = MemberMark { user_id: UserId::fresh(), delivered_seq: to, read_seq: seen, peer: Some(user) };
+            store.mark_members(conversation, &[mark], Timestamp(1)).await.unwrap();
             let found = membership(&*store, user, conversation).await;
             assert_eq!((found.peer_delivered_seq, found.peer_read_seq), (delivered, read));
             assert_eq!(found.read_seq, 0, "the peer's mark is not one's own");
@@ -184,7 +185,7 @@ async fn a_members_marks_go_forward_only(store: Arc<dyn LogStore>) {
             if seen > read.0 {
                 read = (seen, time);
             }
-            let mark = |user_id| MemberMark { user_id, delivered_seq: to, read_seq: seen };
+            let mark = |user_id| MemberMark { user_id, delivered_seq: to, read_seq: seen, peer: None };
             store.mark_members(conversation, &[mark(user), mark(UserId::fresh())], time).await.unwrap();
             let found = store.member(conversation, user).await.unwrap().unwrap();
             assert_eq!((found.delivered_seq, found.delivered_at), delivered);
@@ -192,7 +193,10 @@ async fn a_members_marks_go_forward_only(store: Arc<dyn LogStore>) {
         }
     }
     let (conversation, nobody) = (ConversationId::fresh(), UserId::fresh());
-    store.mark_members(conversation, &[MemberMark { user_id: nobody, delivered_seq: 3, read_seq: 3 }], Timestamp(1)).await.unwrap();
+    store
+        .mark_members(conversation, &[MemberMark { user_id: nobody, delivered_seq: 3, read_seq: 3, peer: None }], Timestamp(1))
+        .await
+        .unwrap();
     assert_eq!(store.member(conversation, nobody).await.unwrap(), None, "a mark makes nobody a member");
     assert!(store.members(conversation, None, 10).await.unwrap().is_empty());
 }

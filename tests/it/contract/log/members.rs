@@ -105,7 +105,10 @@ async fn a_joiners_marks_take_nothing_back(store: Arc<dyn LogStore>) {
     let (conversation, user) = (ConversationId::fresh(), UserId::fresh());
     let record = record(ConversationKind::Group, false);
     // His device was faster than the projection.
-    store.mark_members(conversation, &[MemberMark { user_id: user, delivered_seq: 30, read_seq: 25 }], Timestamp(500)).await.unwrap();
+    store
+        .mark_members(conversation, &[MemberMark { user_id: user, delivered_seq: 30, read_seq: 25, peer: None }], Timestamp(500))
+        .await
+        .unwrap();
     store.mark_read(user, conversation, 25, 14).await.unwrap();
     store.clear(user, conversation, &Cleared { seq: 22, n: 12, total: 15 }).await.unwrap();
     store.put_members(conversation, &record, &[joiner(user, 12)], &CLEARED).await.unwrap();

@@ -60,13 +60,13 @@ async fn a_message_is_found_wherever_its_floor_is(store: Arc<dyn LogStore>) {
     ];
     for (seq, floor_seq) in places {
         let row = store.row(conversation_id, seq).await.unwrap().unwrap();
-        store.put_location(row.message_id, &Location { conversation_id, floor_seq }).await.unwrap();
+        store.put_locations(&[row.message_id], &Location { conversation_id, floor_seq }).await.unwrap();
         assert_eq!(reader.find(row.message_id).await.unwrap(), Some(row), "row {seq} after {floor_seq}");
     }
     // An attempt that was given up left its location and no row.
     let abandoned = MessageId::fresh();
     for floor_seq in [0, LAST] {
-        store.put_location(abandoned, &Location { conversation_id, floor_seq }).await.unwrap();
+        store.put_locations(&[abandoned], &Location { conversation_id, floor_seq }).await.unwrap();
         assert_eq!(reader.find(abandoned).await.unwrap(), None);
     }
     assert_eq!(reader.find(MessageId::fresh()).await.unwrap(), None);

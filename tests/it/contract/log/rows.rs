@@ -248,11 +248,11 @@ async fn a_message_is_located(store: Arc<dyn LogStore>) {
     let (message, conversation_id) = (MessageId::fresh(), ConversationId::fresh());
     assert_eq!(store.location(message).await.unwrap(), None);
     let low = Location { conversation_id, floor_seq: 3 };
-    store.put_location(message, &low).await.unwrap();
+    store.put_locations(&[message], &low).await.unwrap();
     assert_eq!(store.location(message).await.unwrap(), Some(low));
     // Two writers: either floor is right, and nothing else.
     let high = Location { conversation_id, floor_seq: 7 };
-    store.put_location(message, &high).await.unwrap();
+    store.put_locations(&[message], &high).await.unwrap();
     let found = store.location(message).await.unwrap().unwrap();
     assert!(found == low || found == high, "{found:?}");
 }

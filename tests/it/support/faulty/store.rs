@@ -67,9 +67,9 @@ impl LogStore for Faulty<dyn LogStore> {
         self.faults.read(self.backend.location(message)).await
     }
 
-    async fn put_location(&self, message: MessageId, location: &Location) -> StoreResult<()> {
-        let location = *location;
-        write!(self, [] put_location(message, &location))
+    async fn put_locations(&self, messages: &[MessageId], location: &Location) -> StoreResult<()> {
+        let (messages, location) = (messages.to_vec(), *location);
+        write!(self, [messages] put_locations(&messages, &location))
     }
 
     async fn conversation(&self, id: ConversationId) -> StoreResult<Option<ConversationRecord>> {
@@ -134,10 +134,6 @@ impl LogStore for Faulty<dyn LogStore> {
 
     async fn mark_read(&self, user: UserId, id: ConversationId, seq: Seq, n: i64) -> StoreResult<()> {
         write!(self, [] mark_read(user, id, seq, n))
-    }
-
-    async fn mark_peer(&self, user: UserId, id: ConversationId, delivered: Seq, read: Option<Seq>) -> StoreResult<()> {
-        write!(self, [] mark_peer(user, id, delivered, read))
     }
 
     async fn clear(&self, user: UserId, id: ConversationId, cleared: &Cleared) -> StoreResult<()> {
