@@ -5,6 +5,7 @@ mod architecture;
 mod client;
 mod cluster;
 mod contract;
+mod failures;
 mod fuzz;
 mod gateway;
 mod history;
