@@ -10,7 +10,7 @@ use serde::Serialize;
 
 pub use figures::{
     AttackName, Call, FanoutFigures, HostileFigures, IdleFigures, LoginFigures, MaxFigures, PairsFigures, ReconnectFigures, RestFigures,
-    Target,
+    Target, VerifyFigures,
 };
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Loads a running URGE node and says how well it bore it: latencies from the intended send time, lost, doubled and reordered
-/// messages, and what the node's processes cost meanwhile. It talks to this machine alone.
+/// messages, and what the node's processes cost meanwhile. It loads this machine alone; `verify`, which is gentle, any nodes.
 #[derive(Debug, Parser)]
 #[command(name = "loadtest", version)]
 pub struct Cli {
@@ -50,6 +50,8 @@ pub enum Scenario {
     Rest(RestFigures),
     /// The highest rate that holds.
     Max(MaxFigures),
+    /// Whether a cluster keeps its promise; fails when it does not.
+    Verify(VerifyFigures),
 }
 
 /// What all scenarios take.

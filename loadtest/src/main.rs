@@ -58,6 +58,7 @@ fn run(cli: Cli) -> Result<()> {
             Scenario::Hostile(figures) => scenario::hostile::run(&settings, figures).await,
             Scenario::Rest(figures) => scenario::rest::run(&settings, figures).await,
             Scenario::Max(figures) => scenario::max::run(&settings, figures).await,
+            Scenario::Verify(figures) => scenario::verify::run(&settings, figures).await,
         }
     })
 }

@@ -1,9 +1,59 @@
 //! The figures that each scenario takes for itself.
 
+use std::{path::PathBuf, time::Duration};
+
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{rate, seconds};
+
+/// What `verify` takes.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct VerifyFigures {
+    /// The nodes of the cluster, `http://host:port`, with commas between; people go to any of them, again and again.
+    #[arg(long, required = true, value_delimiter = ',', value_parser = node)]
+    pub nodes: Vec<String>,
+    /// For how long people write: `90s`, `10m`, `1h`.
+    #[arg(long = "for", default_value = "60s", value_parser = length)]
+    pub length: Duration,
+    /// People who write at the same time, in one conversation.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=50))]
+    pub senders: u32,
+    /// Messages a second, of all together; a node takes 10 a second of each.
+    #[arg(long, default_value_t = 50.0, value_parser = rate)]
+    pub rate: f64,
+    /// How often each device drops its connection and comes back to another node: `200ms`, `5s`; as a rule only when it is cut off.
+    #[arg(long, value_parser = length)]
+    pub blink: Option<Duration>,
+    /// A file with the access tokens of people who are there already, one a line and one more than --senders, for clusters that
+    /// want a code before they register anybody. They get a group of their own.
+    #[arg(long)]
+    pub tokens: Option<PathBuf>,
+}
+
+fn node(text: &str) -> Result<String, String> {
+    let url = text.trim_end_matches('/');
+    let host = url.strip_prefix("http://").ok_or_else(|| format!("{text} is no address like http://10.0.0.1:8080"))?;
+    if host.is_empty() || host.contains('/') { Err(format!("{text} is more than http://host:port")) } else { Ok(url.to_owned()) }
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    let at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let unit = match &text[at..] {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        _ => return Err(format!("{text} is no time like 200ms, 90s, 10m or 1h")),
+    };
+    let number: f64 = text[..at].parse().map_err(|_| format!("{text} begins with no number"))?;
+    let seconds = number * unit;
+    if (0.05..=86_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err(format!("{text} is not between 50ms and 24h"))
+    }
+}
 
 /// What `idle` takes.
 #[derive(Clone, Debug, Args, Serialize)]
@@ -223,4 +273,26 @@ pub struct MaxFigures {
     /// As of `fanout`.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1001))]
     pub senders: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_have_units_and_bounds() {
+        let of = |text| length(text).map(|length| length.as_millis());
+        assert_eq!([of("200ms"), of("90s"), of("1.5m"), of("1h")], [Ok(200), Ok(90_000), Ok(90_000), Ok(3_600_000)]);
+        for wrong in ["", "10", "s", "10d", "0s", "25h", "-1s", "1ms"] {
+            assert!(length(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nodes_are_addresses_without_a_path() {
+        assert_eq!(node("http://10.0.0.1:8080/"), Ok("http://10.0.0.1:8080".to_owned()));
+        for wrong in ["10.0.0.1:8080", "https://a", "http://", "http://a/api"] {
+            assert!(node(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -15,7 +15,7 @@ use http_body_util::Full;
 use serde::Serialize;
 use serde_json::Value;
 
-pub use self::calls::Account;
+pub use self::calls::{Account, draft};
 use crate::http::{Answer, Http, HttpError};
 
 /// Longer than the server's own deadline of 3 s, so that its refusal is seen and not our patience.

@@ -8,3 +8,4 @@ pub mod max;
 pub mod pairs;
 pub mod reconnect;
 pub mod rest;
+pub mod verify;

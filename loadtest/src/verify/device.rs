@@ -1,0 +1,209 @@
+//! A device that listens: it connects to any node, says how far it has everything, is told what it missed, then what comes, and
+//! comes back when it is cut off. What it sees is noted in the order in which it saw it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Nodes, PATIENCE, PAUSE};
+use crate::rest::{Account, RestError};
+use crate::socket::{Auth, Door, Emitter, Event, Events, Options};
+
+/// How long a node holds live events back for a `resume` (docs/API.md).
+const RESUME_WAIT: Duration = Duration::from_millis(250);
+
+/// A message as a device was told of it.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub id: String,
+    pub seq: i64,
+    pub content: String,
+}
+
+/// What a device has seen so far.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// In the order in which it was told.
+    pub told: Vec<Told>,
+    ids: HashSet<String>,
+    /// The last row of which it was told, or to which it has everything.
+    pub reached: watch::Sender<i64>,
+    /// Told by a connection that was open.
+    pub delivered: usize,
+    /// Told when it came back.
+    pub resumed: usize,
+    /// Told again.
+    pub doubled: Vec<Told>,
+    /// Told after a later one.
+    pub late: Vec<Told>,
+    /// How often it has connected.
+    pub connections: usize,
+    /// Its connection, while it has one.
+    pub emitter: Option<Emitter>,
+}
+
+impl Seen {
+    /// It is told of this.
+    pub fn see(&mut self, told: Told, live: bool) {
+        let reached = *self.reached.borrow();
+        if !self.ids.insert(told.id.clone()) {
+            return self.doubled.push(told);
+        }
+        if told.seq <= reached {
+            self.late.push(told.clone());
+        }
+        *(if live { &mut self.delivered } else { &mut self.resumed }) += 1;
+        self.has_up_to(told.seq);
+        self.told.push(told);
+    }
+
+    fn has_up_to(&self, seq: i64) {
+        self.reached.send_if_modified(|reached| std::mem::replace(reached, seq.max(*reached)) < seq);
+    }
+
+    fn known(&self) -> i64 {
+        *self.reached.borrow()
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Device {
+    nodes: Arc<Nodes>,
+    account: Account,
+    door: Door,
+    conversation: Arc<str>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Device {
+    pub fn new(nodes: Arc<Nodes>, account: Account, door: Door, conversation: Arc<str>, seen: Arc<Mutex<Seen>>) -> Self {
+        Self { nodes, account, door, conversation, seen }
+    }
+
+    /// Listens until told to stop; drops its connection this often.
+    pub async fn listen(self, blink: Option<Duration>, mut stop: watch::Receiver<bool>) {
+        while !*stop.borrow() {
+            let connected = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                connected = self.connect() => connected,
+            };
+            let Some((emitter, mut events)) = connected else {
+                sleep(PAUSE).await;
+                continue;
+            };
+            let lasting = async {
+                match blink {
+                    Some(blink) => sleep(blink).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let reading = async {
+                while let Ok(event) = events.next().await {
+                    if let Some(told) = self.told_by(&event) {
+                        self.seen.lock().see(told, true);
+                    }
+                }
+            };
+            tokio::select! {
+                () = reading => {}
+                () = lasting => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+            self.seen.lock().emitter = None;
+            let _ = emitter.abort().await;
+            // What had come over it is read to its end.
+            while let Ok(Ok(event)) = timeout(PATIENCE, events.next()).await {
+                if let Some(told) = self.told_by(&event) {
+                    self.seen.lock().see(told, true);
+                }
+            }
+        }
+    }
+
+    async fn connect(&self) -> Option<(Emitter, Events)> {
+        let mut options = Options::new(&self.nodes.any().base(), self.door, Auth::Token(self.account.access_token.clone()));
+        options.timeout = PATIENCE;
+        let began = Instant::now();
+        let (emitter, mut events) = options.connect().await.ok()?.split();
+        let known = self.seen.lock().known();
+        let resumed = emitter.resume(&json!({&*self.conversation: known})).await;
+        if !resumed.is_ok_and(|answer| answer["recovered"] == true) {
+            // Too much was missed, or the node went away: what it lacks is fetched.
+            let _ = emitter.abort().await;
+            let _ = timeout(PATIENCE, catch_up(&self.nodes, &self.account, &self.conversation, &self.seen)).await;
+            return None;
+        }
+        let mut came: Vec<Told> = events.drain().iter().filter_map(|event| self.told_by(event)).collect();
+        if began.elapsed() >= RESUME_WAIT {
+            // The node may have waited for the resume in vain. A live event can have overtaken it then, and be one that this
+            // device has, or one from behind the replay; but nothing comes twice over this connection.
+            came.retain(|told| told.seq > known);
+            came.sort_by_key(|told| told.seq);
+        }
+        let mut seen = self.seen.lock();
+        for told in came {
+            seen.see(told, false);
+        }
+        seen.connections += 1;
+        seen.emitter = Some(emitter.clone());
+        drop(seen);
+        Some((emitter, events))
+    }
+
+    fn told_by(&self, event: &Event) -> Option<Told> {
+        if event.name != "message:received" {
+            return None;
+        }
+        let message = event.json();
+        (message["conversationId"] == *self.conversation).then(|| told(&message))
+    }
+}
+
+/// Fetches what a device lacks by `/sync`, from any node.
+pub async fn catch_up(nodes: &Nodes, account: &Account, conversation: &str, seen: &Mutex<Seen>) -> Result<(), RestError> {
+    let mut known = seen.lock().known();
+    let mut cursor = Value::Null;
+    loop {
+        let mut body = json!({"known": {conversation: known}});
+        if !cursor.is_null() {
+            body["cursor"] = cursor;
+        }
+        let body = &body;
+        let answer = nodes.ask(|rest| {
+            let rest = rest.as_account(account);
+            async move { rest.post("/sync", body).await }
+        });
+        let answer = answer.await?;
+        let mut more = false;
+        for entry in answer["conversations"].as_array().into_iter().flatten().filter(|entry| entry["id"] == *conversation) {
+            let mut seen = seen.lock();
+            for message in entry["messages"].as_array().into_iter().flatten() {
+                // A sync brings one's own too, which no socket need have told.
+                if message["senderId"] != *account.user_id {
+                    seen.see(told(message), false);
+                }
+            }
+            seen.has_up_to(entry["upTo"].as_i64().unwrap_or(0));
+            more |= entry["more"] == true;
+        }
+        cursor = answer["next_cursor"].clone();
+        if cursor.is_null() {
+            known = seen.lock().known();
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A message on the wire.
+pub fn told(message: &Value) -> Told {
+    let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
+    Told { id: text("id"), seq: message["seq"].as_i64().unwrap_or(0), content: text("content") }
+}

@@ -1,0 +1,88 @@
+//! What was sent and what was answered, in the order in which it was known.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// A message that somebody means to send once, however often it is tried.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Whose.
+    pub user: String,
+    /// What it says; nobody says the same.
+    pub content: String,
+    /// When it was tried first, and when it was acknowledged.
+    pub began: Instant,
+    pub ended: Instant,
+    /// How long the attempt took that was acknowledged.
+    pub took: Duration,
+    /// Which message it has become, and its place.
+    pub id: String,
+    pub seq: i64,
+    /// How often it was tried.
+    pub tries: u32,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    sent: Mutex<Vec<Sent>>,
+    begun: Mutex<Vec<String>>,
+    refused: Mutex<Vec<String>>,
+    count: watch::Sender<usize>,
+}
+
+impl Ledger {
+    /// Somebody begins to send this.
+    pub fn begin(&self, content: &str) {
+        self.begun.lock().push(content.to_owned());
+    }
+
+    /// It is acknowledged.
+    pub fn acknowledge(&self, sent: Sent) {
+        self.sent.lock().push(sent);
+        self.count.send_modify(|count| *count += 1);
+    }
+
+    /// It was refused for good, for this reason.
+    pub fn refuse(&self, why: String) {
+        self.refused.lock().push(why);
+    }
+
+    /// How many are acknowledged.
+    pub fn acknowledged(&self) -> usize {
+        *self.count.borrow()
+    }
+
+    /// The same, to wait for more.
+    pub fn watch(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+
+    /// The last place that was acknowledged.
+    pub fn last_seq(&self) -> i64 {
+        self.sent.lock().iter().map(|sent| sent.seq).max().unwrap_or(0)
+    }
+
+    /// The same of those that this person has not written.
+    pub fn last_seq_of_others(&self, user: &str) -> i64 {
+        self.sent.lock().iter().filter(|sent| sent.user != user).map(|sent| sent.seq).max().unwrap_or(0)
+    }
+
+    /// All that was acknowledged.
+    pub fn sent(&self) -> Vec<Sent> {
+        self.sent.lock().clone()
+    }
+
+    /// What was begun, acknowledged or not.
+    pub fn begun(&self) -> Vec<String> {
+        self.begun.lock().clone()
+    }
+
+    /// Why messages were refused.
+    pub fn refused(&self) -> Vec<String> {
+        self.refused.lock().clone()
+    }
+}

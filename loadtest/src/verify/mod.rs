@@ -1,0 +1,266 @@
+//! Says whether a cluster keeps its promise: people write, all others listen, and in the end what was acknowledged is compared with
+//! what is stored and with what everybody saw. It harms nothing by itself: whoever wants to know what a failure does kills, pauses
+//! or cuts off meanwhile. It believes no node: what one says is asked of the others too.
+
+mod device;
+mod judge;
+mod ledger;
+mod sender;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{join_all, try_join_all};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use self::device::{Device, Seen};
+use self::ledger::Ledger;
+use self::sender::Sender;
+use crate::{Account, Door, Rest, RestError};
+
+pub use self::judge::{Latency, Verdict};
+
+/// How long one that is asked may take before another one is.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// Pause before a node is asked again when none answered: nobody tells when one does.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long everybody may take to fetch what he lacks, and the log to be read through every node.
+const READING: Duration = Duration::from_mins(1);
+/// How long people and their group may take to be made.
+const PREPARING: Duration = Duration::from_mins(1);
+
+/// What is to be verified, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The nodes, `http://host:port`.
+    pub nodes: Vec<String>,
+    /// People who write at the same time, each with a device that listens to the others.
+    pub senders: usize,
+    /// Messages a second of all together; who waits for an answer writes less.
+    pub rate: f64,
+    /// The doors of their devices, in turn.
+    pub doors: Vec<Door>,
+    /// How often each device drops its connection; none: only when the server does.
+    pub blink: Option<Duration>,
+    /// What repeats the choices of nodes.
+    pub seed: u64,
+}
+
+impl Options {
+    /// Eight people at all doors who write 50 messages a second and stay connected.
+    pub fn new(nodes: Vec<String>) -> Self {
+        Self { nodes, senders: 8, rate: 50.0, doors: Door::ALL.to_vec(), blink: None, seed: 1 }
+    }
+}
+
+/// The nodes, of which any may be gone.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    rests: Vec<Rest>,
+    dice: parking_lot::Mutex<fastrand::Rng>,
+}
+
+impl Nodes {
+    fn new(urls: &[String], seed: u64) -> Self {
+        let rest = |url: &String| Rest::new(url).with_timeout(PATIENCE);
+        Self { rests: urls.iter().map(rest).collect(), dice: parking_lot::Mutex::new(fastrand::Rng::with_seed(seed)) }
+    }
+
+    /// One of them, by chance.
+    fn any(&self) -> &Rest {
+        &self.rests[self.dice.lock().usize(..self.rests.len())]
+    }
+
+    /// Asks one after the other until one answers; a refusal is an answer.
+    async fn ask<T, F: Future<Output = Result<T, RestError>>>(&self, ask: impl Fn(Rest) -> F) -> Result<T, RestError> {
+        insist(|| ask(self.any().clone())).await
+    }
+}
+
+/// Asks until there is an answer; a refusal is one.
+async fn insist<T, F: Future<Output = Result<T, RestError>>>(ask: impl Fn() -> F) -> Result<T, RestError> {
+    loop {
+        match ask().await {
+            Err(error) if !is_final(&error) => tokio::time::sleep(PAUSE).await,
+            answer => return answer,
+        }
+    }
+}
+
+/// Whether asking again, or another node, would be of no use.
+fn is_final(error: &RestError) -> bool {
+    (400..500).contains(&error.status()) && error.status() != 429
+}
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// No node made people or their group in time.
+    #[error("no node made the people and their group within {PREPARING:?}")]
+    NotPrepared,
+    /// A node refused something that everybody may do.
+    #[error("a node refused what is needed to verify: {0}")]
+    Refused(#[from] RestError),
+    /// A node does not let everything be read in time.
+    #[error("what is stored could not be read through every node within {READING:?}")]
+    NotRead,
+}
+
+/// People who write to each other, and one who is away until the end.
+#[derive(Debug)]
+pub struct Verify {
+    nodes: Arc<Nodes>,
+    conversation: Arc<str>,
+    ledger: Arc<Ledger>,
+    devices: Vec<(Account, Arc<parking_lot::Mutex<Seen>>)>,
+    absent: Account,
+    listening: JoinSet<()>,
+    sending: JoinSet<()>,
+    stop_sending: watch::Sender<bool>,
+    stop_listening: watch::Sender<bool>,
+    began: Instant,
+}
+
+impl Verify {
+    /// Registers people, makes their group, connects their devices and lets them write.
+    ///
+    /// # Errors
+    /// No node is there, or it refuses them: one that asks for codes needs people who have logged in, [`Verify::start_as`].
+    pub async fn start(options: &Options) -> Result<Self, VerifyError> {
+        let nodes = Nodes::new(&options.nodes, options.seed);
+        let accounts = (0..=options.senders).map(|number| {
+            // A number that nobody has: those of a run are next to each other.
+            let phone = format!("+49152{:08}", fastrand::u32(10_000_000..90_000_000));
+            let nodes = &nodes;
+            async move {
+                let (phone, name) = (&phone, &format!("Verifier {number}"));
+                nodes.ask(|rest| async move { rest.register(phone, name).await }).await
+            }
+        });
+        let accounts = timeout(PREPARING, try_join_all(accounts)).await.map_err(|_| VerifyError::NotPrepared)??;
+        Self::start_as(options, accounts).await
+    }
+
+    /// The same as these people, one more than there are senders: the last is away until the end.
+    ///
+    /// # Errors
+    /// As of [`Verify::start`].
+    pub async fn start_as(options: &Options, mut accounts: Vec<Account>) -> Result<Self, VerifyError> {
+        let nodes = Arc::new(Nodes::new(&options.nodes, options.seed));
+        let ids: Vec<String> = accounts.iter().map(|account| account.user_id.clone()).collect();
+        let others: Vec<&str> = ids[1..].iter().map(String::as_str).collect();
+        let (founder, others) = (accounts[0].clone(), &others);
+        let made = nodes.ask(|rest| {
+            let rest = rest.as_account(&founder);
+            async move { rest.create_group("Verification", others).await }
+        });
+        let made = timeout(PREPARING, made).await.map_err(|_| VerifyError::NotPrepared)??;
+        let conversation: Arc<str> = made["id"].as_str().unwrap_or_default().into();
+        let absent = accounts.pop().unwrap_or(founder);
+        let (stop_sending, sends) = watch::channel(false);
+        let (stop_listening, listens) = watch::channel(false);
+        let mut verify = Self {
+            nodes,
+            conversation,
+            ledger: Arc::default(),
+            devices: Vec::new(),
+            absent,
+            listening: JoinSet::new(),
+            sending: JoinSet::new(),
+            stop_sending,
+            stop_listening,
+            began: Instant::now(),
+        };
+        let pause = Duration::from_secs_f64(accounts.len() as f64 / options.rate);
+        for (number, account) in accounts.into_iter().enumerate() {
+            let door = options.doors[number % options.doors.len()];
+            let seen = Arc::<parking_lot::Mutex<Seen>>::default();
+            let nodes = Arc::clone(&verify.nodes);
+            let device = Device::new(nodes, account.clone(), door, Arc::clone(&verify.conversation), Arc::clone(&seen));
+            verify.listening.spawn(device.listen(options.blink, listens.clone()));
+            let sender = Sender {
+                number,
+                nodes: Arc::clone(&verify.nodes),
+                account: account.clone(),
+                seen: Arc::clone(&seen),
+                conversation: Arc::clone(&verify.conversation),
+                ledger: Arc::clone(&verify.ledger),
+            };
+            verify.sending.spawn(sender.write(pause, sends.clone()));
+            verify.devices.push((account, seen));
+        }
+        Ok(verify)
+    }
+
+    /// How many messages have been acknowledged.
+    pub fn acknowledged(&self) -> usize {
+        self.ledger.acknowledged()
+    }
+
+    /// Waits until so many more have been.
+    pub async fn acknowledge(&self, count: usize) {
+        let wanted = self.acknowledged() + count;
+        let mut acknowledged = self.ledger.watch();
+        let _ = acknowledged.wait_for(|acknowledged| *acknowledged >= wanted).await;
+    }
+
+    /// Nobody begins another message. Waits, up to `limit`, until what has begun is acknowledged.
+    pub async fn fall_silent(&mut self, limit: Duration) {
+        self.stop_sending.send_replace(true);
+        let all = async { while self.sending.join_next().await.is_some() {} };
+        let _ = timeout(limit, all).await;
+        // What is not acknowledged by now is counted as unanswered.
+        self.sending.shutdown().await;
+    }
+
+    /// Waits, up to `limit`, until every device has been told everything that is acknowledged by now; how long that took, if it came
+    /// to it. Who is connected need not connect again for it.
+    pub async fn all_told(&self, limit: Duration) -> Option<Duration> {
+        let (began, last) = (Instant::now(), self.ledger.last_seq());
+        let told = self.devices.iter().map(|(account, seen)| {
+            let mut reached = seen.lock().reached.subscribe();
+            // His own last ones he is not told of.
+            let last = self.ledger.last_seq_of_others(&account.user_id).min(last);
+            async move { drop(reached.wait_for(|reached| *reached >= last).await) }
+        });
+        timeout(limit, join_all(told)).await.ok().map(|_| began.elapsed())
+    }
+
+    /// How often devices have connected so far, the first time included.
+    pub fn connections(&self) -> usize {
+        self.devices.iter().map(|(_, seen)| seen.lock().connections).sum()
+    }
+
+    /// Ends all connections, lets everybody fetch what he lacks, reads the conversation through every node, and judges.
+    ///
+    /// # Errors
+    /// A node refuses what everybody may read.
+    pub async fn judge(mut self, limit: Duration) -> Result<Verdict, VerifyError> {
+        self.fall_silent(limit).await;
+        let took = self.began.elapsed();
+        self.all_told(limit).await;
+        self.stop_listening.send_replace(true);
+        while self.listening.join_next().await.is_some() {}
+        let reading = async {
+            for (account, seen) in &self.devices {
+                device::catch_up(&self.nodes, account, &self.conversation, seen).await?;
+            }
+            let away = parking_lot::Mutex::new(Seen::default());
+            device::catch_up(&self.nodes, &self.absent, &self.conversation, &away).await?;
+            let mut logs = Vec::new();
+            for rest in &self.nodes.rests {
+                let rest = rest.as_account(&self.absent);
+                logs.push(insist(|| judge::read_log(&rest, &self.conversation)).await?);
+            }
+            Ok::<_, RestError>((away.into_inner(), logs))
+        };
+        let (away, logs) = timeout(READING, reading).await.map_err(|_| VerifyError::NotRead)??;
+        let mut views: Vec<(String, Seen)> = Vec::new();
+        for (account, seen) in self.devices {
+            views.push((account.user_id, std::mem::take(&mut *seen.lock())));
+        }
+        Ok(judge::judge(&self.ledger, &logs, &views, &away, took))
+    }
+}

@@ -1,0 +1,100 @@
+//! Somebody who writes: each message is tried under one client_message_id until it is acknowledged, each time through another node
+//! by chance; every other one over the socket of his device, if that is open.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::device::Seen;
+use super::ledger::{Ledger, Sent};
+use super::{Nodes, PATIENCE, PAUSE, is_final};
+use crate::rest::{Account, draft};
+use crate::socket::CallError;
+
+/// Codes of refusals that say nothing of the message: the same again may be taken.
+const PASSING: [&str; 3] = ["unavailable", "internal_error", "rate_limited"];
+
+/// See the module.
+#[derive(Debug)]
+pub struct Sender {
+    pub number: usize,
+    pub nodes: Arc<Nodes>,
+    pub account: Account,
+    pub seen: Arc<Mutex<Seen>>,
+    pub conversation: Arc<str>,
+    pub ledger: Arc<Ledger>,
+}
+
+/// What an attempt came to.
+enum Attempt {
+    Acknowledged {
+        id: String,
+        seq: i64,
+    },
+    Refused(String),
+    /// Perhaps stored.
+    Unknown,
+}
+
+impl Sender {
+    /// Writes, this pause apart, until told to stop; what has begun then is still brought to its end.
+    pub async fn write(self, pause: Duration, mut stop: watch::Receiver<bool>) {
+        let mut ticks = interval(pause);
+        // Who had to wait does not make up for it: so the rate is the most that is asked.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut count = 0_u64;
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                _ = ticks.tick() => {}
+            }
+            count += 1;
+            self.send(count).await;
+        }
+    }
+
+    async fn send(&self, count: u64) {
+        let content = format!("{} of {}", count, self.number);
+        let (began, mut tries) = (Instant::now(), 0);
+        self.ledger.begin(&content);
+        loop {
+            tries += 1;
+            let attempt = Instant::now();
+            match self.attempt(&content, count.is_multiple_of(2) && tries == 1).await {
+                Attempt::Acknowledged { id, seq } => {
+                    let (user, ended) = (self.account.user_id.clone(), Instant::now());
+                    let took = ended - attempt;
+                    return self.ledger.acknowledge(Sent { user, content, began, ended, took, id, seq, tries });
+                }
+                Attempt::Refused(why) => return self.ledger.refuse(why),
+                Attempt::Unknown => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    async fn attempt(&self, content: &str, over_socket: bool) -> Attempt {
+        let draft = draft(&self.conversation, content, Some(content));
+        let emitter = if over_socket { self.seen.lock().emitter.clone() } else { None };
+        let answer = match emitter {
+            Some(emitter) => match tokio::time::timeout(PATIENCE, emitter.call("message:sent", &draft)).await {
+                Ok(Ok(message)) => message,
+                Ok(Err(CallError::Refused(error))) if !PASSING.iter().any(|code| error["code"] == *code) => {
+                    return Attempt::Refused(error.to_string());
+                }
+                _ => return Attempt::Unknown,
+            },
+            None => match self.nodes.any().as_account(&self.account).post("/messages", &draft).await {
+                Ok(message) => message,
+                Err(error) if is_final(&error) => return Attempt::Refused(error.to_string()),
+                Err(_) => return Attempt::Unknown,
+            },
+        };
+        match (answer["id"].as_str(), answer["seq"].as_i64()) {
+            (Some(id), Some(seq)) => Attempt::Acknowledged { id: id.to_owned(), seq },
+            _ => Attempt::Refused(format!("the answer is no message: {answer}")),
+        }
+    }
+}
