@@ -30,6 +30,7 @@ pub async fn run(settings: &Settings, figures: &VerifyFigures) -> Result<()> {
         rate: figures.rate,
         doors: Door::ALL.to_vec(),
         blink: figures.blink,
+        as_app: false,
         seed: settings.seed,
     };
     let verify = match &figures.tokens {

@@ -17,6 +17,9 @@ use crate::socket::{Auth, Door, Emitter, Event, Events, Options};
 /// How long a node holds live events back for a `resume` (docs/API.md).
 const RESUME_WAIT: Duration = Duration::from_millis(250);
 
+/// The pauses before each try of the app to come back, milliseconds.
+const AS_THE_APP_MS: [u64; 5] = [500, 1_000, 1_500, 2_000, 3_000];
+
 /// A message as a device was told of it.
 #[derive(Clone, Debug)]
 pub struct Told {
@@ -43,6 +46,8 @@ pub struct Seen {
     pub late: Vec<Told>,
     /// How often it has connected.
     pub connections: usize,
+    /// The longest that it was away.
+    pub longest_away: Duration,
     /// Its connection, while it has one.
     pub emitter: Option<Emitter>,
 }
@@ -87,16 +92,23 @@ impl Device {
     }
 
     /// Listens until told to stop; drops its connection this often.
-    pub async fn listen(self, blink: Option<Duration>, mut stop: watch::Receiver<bool>) {
+    pub async fn listen(self, blink: Option<Duration>, as_app: bool, mut stop: watch::Receiver<bool>) {
+        let mut left = None::<Instant>;
         while !*stop.borrow() {
+            let pauses = if as_app && left.is_some() { &AS_THE_APP_MS[..] } else { &[] };
             let connected = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
-                connected = self.connect() => connected,
+                connected = self.come_back(pauses) => connected,
             };
+            let away = left.map_or(Duration::ZERO, |left| left.elapsed());
             let Some((emitter, mut events)) = connected else {
-                sleep(PAUSE).await;
-                continue;
+                self.seen.lock().longest_away = Duration::MAX;
+                return;
             };
+            {
+                let mut seen = self.seen.lock();
+                seen.longest_away = seen.longest_away.max(away);
+            }
             let lasting = async {
                 match blink {
                     Some(blink) => sleep(blink).await,
@@ -115,6 +127,7 @@ impl Device {
                 () = lasting => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
+            left = Some(Instant::now());
             self.seen.lock().emitter = None;
             let _ = emitter.abort().await;
             // What had come over it is read to its end.
@@ -124,6 +137,25 @@ impl Device {
                 }
             }
         }
+    }
+
+    /// Connects, after each of these pauses at most; without any at once, and again and again.
+    async fn come_back(&self, pauses: &[u64]) -> Option<(Emitter, Events)> {
+        if pauses.is_empty() {
+            loop {
+                if let Some(connected) = self.connect().await {
+                    return Some(connected);
+                }
+                sleep(PAUSE).await;
+            }
+        }
+        for pause in pauses {
+            sleep(Duration::from_millis(*pause)).await;
+            if let Some(connected) = self.connect().await {
+                return Some(connected);
+            }
+        }
+        None
     }
 
     async fn connect(&self) -> Option<(Emitter, Events)> {

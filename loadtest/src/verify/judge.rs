@@ -51,6 +51,8 @@ pub struct Verdict {
     pub disagreeing: usize,
     /// How often messages were tried beyond the first time.
     pub retries: u32,
+    /// Sends by REST that failed: no answer, or that it may work later.
+    pub failed_calls: usize,
     /// How often devices connected.
     pub connections: usize,
     /// How long people wrote, seconds.
@@ -81,7 +83,11 @@ impl fmt::Display for Verdict {
             }
         }
         let Latency { p50_ms, p99_ms, max_ms } = self.latency;
-        write!(f, "; {:.0} s, {} retries, {} connections; ", self.seconds, self.retries, self.connections)?;
+        write!(
+            f,
+            "; {:.0} s, {} retries, {} failed calls, {} connections; ",
+            self.seconds, self.retries, self.failed_calls, self.connections
+        )?;
         write!(f, "ack p50 {p50_ms:.1} p99 {p99_ms:.1} max {max_ms:.0} ms")?;
         self.facts.iter().try_for_each(|fact| write!(f, "\n  {fact}"))
     }
@@ -151,7 +157,8 @@ pub fn judge(ledger: &Ledger, logs: &[Vec<Told>], views: &[(String, Seen)], away
         lost: lost.count,
         doubled: doubled.count,
         out_of_order: order.count,
-        unanswered: ledger.begun().len() - sent.len() - refused.len(),
+        unanswered: ledger.begun().len() - sent.len() - refused.len() - ledger.given_up(),
+        failed_calls: ledger.failed_calls(),
         refused: refused.len(),
         disagreeing: logs.iter().filter(|other| !same(other)).count(),
         retries: sent.iter().map(|sent| sent.tries - 1).sum(),
@@ -248,10 +255,14 @@ mod tests {
             ledger.begin(&format!("content {n}"));
         }
         change(&mut sent, &mut log, &mut views);
-        sent.into_iter().for_each(|sent| ledger.acknowledge(sent));
+        for sent in sent {
+            ledger.acknowledge(sent);
+        }
         let [ada, bob, away] = views.map(|view| {
             let mut seen = Seen::default();
-            view.into_iter().for_each(|told| seen.see(told, true));
+            for told in view {
+                seen.see(told, true);
+            }
             seen
         });
         let views = [(SENDERS[0].to_owned(), ada), (SENDERS[1].to_owned(), bob)];

@@ -1,5 +1,6 @@
 //! What was sent and what was answered, in the order in which it was known.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -31,6 +32,8 @@ pub struct Ledger {
     sent: Mutex<Vec<Sent>>,
     begun: Mutex<Vec<String>>,
     refused: Mutex<Vec<String>>,
+    given_up: AtomicUsize,
+    failed_calls: AtomicUsize,
     count: watch::Sender<usize>,
 }
 
@@ -49,6 +52,26 @@ impl Ledger {
     /// It was refused for good, for this reason.
     pub fn refuse(&self, why: String) {
         self.refused.lock().push(why);
+    }
+
+    /// One that was begun is not tried again: it may be stored or not.
+    pub fn give_up(&self) {
+        self.given_up.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were given up.
+    pub fn given_up(&self) -> usize {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// A call of REST has failed: no answer, or that it may work later.
+    pub fn call_failed(&self) {
+        self.failed_calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many have.
+    pub fn failed_calls(&self) -> usize {
+        self.failed_calls.load(Ordering::Relaxed)
     }
 
     /// How many are acknowledged.

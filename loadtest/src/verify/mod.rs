@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use self::device::{Device, Seen};
-use self::ledger::Ledger;
+use self::ledger::{Ledger, Sent};
 use self::sender::Sender;
 use crate::{Account, Door, Rest, RestError};
 
@@ -44,6 +44,8 @@ pub struct Options {
     pub doors: Vec<Door>,
     /// How often each device drops its connection; none: only when the server does.
     pub blink: Option<Duration>,
+    /// Who was cut off comes back as the app does, five times within 8 s and never again; else at once, and for ever.
+    pub as_app: bool,
     /// What repeats the choices of nodes.
     pub seed: u64,
 }
@@ -51,7 +53,7 @@ pub struct Options {
 impl Options {
     /// Eight people at all doors who write 50 messages a second and stay connected.
     pub fn new(nodes: Vec<String>) -> Self {
-        Self { nodes, senders: 8, rate: 50.0, doors: Door::ALL.to_vec(), blink: None, seed: 1 }
+        Self { nodes, senders: 8, rate: 50.0, doors: Door::ALL.to_vec(), blink: None, as_app: false, seed: 1 }
     }
 }
 
@@ -179,7 +181,7 @@ impl Verify {
             let seen = Arc::<parking_lot::Mutex<Seen>>::default();
             let nodes = Arc::clone(&verify.nodes);
             let device = Device::new(nodes, account.clone(), door, Arc::clone(&verify.conversation), Arc::clone(&seen));
-            verify.listening.spawn(device.listen(options.blink, listens.clone()));
+            verify.listening.spawn(device.listen(options.blink, options.as_app, listens.clone()));
             let sender = Sender {
                 number,
                 nodes: Arc::clone(&verify.nodes),
@@ -226,6 +228,28 @@ impl Verify {
             async move { drop(reached.wait_for(|reached| *reached >= last).await) }
         });
         timeout(limit, join_all(told)).await.ok().map(|_| began.elapsed())
+    }
+
+    /// The longest that a device was away so far, from the end of a connection until the next one was up to date; in which it tried
+    /// as the app does.
+    pub fn longest_away(&self) -> Duration {
+        self.devices.iter().map(|(_, seen)| seen.lock().longest_away).max().unwrap_or_default()
+    }
+
+    /// Tries to send this, once; it is judged with the rest.
+    ///
+    /// # Errors
+    /// It is not acknowledged.
+    pub async fn try_once(&self, content: &str) -> Result<(), RestError> {
+        let account = &self.devices[0].0;
+        let began = Instant::now();
+        self.ledger.begin(content);
+        let rest = self.nodes.any().with_timeout(READING).as_account(account);
+        let answer = rest.send_text(&self.conversation, content, Some(content)).await.inspect_err(|_| self.ledger.give_up())?;
+        let (id, seq) = (answer["id"].as_str().unwrap_or_default().to_owned(), answer["seq"].as_i64().unwrap_or(0));
+        let (user, content, ended) = (account.user_id.clone(), content.to_owned(), Instant::now());
+        self.ledger.acknowledge(Sent { user, content, began, ended, took: ended - began, id, seq, tries: 1 });
+        Ok(())
     }
 
     /// How often devices have connected so far, the first time included.

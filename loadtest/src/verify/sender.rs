@@ -89,7 +89,10 @@ impl Sender {
             None => match self.nodes.any().as_account(&self.account).post("/messages", &draft).await {
                 Ok(message) => message,
                 Err(error) if is_final(&error) => return Attempt::Refused(error.to_string()),
-                Err(_) => return Attempt::Unknown,
+                Err(_) => {
+                    self.ledger.call_failed();
+                    return Attempt::Unknown;
+                }
             },
         };
         match (answer["id"].as_str(), answer["seq"].as_i64()) {

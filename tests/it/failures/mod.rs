@@ -1,3 +1,92 @@
 //! Whatever dies: real nodes on real servers, killed, paused, cut off, with clocks that are wrong, while people write. What they sent
 //! and saw is judged by [`loadtest::verify`]: nothing that was acknowledged is lost, nothing comes twice or out of order. The short
 //! form of each case runs with all tests; `URGE_TEST_FAILURES=long` makes it minutes, with several seeds.
+
+mod blink;
+mod killed;
+mod nats;
+mod receiver;
+mod rolling;
+mod store;
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use loadtest::verify::{Options, Verdict, Verify};
+use parking_lot::Mutex;
+
+use crate::support::{Nodes, faulty};
+
+/// Until everything is acknowledged and told once nothing goes wrong any more.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// How a case is run.
+pub struct Form {
+    /// For how long things go wrong.
+    pub length: Duration,
+    /// What chance is made of, once each.
+    pub seeds: Vec<u64>,
+}
+
+/// Whether `URGE_TEST_FAILURES` asks for the long forms.
+pub fn is_long() -> bool {
+    match std::env::var("URGE_TEST_FAILURES").as_deref() {
+        Ok("long") => true,
+        Ok(other) => panic!("URGE_TEST_FAILURES={other} is none: leave it out, or say long"),
+        Err(_) => false,
+    }
+}
+
+/// The form that is asked for.
+pub fn form() -> Form {
+    if is_long() {
+        Form { length: Duration::from_mins(2), seeds: vec![1, 2, 3] }
+    } else {
+        Form { length: Duration::from_secs(15), seeds: vec![faulty::seed()] }
+    }
+}
+
+/// Says what a case came to; `tests/failures.sh` gathers these lines.
+pub fn report(case: &str, what: impl Display) {
+    println!("failures: {case}: {what}");
+}
+
+/// Reports it, and fails unless the promise was kept.
+fn accept(case: &str, seed: u64, verdict: &Verdict) {
+    report(&format!("{case}, seed {seed}"), verdict);
+    assert!(verdict.holds(), "{case}, seed {seed}: {verdict}");
+    assert!(verdict.acknowledged > 0 && verdict.delivered > 0, "nothing was proved: {verdict}");
+}
+
+/// Nodes that a test harms while it goes on with something else: starting one takes its time, and blocks.
+#[derive(Clone)]
+struct Cluster(Arc<Mutex<Nodes>>);
+
+impl Cluster {
+    /// So many nodes on the servers of this run; none on a machine that cannot have them.
+    async fn start(count: usize) -> Option<Self> {
+        tokio::task::spawn_blocking(move || Nodes::start(count)).await.unwrap().map(Self::of)
+    }
+
+    fn of(nodes: Nodes) -> Self {
+        Self(Arc::new(Mutex::new(nodes)))
+    }
+
+    fn urls(&self) -> Vec<String> {
+        self.0.lock().urls()
+    }
+
+    /// Does this to them.
+    async fn with<T: Send + 'static>(&self, harm: impl FnOnce(&mut Nodes) -> T + Send + 'static) -> T {
+        let nodes = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || harm(&mut nodes.lock())).await.unwrap()
+    }
+
+    /// People who write to each other through all of them.
+    async fn verify(&self, change: impl FnOnce(&mut Options)) -> Verify {
+        let mut options = Options::new(self.urls());
+        change(&mut options);
+        Verify::start(&options).await.unwrap()
+    }
+}

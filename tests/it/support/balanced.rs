@@ -47,12 +47,9 @@ impl Balanced {
             ("URGE_SECRET_KEY", "the same on all nodes of the cluster"),
         ];
         let nodes: Vec<_> = (0..streams.count).map(|_| Process::with(&settings).ready()).collect();
-        let address = lasting_address();
-        let balancer =
-            Arc::new(Balancer { places: Places::new(nodes.iter().map(|node| node.address).collect()), sessions: Mutex::default() });
-        let listener = cluster::block_on(async move { TcpListener::bind(address).await.unwrap() });
-        let balancing = cluster::spawn(balancer.run(listener)).abort_handle();
-        Self { nodes, url: format!("http://{address}"), folder, between: Some((streams, balancing)) }
+        let addresses = nodes.iter().map(|node| node.address).collect();
+        let (url, balancing) = cluster::block_on(balance(addresses));
+        Self { nodes, url, folder, between: Some((streams, balancing)) }
     }
 
     /// Where clients go.
@@ -100,6 +97,14 @@ impl Drop for Balanced {
             streams.end_with(Vec::new());
         }
     }
+}
+
+/// Lets connections to the address that is given back get to any of these nodes that is there, until it is told to end.
+pub async fn balance(nodes: Vec<SocketAddr>) -> (String, AbortHandle) {
+    let address = lasting_address();
+    let listener = TcpListener::bind(address).await.unwrap();
+    let balancer = Arc::new(Balancer { places: Places::new(nodes), sessions: Mutex::default() });
+    (format!("http://{address}"), cluster::spawn(balancer.run(listener)).abort_handle())
 }
 
 /// What stands before the nodes.

@@ -22,7 +22,7 @@ pub mod wire;
 mod world;
 
 pub use away::Switch;
-pub use balanced::Balanced;
+pub use balanced::{Balanced, balance};
 pub use cable::Cable;
 pub use crash::files_after_a_crash;
 pub use node::{PATIENCE, TestServer, failure, json};

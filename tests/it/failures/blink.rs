@@ -1,0 +1,31 @@
+//! Clients that are hardly ever connected: each drops its connection every 200 ms and comes back to any node, through all doors,
+//! while 50 messages a second are written.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::{Cluster, QUIET, accept, form};
+
+const BLINK: Duration = Duration::from_millis(200);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_come_back_elsewhere_all_the_time_miss_nothing() {
+    let form = form();
+    let Some(cluster) = Cluster::start(3).await else { return };
+    for seed in form.seeds {
+        let verify = cluster
+            .verify(|options| {
+                options.seed = seed;
+                options.blink = Some(BLINK);
+            })
+            .await;
+        sleep(form.length).await;
+        let verdict = verify.judge(QUIET).await.unwrap();
+        accept("8 reconnecting every 200 ms to any of three nodes", seed, &verdict);
+        // A third of what there would be if connecting took no time.
+        let most = form.length.as_millis() / BLINK.as_millis() * 8;
+        assert!(verdict.connections as u128 > most / 3, "they were connected for too long: {verdict}");
+        assert!(verdict.resumed > verdict.delivered / 10, "hardly anything was resumed: {verdict}");
+    }
+}

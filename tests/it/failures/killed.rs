@@ -1,0 +1,39 @@
+//! Nodes that are killed at any moment and started again, while eight people write in one conversation and try again elsewhere.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::{Instant, interval};
+
+use super::{Cluster, QUIET, accept, form};
+
+/// How often one is.
+const KILLED_EVERY: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_are_killed_lose_nothing() {
+    let form = form();
+    for seed in form.seeds {
+        let Some(cluster) = Cluster::start(4).await else { return };
+        let verify = cluster.verify(|options| options.seed = seed).await;
+        let (mut dice, began, mut ticks, mut kills) = (StdRng::seed_from_u64(seed), Instant::now(), interval(KILLED_EVERY), 0);
+        // Not before something is under way.
+        verify.acknowledge(10).await;
+        while began.elapsed() < form.length {
+            ticks.tick().await;
+            let which = dice.random_range(0..4);
+            cluster
+                .with(move |nodes| {
+                    nodes.nodes[which].kill();
+                    nodes.nodes[which].start_again();
+                })
+                .await;
+            kills += 1;
+        }
+        cluster.with(|nodes| nodes.nodes.iter().for_each(crate::support::Process::until_ready)).await;
+        let verdict = verify.judge(QUIET).await.unwrap();
+        accept(&format!("1 four nodes, {kills} kills"), seed, &verdict);
+        assert!(kills >= 3, "too few kills to prove anything");
+    }
+}

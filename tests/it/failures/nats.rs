@@ -1,0 +1,101 @@
+//! NATS that is killed with all that it knew, and that is away for long: sends go on, and who is connected has everything soon after
+//! it answers again, without connecting again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{Cluster, QUIET, accept, form, is_long, report};
+use crate::support::cluster::{OwnServers, Servers, servers};
+use crate::support::{Nodes, PATIENCE};
+
+/// What the contract gives after it answers again, with threefold slack.
+const SOON: Duration = Duration::from_secs(6);
+
+/// A NATS of its own, and two nodes on it.
+async fn on_own_nats(name: &'static str) -> Option<(Arc<OwnServers>, Cluster)> {
+    tokio::task::spawn_blocking(move || {
+        let own = OwnServers::start(name, &["--only", "nats"])?;
+        let both = Servers { scylla: servers()?.scylla.clone(), nats: own.servers.nats.clone(), guarded: None };
+        Some((Arc::new(own), Cluster::of(Nodes::on(&both, 2, 1))))
+    })
+    .await
+    .unwrap()
+}
+
+/// Does this to it.
+async fn tell(nats: &Arc<OwnServers>, verb: &'static str) {
+    let nats = Arc::clone(nats);
+    tokio::task::spawn_blocking(move || nats.tell(verb, "nats-1")).await.unwrap();
+}
+
+/// The sum of this metric over the nodes.
+async fn sum(cluster: &Cluster, name: &str) -> f64 {
+    let mut sum = 0.0;
+    for url in cluster.urls() {
+        let text = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        sum += lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>();
+    }
+    sum
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nats_that_is_killed_and_wiped_costs_nothing() {
+    let form = form();
+    let Some((nats, cluster)) = on_own_nats("failures-wiped").await else { return };
+    for seed in form.seeds {
+        let verify = cluster.verify(|options| options.seed = seed).await;
+        verify.acknowledge(100).await;
+        let connections = verify.connections();
+        let (began, mut worst, mut wipes) = (Instant::now(), Duration::ZERO, 0);
+        while began.elapsed() < form.length {
+            tell(&nats, "wipe").await;
+            wipes += 1;
+            verify.acknowledge(1).await;
+            let took = verify.all_told(PATIENCE).await.expect("not everybody was told");
+            assert!(took < SOON, "told only {took:?} after it answered again");
+            worst = worst.max(took);
+            sleep(Duration::from_secs(2)).await;
+        }
+        assert_eq!(verify.connections(), connections, "somebody had to connect again");
+        let verdict = verify.judge(QUIET).await.unwrap();
+        accept(&format!("5 nats-server killed and wiped {wipes} times, all told at most {} ms after", worst.as_millis()), seed, &verdict);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sends_go_on_while_nats_is_away() {
+    let Some((nats, cluster)) = on_own_nats("failures-away").await else { return };
+    let verify = cluster.verify(|_| {}).await;
+    verify.acknowledge(100).await;
+    let connections = verify.connections();
+    tell(&nats, "kill").await;
+    let (before, away) = (verify.acknowledged(), Duration::from_secs(if is_long() { 30 } else { 8 }));
+    sleep(away).await;
+    let meanwhile = verify.acknowledged() - before;
+    tell(&nats, "restart").await;
+    let back = Instant::now();
+    verify.acknowledge(1).await;
+    verify.all_told(PATIENCE).await.expect("not everybody was told");
+    let took = back.elapsed();
+    assert!(took < SOON, "told only {took:?} after it answered again");
+    assert_eq!(verify.connections(), connections, "somebody had to connect again");
+    // What the bus did not take is handed to the workers once it takes it, and only then forgotten.
+    let written = sum(&cluster, "urge_outbox_written_total").await;
+    assert!(written > 0.0, "nothing was kept for the bus");
+    let draining = async {
+        while sum(&cluster, "urge_outbox_drained_total").await < written {
+            // A node tells nobody what it has drained.
+            sleep(Duration::from_millis(200)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, draining).await.is_ok(), "the outbox is not drained");
+    sleep(Duration::from_secs(2)).await;
+    assert!((sum(&cluster, "urge_outbox_drained_total").await - written).abs() < 0.5, "the outbox was drained more than once");
+    let verdict = verify.judge(QUIET).await.unwrap();
+    report("5 no nats-server", format!("{meanwhile} sends acknowledged in {} s without, {written} events kept", away.as_secs()));
+    accept(&format!("5 no nats-server for {} s, all told {} ms after", away.as_secs(), took.as_millis()), 1, &verdict);
+    assert!(meanwhile as f64 > away.as_secs_f64() * 10.0, "sends hardly went on: {meanwhile}");
+}
