@@ -197,7 +197,8 @@ impl Scylla {
             .connection_timeout(CONNECT_LIMIT)
             .pool_size(PoolSize::PerHost(CONNECTIONS))
             .timestamp_generator(Arc::new(MonotonicTimestampGenerator::new()))
-            .fetch_schema_metadata(false)
+            // Where keys are is known from the keyspaces; of the tables nothing more is needed.
+            .fetch_full_schema_metadata(false)
             .auto_await_schema_agreement(false)
             .default_execution_profile_handle(profiles.write.clone())
             .build()

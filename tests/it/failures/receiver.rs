@@ -63,8 +63,8 @@ async fn goes_away(case: &str, door: Door, harm: fn(&mut crate::support::Process
     assert!(last_seen >= seen_at - chrono::TimeDelta::seconds(60) && last_seen <= chrono::Utc::now(), "{last_seen}, gone at {seen_at}");
     // What lists show is what was written down.
     let list = through(&urls[0], &ann).rest.get(&format!("/users/{}", ben.id())).await.unwrap();
-    assert_eq!(list["isOnline"], false, "{list}");
-    assert!(list["lastSeen"].is_string(), "{list}");
+    assert_eq!(list["is_online"], false, "{list}");
+    assert!(list["last_seen"].is_string(), "{list}");
 
     // He comes back through the other node, and is told what he lacks.
     let mut back = through(&urls[0], &ben).connect(door).await;

@@ -1,7 +1,9 @@
 //! Nodes of one cluster as processes of the real binary, on real servers: to be killed, paused and started again. Clients choose a
 //! node by themselves; there is no balancer between.
 
-use super::cluster::{Servers, new_keyspace, servers};
+use urge::store::{Scylla, ScyllaOptions};
+
+use super::cluster::{Servers, block_on, new_keyspace, servers};
 use super::process::Process;
 
 /// See the module.
@@ -9,6 +11,7 @@ pub struct Nodes {
     /// The processes.
     pub nodes: Vec<Process>,
     settings: Vec<(String, String)>,
+    keyspace: String,
 }
 
 impl Nodes {
@@ -20,6 +23,7 @@ impl Nodes {
     /// The same on these servers, which keep everything so many times.
     pub fn on(servers: &Servers, count: usize, replicas: u8) -> Self {
         let mut nodes = Self::none_on(servers, replicas);
+        nodes.migrate(servers, replicas);
         for _ in 0..count {
             nodes.add(&[]);
         }
@@ -29,8 +33,9 @@ impl Nodes {
     /// A cluster without nodes yet.
     pub fn none_on(servers: &Servers, replicas: u8) -> Self {
         let nats: Vec<_> = servers.nats.iter().map(String::as_str).collect();
+        let keyspace = new_keyspace();
         let settings = [
-            ("URGE_STORE", format!("scylla://{}/{}", servers.scylla.join(","), new_keyspace())),
+            ("URGE_STORE", format!("scylla://{}/{keyspace}", servers.scylla.join(","))),
             ("URGE_STORE_SCYLLA_REPLICAS", replicas.to_string()),
             ("URGE_BUS", format!("nats://{}", nats.join(","))),
             // Streams of its own: tests beside each other are no cluster.
@@ -38,7 +43,13 @@ impl Nodes {
             ("URGE_SECRET_KEY", "the same on all nodes of the cluster".to_owned()),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        Self { nodes: Vec::new(), settings }
+        Self { nodes: Vec::new(), settings, keyspace }
+    }
+
+    /// Makes their keyspace: several servers on one machine take longer for it than a node may to become ready.
+    fn migrate(&self, servers: &Servers, replicas: u8) {
+        let (nodes, keyspace) = (servers.scylla.clone(), self.keyspace.clone());
+        block_on(async move { Scylla::connect(&ScyllaOptions { nodes, keyspace, login: None, migrate: Some(replicas) }).await.unwrap() });
     }
 
     /// One more, with settings of its own; ready when this returns.
