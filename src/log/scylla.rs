@@ -5,6 +5,8 @@
 mod row;
 mod statement;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use row::{ConversationRow, MemberRow, MembershipRow, RowTuple, row_values};
@@ -22,12 +24,20 @@ use crate::store::{Prepared, Scylla, StoreError, StoreResult, Writes, limit};
 
 /// The timestamp of what is said once and never taken back.
 const FOR_EVER: i64 = 1;
+/// A claim that has not been answered by then is read back, and tried again at the same place: its node may stand still.
+const CLAIM_LIMIT: Duration = Duration::from_secs(1);
 /// Members that are written side by side.
 const TOGETHER: usize = 32;
 /// Marks that share a batch: it stays below what servers warn of.
 const MARKS_A_BATCH: usize = 32;
 
 type Log = Prepared<LogStatements>;
+
+/// A claim that is not answered in time is one of which nothing is known.
+async fn in_time(claim: impl Future<Output = StoreResult<bool>>) -> StoreResult<bool> {
+    let claimed = tokio::time::timeout(CLAIM_LIMIT, claim).await;
+    claimed.unwrap_or_else(|_| Err(StoreError::Unavailable("the store did not answer a claim in time".into())))
+}
 
 impl Log {
     /// What stands at this place, after whatever has been begun there is finished: what became of a condition.
@@ -82,11 +92,11 @@ impl LogStore for Log {
         let values: Vec<_> = rows.iter().zip(&bodies).map(|(row, body)| row_values(row, body)).collect();
         let LogStatements { insert_row, insert_next, .. } = &self.statements;
         let applied = if let [values] = values.as_slice() {
-            self.apply(insert_row, values).await
+            in_time(self.apply(insert_row, values)).await
         } else {
             let mut statements = vec![insert_next; rows.len()];
             statements[0] = insert_row;
-            self.apply_batch(&statements, values).await
+            in_time(self.apply_batch(&statements, values)).await
         };
         let error = match applied {
             Ok(true) => return Ok(Insert::Applied),
@@ -112,10 +122,10 @@ impl LogStore for Log {
         let body = row::encode(target)?;
         let change = row::rewrite_values(target, &body);
         let applied = match notice {
-            None => self.apply(rewrite_row, &change).await?,
+            None => in_time(self.apply(rewrite_row, &change)).await?,
             Some(notice) => {
                 let body = row::encode(notice)?;
-                self.apply_batch(&[rewrite_row, insert_row], (change, row_values(notice, &body))).await?
+                in_time(self.apply_batch(&[rewrite_row, insert_row], (change, row_values(notice, &body)))).await?
             }
         };
         if applied {

@@ -34,8 +34,14 @@ use super::{Probe, StoreError, StoreResult, count_unreadable};
 
 /// Every request ends by then: what a caller waits for at most, too.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// A read that has not been answered by then is asked of another replica as well.
+/// What may be repeated and has not been answered by then is asked of another node as well: one that stands still refuses nothing.
 const SPECULATE_AFTER: Duration = Duration::from_millis(100);
+/// The same of writes, which cost each replica more.
+const WRITE_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// A node that has said nothing for so long, on a connection on which it was asked whether it is there, is not asked any more.
+const SILENCE: Duration = Duration::from_secs(3);
+/// How often each is asked that.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
 /// Statements under way at a time; what comes on top is refused with [`StoreError::Full`].
 const IN_FLIGHT: usize = 4_096;
 /// How long a node of the cluster may take to be connected to.
@@ -135,11 +141,13 @@ impl Profiles {
             .serial_consistency(Some(SerialConsistency::LocalSerial))
             .consistency(Consistency::LocalQuorum)
             .retry_policy(Arc::new(retry::Retries));
-        let speculative = Arc::new(SimpleSpeculativeExecutionPolicy { max_retry_count: 1, retry_interval: SPECULATE_AFTER });
+        // Of statements that may be repeated alone: not of those with a condition.
+        let after = |retry_interval| Some(Arc::new(SimpleSpeculativeExecutionPolicy { max_retry_count: 1, retry_interval }) as Arc<_>);
+        let read = base.clone().speculative_execution_policy(after(SPECULATE_AFTER));
         Self {
-            read: base.clone().speculative_execution_policy(Some(speculative)).build().into_handle(),
-            serial: base.clone().consistency(Consistency::LocalSerial).build().into_handle(),
-            write: base.build().into_handle(),
+            read: read.clone().build().into_handle(),
+            serial: read.consistency(Consistency::LocalSerial).build().into_handle(),
+            write: base.speculative_execution_policy(after(WRITE_AGAIN_AFTER)).build().into_handle(),
         }
     }
 }
@@ -196,6 +204,8 @@ impl Scylla {
             .known_nodes(&options.nodes)
             .connection_timeout(CONNECT_LIMIT)
             .pool_size(PoolSize::PerHost(CONNECTIONS))
+            .keepalive_interval(ASKED_EVERY)
+            .keepalive_timeout(SILENCE)
             .timestamp_generator(Arc::new(MonotonicTimestampGenerator::new()))
             // Where keys are is known from the keyspaces; of the tables nothing more is needed.
             .fetch_full_schema_metadata(false)
