@@ -3,6 +3,7 @@
 //! form of each case runs with all tests; `URGE_TEST_FAILURES=long` makes it minutes, with several seeds.
 
 mod blink;
+mod control;
 mod killed;
 mod nats;
 mod receiver;
