@@ -6,6 +6,7 @@ mod blink;
 mod control;
 mod killed;
 mod nats;
+mod partition;
 mod receiver;
 mod rolling;
 mod store;

@@ -126,7 +126,7 @@ pub async fn forward(address: SocketAddr, to: String) {
         while let Ok((mut from, _)) = listener.accept().await {
             let to = to.clone();
             tokio::spawn(async move {
-                let mut to = TcpStream::connect(to).await.unwrap();
+                let Ok(mut to) = TcpStream::connect(to).await else { return };
                 let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
             });
         }

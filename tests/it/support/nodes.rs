@@ -10,7 +10,7 @@ use super::process::Process;
 pub struct Nodes {
     /// The processes.
     pub nodes: Vec<Process>,
-    settings: Vec<(String, String)>,
+    pub(super) settings: Vec<(String, String)>,
     keyspace: String,
 }
 
@@ -47,7 +47,7 @@ impl Nodes {
     }
 
     /// Makes their keyspace: several servers on one machine take longer for it than a node may to become ready.
-    fn migrate(&self, servers: &Servers, replicas: u8) {
+    pub fn migrate(&self, servers: &Servers, replicas: u8) {
         let (nodes, keyspace) = (servers.scylla.clone(), self.keyspace.clone());
         block_on(async move { Scylla::connect(&ScyllaOptions { nodes, keyspace, login: None, migrate: Some(replicas) }).await.unwrap() });
     }
