@@ -21,7 +21,9 @@ use crate::store::StoreResult;
 use crate::task::Tasks;
 
 /// Rows that one conditional insert carries at most.
-pub(super) const BATCH_ROWS: usize = 32;
+pub(super) const BATCH_ROWS: usize = 64;
+/// Bytes of content after which no further row is added: a condition is agreed on by all replicas, several times.
+pub(super) const BATCH_BYTES: usize = 256 << 10;
 /// Appends that may wait in one conversation; more are refused at once.
 const QUEUE_LIMIT: usize = 1_024;
 /// An append that takes longer is given up; what it did is found by the next one.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
-use super::append::{Announcement, BATCH_ROWS, Posted, Proposal, Reply, Shared};
+use super::append::{Announcement, BATCH_BYTES, BATCH_ROWS, Posted, Proposal, Reply, Shared};
 use super::store::{Insert, OwnMark};
 use super::{Body, ConversationState, LARGE_ABOVE, Location, LogRow, MemberState, bucket_of};
 use crate::error::{Error, Result};
@@ -176,12 +176,16 @@ impl Shared {
         let now = self.clock.now().max(state.last_at);
         let mut head = state.head;
         let bucket = bucket_of(head.seq + 1);
-        let mut rows = Vec::with_capacity(waiting.len().min(BATCH_ROWS));
+        let (mut rows, mut bytes) = (Vec::with_capacity(waiting.len().min(BATCH_ROWS)), 0);
         for Waiting { proposal, .. } in waiting {
             let alone = !matches!(proposal.body, Body::Message(_));
             let seq = head.seq + 1;
-            if rows.len() >= BATCH_ROWS || bucket_of(seq) != bucket || (alone && !rows.is_empty()) {
+            let is_full = rows.len() >= BATCH_ROWS || bytes >= BATCH_BYTES;
+            if is_full || bucket_of(seq) != bucket || (alone && !rows.is_empty()) {
                 break;
+            }
+            if let Body::Message(content) = &proposal.body {
+                bytes += content.content.len();
             }
             let row = LogRow {
                 conversation_id: state.id,

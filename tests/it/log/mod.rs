@@ -189,9 +189,36 @@ async fn what_waits_goes_together_and_too_much_is_refused_at_once() {
     let rows = log_of(&store, conversation).await;
     assert_eq!(rows.len(), 1_026);
     // The first row and the first message went alone, all that waited behind them in the fewest inserts.
-    let batches: Vec<_> = [1, 1].into_iter().chain([32; 32]).collect();
+    let batches: Vec<_> = [1, 1].into_iter().chain([64; 16]).collect();
     assert_eq!(*node.told.batches.lock(), batches);
     assert_eq!(node.told.seqs(), (1..=1_026).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_messages_that_wait_go_in_several_inserts() {
+    let (store, _folder) = open();
+    let node = node(&store);
+    let (conversation, users) = group(&node, 2).await;
+    let held = node.told.gate.acquire().await.unwrap();
+    let long = "x".repeat(16 << 10);
+    let send = || {
+        let (appender, proposal) = (node.appender.clone(), proposal(conversation, users[0], words(&long)));
+        async move { appender.append(proposal).await }
+    };
+    let first = tokio::spawn(send());
+    while store.row(conversation, 2).await.unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let mut waiting: Vec<_> = (0..40).map(|_| Box::pin(send())).collect();
+    for send in &mut waiting {
+        assert!(futures_util::poll!(send).is_pending());
+    }
+    drop(held);
+    first.await.unwrap().unwrap();
+    for send in waiting {
+        tokio::time::timeout(PATIENCE, send).await.unwrap().unwrap();
+    }
+    assert_eq!(*node.told.batches.lock(), [1, 1, 16, 16, 8], "256 KiB of content each");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
