@@ -3,6 +3,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+#[cfg(feature = "fail-points")]
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -124,8 +126,23 @@ pub struct RealClock;
 impl Clock for RealClock {
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(since.as_millis() as i64)
+        Timestamp(since.as_millis() as i64 + wrong_by_ms())
     }
+}
+
+/// By how much a test sets the clock of this process wrong: ahead, or behind when negative.
+#[cfg(feature = "fail-points")]
+pub fn wrong_by_ms() -> i64 {
+    static WRONG_BY: LazyLock<i64> =
+        LazyLock::new(|| std::env::var("URGE_TEST_CLOCK_OFFSET_MS").ok().and_then(|text| text.parse().ok()).unwrap_or(0));
+    *WRONG_BY
+}
+
+/// The machine's clock is believed.
+#[cfg(not(feature = "fail-points"))]
+#[inline]
+pub const fn wrong_by_ms() -> i64 {
+    0
 }
 
 /// The machine's clock moved by an amount that tests change: codes expire and days pass at will.

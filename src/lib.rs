@@ -2,6 +2,7 @@
 //! A module imports only from modules above it in this list; `tests/it/architecture.rs` holds it to that.
 //! Handlers (`api.rs`) alone may name `auth` from above it: its `Caller` is who asks.
 
+pub mod fail_point;
 pub mod id;
 pub mod clock;
 pub mod error;

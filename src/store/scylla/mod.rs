@@ -19,7 +19,7 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
-use scylla::policies::timestamp_generator::MonotonicTimestampGenerator;
+use scylla::policies::timestamp_generator::{MonotonicTimestampGenerator, TimestampGenerator};
 use scylla::response::PagingState;
 use scylla::response::query_result::QueryResult;
 use scylla::serialize::batch::BatchValues;
@@ -31,6 +31,7 @@ use scylla::value::{CqlValue, Row};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{Probe, StoreError, StoreResult, count_unreadable};
+use crate::clock::wrong_by_ms;
 
 /// Every request ends by then: what a caller waits for at most, too.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -189,6 +190,15 @@ impl<S> Deref for Prepared<S> {
     }
 }
 
+/// What plain writes are stamped with: this machine's clock, also where a test sets it wrong.
+struct Stamps(MonotonicTimestampGenerator);
+
+impl TimestampGenerator for Stamps {
+    fn next_timestamp(&self) -> i64 {
+        self.0.next_timestamp() + wrong_by_ms() * 1_000
+    }
+}
+
 impl Scylla {
     /// Connects, looks at the keyspace and its schema, and applies what is missing if that is wanted.
     ///
@@ -206,7 +216,7 @@ impl Scylla {
             .pool_size(PoolSize::PerHost(CONNECTIONS))
             .keepalive_interval(ASKED_EVERY)
             .keepalive_timeout(SILENCE)
-            .timestamp_generator(Arc::new(MonotonicTimestampGenerator::new()))
+            .timestamp_generator(Arc::new(Stamps(MonotonicTimestampGenerator::new())))
             // Where keys are is known from the keyspaces; of the tables nothing more is needed.
             .fetch_full_schema_metadata(false)
             .auto_await_schema_agreement(false)
