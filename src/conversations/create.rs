@@ -42,7 +42,8 @@ impl Conversations {
 
     async fn create_direct(&self, caller: UserId, peer: UserId, origin: Origin) -> Result<Conversation> {
         let id = ConversationId::direct(caller, peer);
-        if self.parts.appender.state(id).await?.record.is_none() {
+        let state = self.parts.appender.state(id).await?;
+        if state.record.is_none() {
             self.must_be_reachable(caller, &[peer]).await?;
             let (low, high) = if caller <= peer { (caller, peer) } else { (peer, caller) };
             let members = vec![(low, Role::Member), (high, Role::Member)];
@@ -50,6 +51,9 @@ impl Conversations {
             // Derived from the conversation alone: whoever tries, and tries again, means the same row.
             let message_id = MessageId::derived(UserId(id.0), id, "created");
             self.begin(caller, id, message_id, true, creation, origin).await?;
+        } else if state.head.seq == 1 {
+            // Nobody has written there yet: its maker may not have lived to tell of it.
+            self.parts.appender.redo(id).await?;
         }
         self.view_for(caller, id).await
     }

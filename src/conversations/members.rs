@@ -144,6 +144,7 @@ impl Conversations {
             let (members, text) = wanted(&state)?;
             let count = members.len();
             if count == 0 {
+                self.parts.appender.redo(conversation_id).await?;
                 return Ok(0);
             }
             let crossed = Arc::new(AtomicBool::new(false));

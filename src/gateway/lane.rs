@@ -63,8 +63,8 @@ impl Lane {
     /// [`Lane::told`] and [`Lane::next`]. `begins`: nobody here can need an earlier row, should this be the first that
     /// the lane hears of.
     pub fn arrive(&mut self, row: RowEvent, begins: bool) -> Step {
-        if self.next_seq == 0 && row.again {
-            // An old row says nothing of where to begin: all that came after it would go out once more.
+        if self.next_seq == 0 && row.again && !begins {
+            // All that came after it would go out once more.
             return Step::Rest;
         }
         if begins && !self.is_busy {
@@ -304,11 +304,12 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_told_again_begins_nothing() {
+    fn a_row_that_is_told_again_begins_nothing_but_for_who_is_new() {
         let mut lane = Lane::default();
         let again = || RowEvent { again: true, ..row(5) };
-        assert!(matches!(lane.arrive(again(), true), Step::Rest));
         assert!(matches!(lane.arrive(again(), false), Step::Rest) && !lane.has_begun());
+        let step = Lane::default().arrive(again(), true);
+        assert!(matches!(step, Step::Tell(row) if row.seq == 5));
         assert_eq!(arrive(&mut lane, 101), [101]);
         let step = lane.arrive(RowEvent { again: true, ..row(102) }, true);
         assert_eq!(run(&mut lane, step), [102], "its first writer did not live to tell of it");

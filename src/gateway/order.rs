@@ -63,6 +63,8 @@ impl Hub {
         }
         let id = row.conversation_id;
         let begins = row.seq == 1 || row.audience.iter().all(|user| !self.shared.seats.has(*user) || row.introduces.contains(user));
+        // A row that is told again says nothing of where to begin, unless somebody here knows his heads and not this conversation.
+        let begins = begins && (!row.again || row.introduces.iter().any(|user| self.knows_heads(*user)));
         let mut worker = Worker { hub: self, id, is_at_work: false, telling: None };
         let mut lanes = self.shared.lanes[shard(id.0)].lock();
         let mut step = lanes.entry(id).or_default().arrive(row, begins);

@@ -185,6 +185,12 @@ impl Appender {
         self.shared.load(id).await
     }
 
+    /// Before somebody is answered that what he wants of a conversation is so already: whoever made it so may not have lived to
+    /// move all heads and to tell of it.
+    pub async fn redo(&self, id: ConversationId) -> StoreResult<()> {
+        self.shared.redo_whole(id).await
+    }
+
     /// Takes in what another node says that it has appended: a message right behind what is known here, which is stored and
     /// projected by now. Anything else is learnt from the log.
     pub fn note(&self, envelope: &Envelope) {

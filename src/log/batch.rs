@@ -12,6 +12,7 @@ use super::store::{Insert, OwnMark};
 use super::{Body, ConversationState, LARGE_ABOVE, Location, LogRow, MemberState, bucket_of};
 use crate::error::{Error, Result};
 use crate::event::Origin;
+use crate::fail_point;
 use crate::id::{ConversationId, MessageId, Seq, UserId};
 use crate::store::{StoreError, StoreResult};
 
@@ -70,7 +71,7 @@ impl Shared {
             match found {
                 Some(row) => {
                     let one = waiting.remove(index);
-                    self.redo(&state, &row).await?;
+                    self.redo(&state, &row, one.proposal.origin).await?;
                     one.answer(&Ok(Posted { row, fresh: false }));
                 }
                 None => index += 1,
@@ -104,6 +105,7 @@ impl Shared {
         if !new.is_empty() {
             let location = Location { conversation_id: state.id, floor_seq: state.head.seq };
             begin(|| self.store.put_locations(&new, &location)).await?;
+            fail_point::reached("append.located");
         }
         Ok(floors)
     }
@@ -160,6 +162,7 @@ impl Shared {
             return Ok(());
         }
         // 6. Heads, announcement, event, answer.
+        fail_point::reached("append.inserted");
         metrics::histogram!("urge_log_append_rows").record(rows.len() as f64);
         let origins: Vec<_> = waiting.iter().take(rows.len()).map(|one| (one.proposal.origin, one.proposal.posted)).collect();
         self.settle(state, &rows, None, &origins).await?;
@@ -243,9 +246,11 @@ impl Shared {
             if let Some(record) = &state.record {
                 if projection.record {
                     persist(|| self.store.put_conversation(state.id, record, row.seq)).await?;
+                    fail_point::reached("settle.recorded");
                 }
                 if !projection.members.is_empty() {
                     persist(|| self.store.put_members(state.id, record, &projection.members, &projection.cleared)).await?;
+                    fail_point::reached("settle.projected");
                     touched.extend(projection.members.iter().map(|member| member.user_id));
                 }
             }
@@ -274,43 +279,17 @@ impl Shared {
         }
         let own = own_marks(rows);
         persist(|| self.store.advance_heads(state.id, &state.head, &heads, &own)).await?;
+        fail_point::reached("settle.headed");
         self.announce.announce(announcements).await;
-        self.enqueue(state.id, state.head.seq).await
+        fail_point::reached("settle.announced");
+        self.enqueue(state.id, state.head.seq).await?;
+        fail_point::reached("settle.enqueued");
+        Ok(())
     }
 
     /// What workers are told, once a batch: after the announcement, which must not wait for it.
     pub(super) async fn enqueue(&self, id: ConversationId, seq: Seq) -> StoreResult<()> {
         persist(|| self.announce.enqueue(id, seq)).await
-    }
-
-    /// What the first writer of this row may have died before: some of the heads, which are written in no order, and telling of
-    /// it; hubs drop what they have.
-    async fn redo(&self, state: &ConversationState, row: &LogRow) -> StoreResult<()> {
-        self.redo_heads(state, std::slice::from_ref(row)).await?;
-        let announcement = announcement_of(state, row.clone(), None);
-        self.announce.announce(vec![Announcement { again: true, ..announcement }]).await;
-        self.enqueue(state.id, row.seq).await
-    }
-
-    async fn redo_heads(&self, state: &ConversationState, rows: &[LogRow]) -> StoreResult<()> {
-        let (members, own): (&[UserId], _) = (if state.is_large() { &[] } else { state.active() }, own_marks(rows));
-        persist(|| self.store.advance_heads(state.id, &state.head, members, &own)).await
-    }
-
-    /// Answers those whose row another attempt has appended, as these rows of the log show. That one may have died amid the
-    /// heads, or between them and the event.
-    async fn answer_found(&self, state: &ConversationState, waiting: &mut Vec<Waiting>, rows: Vec<LogRow>) -> StoreResult<()> {
-        let mut found = rows;
-        found.retain(|row| waiting.iter().any(|one| one.proposal.message_id == row.message_id));
-        let Some(last) = found.last() else { return Ok(()) };
-        self.redo_heads(state, &found).await?;
-        self.enqueue(last.conversation_id, last.seq).await?;
-        for row in found {
-            if let Some(at) = waiting.iter().position(|one| one.proposal.message_id == row.message_id) {
-                waiting.remove(at).answer(&Ok(Posted { row, fresh: false }));
-            }
-        }
-        Ok(())
     }
 
     pub async fn announcements(&self, id: ConversationId, after: Seq, limit: usize) -> StoreResult<Vec<Announcement>> {
@@ -348,7 +327,7 @@ pub(super) fn own_marks(rows: &[LogRow]) -> Vec<OwnMark> {
 }
 
 /// What is told of a row that was told before, or should have been.
-fn announcement_of(state: &ConversationState, row: LogRow, target: Option<LogRow>) -> Announcement {
+pub(super) fn announcement_of(state: &ConversationState, row: LogRow, target: Option<LogRow>) -> Announcement {
     let joined_with = |user: &&UserId| state.members.get(user).is_some_and(|member| member.joined_seq == row.seq);
     let audience = state.audience_of(&row);
     let introduces = audience.iter().filter(joined_with).copied().collect();

@@ -9,6 +9,7 @@ mod load;
 mod numbers;
 mod reader;
 mod record;
+mod redo;
 mod revise;
 mod scylla;
 mod spoilt;

@@ -10,6 +10,7 @@ use super::{Body, ConversationState, LogRow, bucket_of};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::Origin;
+use crate::fail_point;
 use crate::id::MessageId;
 
 impl Shared {
@@ -40,6 +41,10 @@ impl Shared {
                 revised => revised?,
             };
             let Some(content) = revised else {
+                // It is so already, perhaps by the hand of a node that did not live to tell of it.
+                self.catch_up(&mut state).await?;
+                self.redo_last(&state).await?;
+                self.remember(Arc::new(state));
                 return Ok(Posted { row: stored, fresh: false });
             };
             let now = self.clock.now().max(state.last_at);
@@ -72,6 +77,7 @@ impl Shared {
                     continue;
                 }
             }
+            fail_point::reached("change.rewritten");
             let notice = if together { notice } else { self.insert_notice(&mut state, change, notice).await? };
             let target = LogRow { change_seq: notice.seq, ..target };
             self.settle(&mut state, std::slice::from_ref(&notice), Some(&target), &[(change.origin, false)]).await?;
