@@ -33,14 +33,10 @@ impl Conversations {
     /// # Errors
     /// `NotFound`, `Forbidden`: the conversation.
     pub async fn favourite(&self, caller: UserId, id: ConversationId, wanted: Option<bool>, origin: Origin) -> Result<bool> {
-        if let Some(favourite) = wanted {
-            self.switch(caller, id, Flags { favourite: Some(favourite), ..Flags::default() }, origin).await?;
-            return Ok(favourite);
-        }
         for _ in 0..TURNS {
             let (_, membership) = self.parts.messages.membership(caller, id).await?;
-            let favourite = !membership.favourite;
-            if self.parts.log.turn_favourite(caller, id, favourite, self.stamp(&membership)).await? {
+            let favourite = wanted.unwrap_or(!membership.favourite);
+            if membership.favourite == favourite || self.parts.log.turn_favourite(caller, id, favourite, self.stamp(&membership)).await? {
                 self.refresh(caller, id, origin).await;
                 return Ok(favourite);
             }

@@ -193,6 +193,4 @@ pub struct Flags {
     pub muted: Option<bool>,
     /// Kept apart.
     pub archived: Option<bool>,
-    /// On top.
-    pub favourite: Option<bool>,
 }

@@ -320,10 +320,10 @@ impl LogStore for Log {
     }
 
     async fn set_flags(&self, user: UserId, id: ConversationId, flags: &Flags, at: Timestamp) -> StoreResult<()> {
-        let LogStatements { set_muted, set_archived, set_favourite, .. } = &self.statements;
-        // In microseconds, as the servers themselves stamp a favourite that is turned.
+        let LogStatements { set_muted, set_archived, .. } = &self.statements;
+        // In microseconds, as the servers themselves stamp a favourite.
         let stamp = at.0.saturating_mul(1_000);
-        let flags = [(set_muted, flags.muted), (set_archived, flags.archived), (set_favourite, flags.favourite)];
+        let flags = [(set_muted, flags.muted), (set_archived, flags.archived)];
         let (statements, values): (Vec<_>, Vec<_>) =
             flags.into_iter().filter_map(|(statement, flag)| Some((statement, (stamp, flag?, user.0, id.0)))).unzip();
         if statements.is_empty() { Ok(()) } else { self.write_batch(&statements, values).await }

@@ -379,15 +379,13 @@ impl LogStore for Sqlite {
             connection
                 .prepare_cached(
                     "UPDATE memberships SET
-                         muted = iif(?3 IS NOT NULL AND muted_at <= ?6, ?3, muted),
-                         muted_at = iif(?3 IS NOT NULL, max(muted_at, ?6), muted_at),
-                         archived = iif(?4 IS NOT NULL AND archived_at <= ?6, ?4, archived),
-                         archived_at = iif(?4 IS NOT NULL, max(archived_at, ?6), archived_at),
-                         favourite = iif(?5 IS NOT NULL AND favourite_at <= ?6, ?5, favourite),
-                         favourite_at = iif(?5 IS NOT NULL, max(favourite_at, ?6), favourite_at)
+                         muted = iif(?3 IS NOT NULL AND muted_at <= ?5, ?3, muted),
+                         muted_at = iif(?3 IS NOT NULL, max(muted_at, ?5), muted_at),
+                         archived = iif(?4 IS NOT NULL AND archived_at <= ?5, ?4, archived),
+                         archived_at = iif(?4 IS NOT NULL, max(archived_at, ?5), archived_at)
                      WHERE user_id = ?1 AND conversation_id = ?2",
                 )?
-                .execute(params![user.0, id.0, flags.muted, flags.archived, flags.favourite, at.0])?;
+                .execute(params![user.0, id.0, flags.muted, flags.archived, at.0])?;
             Ok(())
         })
         .await

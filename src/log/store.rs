@@ -175,6 +175,7 @@ pub trait LogStore: Send + Sync + 'static {
     /// Sets a person's flags; of each flag the latest `at` wins.
     async fn set_flags(&self, user: UserId, id: ConversationId, flags: &Flags, at: Timestamp) -> StoreResult<()>;
 
-    /// Turns a person's favourite flag to this if it says otherwise; whether it did.
+    /// Turns a person's favourite flag to this if it says otherwise; whether it did. The one way to change it, since who turns it
+    /// over must be told what it is now: no clock decides.
     async fn turn_favourite(&self, user: UserId, id: ConversationId, to: bool, at: Timestamp) -> StoreResult<bool>;
 }

@@ -1,5 +1,5 @@
 //! [`SettingsStore`] on ScyllaDB or Cassandra: statements and the mapping of rows, nothing else. Cells of the settings are
-//! written plainly, each by itself; blocks come and go under conditions alone, so that the first time stays.
+//! written plainly, each by itself, and after what a node with a fast clock has written; blocks come and go under conditions alone, so that the first time stays.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::store::SettingsStore;
 use super::{ChangeNotifications, ChangePrivacy, NotificationSettings, Privacy, Relation};
-use crate::clock::Timestamp;
+use crate::clock::{Clock as _, RealClock, Timestamp};
 use crate::id::UserId;
 use crate::store::{Prepared, StoreResult, limit, statements};
 
@@ -20,11 +20,14 @@ statements! {
     pub struct SettingsStatements {
         privacy: Read "SELECT show_online_status, show_last_seen, show_profile_photo, show_read_receipts FROM settings WHERE user_id = ?";
         put_privacy: Write "INSERT INTO settings (user_id, show_online_status, show_last_seen, show_profile_photo, show_read_receipts)
-            VALUES (?, ?, ?, ?, ?)";
+            VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
         notifications: Read "SELECT push_enabled, push_preview, push_sound, push_vibration, push_messages, push_groups
             FROM settings WHERE user_id = ?";
         put_notifications: Write "INSERT INTO settings (user_id, push_enabled, push_preview, push_sound, push_vibration, push_messages,
-            push_groups) VALUES (?, ?, ?, ?, ?, ?, ?)";
+            push_groups) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+        written: Read "SELECT WRITETIME(show_online_status), WRITETIME(show_last_seen), WRITETIME(show_profile_photo),
+            WRITETIME(show_read_receipts), WRITETIME(push_enabled), WRITETIME(push_preview), WRITETIME(push_sound),
+            WRITETIME(push_vibration), WRITETIME(push_messages), WRITETIME(push_groups) FROM settings WHERE user_id = ?";
         blocks: Read "SELECT blocked_id, blocked_at FROM blocks WHERE user_id = ? LIMIT ?";
         block: Read "SELECT blocked_id FROM blocks WHERE user_id = ? AND blocked_id = ?";
         put_block: Conditional "INSERT INTO blocks (user_id, blocked_id, blocked_at) VALUES (?, ?, ?) IF NOT EXISTS";
@@ -33,6 +36,18 @@ statements! {
         blocker: Read "SELECT blocker_id FROM blocked_by WHERE user_id = ? AND blocker_id = ?";
         put_blocked_by: Conditional "INSERT INTO blocked_by (user_id, blocker_id, blocked_at) VALUES (?, ?, ?) IF NOT EXISTS";
         remove_blocked_by: Conditional "DELETE FROM blocked_by WHERE user_id = ? AND blocker_id = ? IF EXISTS";
+    }
+}
+
+impl Prepared<SettingsStatements> {
+    /// Microseconds: now, or after all that was written for this user, should this machine's clock be behind another's.
+    async fn stamp(&self, user: UserId) -> StoreResult<i64> {
+        type Us = Option<i64>;
+        type Written = (Us, Us, Us, Us, Us, Us, Us, Us, Us, Us);
+        let now = RealClock.now().0.saturating_mul(1_000);
+        let Some((a, b, c, d, e, f, g, h, i, j)) = self.row::<Written>(&self.statements.written, (user.0,)).await? else { return Ok(now) };
+        let written = [a, b, c, d, e, f, g, h, i, j].into_iter().flatten().max();
+        Ok(written.map_or(now, |written| now.max(written + 1)))
     }
 }
 
@@ -61,6 +76,7 @@ impl SettingsStore for Prepared<SettingsStatements> {
             given(change.show_last_seen),
             given(change.show_profile_photo),
             given(change.show_read_receipts),
+            self.stamp(user).await?,
         );
         self.write(&self.statements.put_privacy, values).await
     }
@@ -88,6 +104,7 @@ impl SettingsStore for Prepared<SettingsStatements> {
             given(change.vibration),
             given(change.message_notifications),
             given(change.group_notifications),
+            self.stamp(user).await?,
         );
         self.write(&self.statements.put_notifications, values).await
     }

@@ -72,7 +72,6 @@ statements! {
         hide: Write "UPDATE memberships USING TIMESTAMP ? SET hidden_seq = ? WHERE user_id = ? AND conversation_id = ?";
         set_muted: Write "UPDATE memberships USING TIMESTAMP ? SET muted = ? WHERE user_id = ? AND conversation_id = ?";
         set_archived: Write "UPDATE memberships USING TIMESTAMP ? SET archived = ? WHERE user_id = ? AND conversation_id = ?";
-        set_favourite: Write "UPDATE memberships USING TIMESTAMP ? SET favourite = ? WHERE user_id = ? AND conversation_id = ?";
         settled_favourite: Serial "SELECT change_seq, favourite FROM memberships WHERE user_id = ? AND conversation_id = ?";
         turn_favourite: Conditional "UPDATE memberships SET favourite = ? WHERE user_id = ? AND conversation_id = ? IF favourite = ?";
     }

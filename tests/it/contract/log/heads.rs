@@ -244,13 +244,13 @@ async fn the_latest_flags_stand(store: Arc<dyn LogStore>) {
             let found = membership(&*store, user, conversation).await;
             assert_eq!((found.muted, found.archived, found.favourite), (false, expected, false));
         }
-        let flags = Flags { muted: Some(true), favourite: Some(true), archived: None };
+        let flags = Flags { muted: Some(true), archived: None };
         store.set_flags(user, conversation, &flags, Timestamp(40)).await.unwrap();
         let found = membership(&*store, user, conversation).await;
-        assert_eq!((found.muted, found.archived, found.favourite), (true, true, true), "what is not named stays");
+        assert_eq!((found.muted, found.archived, found.favourite), (true, true, false), "what is not named stays");
         assert_eq!(found.flags_at, Timestamp(40));
         // Each flag has its own time: one that was set earlier than another is set all the same.
-        let earlier = Flags { archived: Some(false), muted: Some(false), favourite: None };
+        let earlier = Flags { archived: Some(false), muted: Some(false) };
         store.set_flags(user, conversation, &earlier, Timestamp(35)).await.unwrap();
         let found = membership(&*store, user, conversation).await;
         assert_eq!((found.muted, found.archived, found.flags_at), (true, false, Timestamp(40)));
