@@ -45,8 +45,9 @@ impl Prepared<SettingsStatements> {
         type Us = Option<i64>;
         type Written = (Us, Us, Us, Us, Us, Us, Us, Us, Us, Us);
         let now = RealClock.now().0.saturating_mul(1_000);
-        let Some((a, b, c, d, e, f, g, h, i, j)) = self.row::<Written>(&self.statements.written, (user.0,)).await? else { return Ok(now) };
-        let written = [a, b, c, d, e, f, g, h, i, j].into_iter().flatten().max();
+        let Some(cells) = self.row::<Written>(&self.statements.written, (user.0,)).await? else { return Ok(now) };
+        let privacy = [cells.0, cells.1, cells.2, cells.3];
+        let written = privacy.into_iter().chain([cells.4, cells.5, cells.6, cells.7, cells.8, cells.9]).flatten().max();
         Ok(written.map_or(now, |written| now.max(written + 1)))
     }
 }

@@ -143,7 +143,7 @@ class Nats(Server):
             lines = [
                 f"server_name: {self.name}",
                 f"listen: 127.0.0.1:{self.port}",
-                f'jetstream {{ store_dir: "{self.folder / "jetstream"}", max_memory_store: 16GB, max_file_store: 1TB }}',
+                f'jetstream {{ store_dir: "{self.folder / "jetstream"}", max_memory_store: 256GB, max_file_store: 4TB }}',
             ]
             if several:
                 lines.append(f"cluster {{ name: urge, listen: {self.route}, routes: [{', '.join(self.routes)}] }}")

@@ -3,12 +3,16 @@
 //! form of each case runs with all tests; `URGE_TEST_FAILURES=long` makes it minutes, with several seeds.
 
 mod blink;
+mod clocks;
 mod control;
 mod killed;
 mod nats;
 mod partition;
+mod paused;
+mod points;
 mod receiver;
 mod rolling;
+mod scene;
 mod store;
 
 use std::fmt::Display;

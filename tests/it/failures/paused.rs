@@ -1,0 +1,62 @@
+//! A node that stands still amid an append, while the sender tries again through another one and others write: when it goes on
+//! it finds what has become of its message.
+
+use super::scene::{Scene, stands_still, through};
+
+/// Holds Ann's node at this place; when she is answered elsewhere it goes on.
+async fn goes_on_after(point: &str) {
+    let Some(mut scene) = Scene::set().await else { return };
+    let (ann, dan) = (scene.ann.clone(), scene.dan.clone());
+    scene.sends(&dan, "before").await;
+    let held = scene.failing(&format!("{point}=stop"));
+    scene.settles().await;
+
+    let first = scene.ann_sends(held, "held");
+    stands_still(&scene.nodes.nodes[held]).await;
+    // What is in the log by then has its place; what is not takes one behind those who were faster.
+    let is_written = point != "append.located";
+    if is_written {
+        scene.has_said(&ann, "held");
+    }
+    scene.sends(&dan, "meanwhile").await;
+    let again = ann.rest.send_text(&scene.place, "held", Some("held")).await.unwrap();
+    if !is_written {
+        scene.has_said(&ann, "held");
+    }
+    scene.sends(&dan, "after it").await;
+    scene.nodes.nodes[held].signal("CONT");
+
+    let first = match first.await.unwrap() {
+        Ok(answer) => answer,
+        // It stood for longer than the request's deadline: "perhaps", and the sender tries once more.
+        Err(error) if error.status() == 503 => scene.ann_sends(held, "held").await.unwrap().unwrap(),
+        Err(error) => panic!("{error}"),
+    };
+    for name in ["id", "seq", "content", "createdAt", "clientMessageId"] {
+        assert_eq!(first[name], again[name], "the same {name}");
+    }
+    // The node knows of the others' rows, too.
+    let late = through(&scene.nodes.nodes[held], &dan).send_text(&scene.place, "late", Some("late")).await.unwrap();
+    scene.has_said(&dan, "late");
+    assert_eq!(late["seq"], scene.said.len() as u64 + 1);
+    scene.is_whole(0).await;
+    scene.is_whole(held).await;
+    let heard = scene.heard("late").await;
+    let said: Vec<_> = scene.said.iter().map(|(_, words)| words.as_str()).collect();
+    assert_eq!(heard, said, "each once, in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn between_the_location_and_the_row() {
+    goes_on_after("append.located").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn between_the_row_and_the_heads() {
+    goes_on_after("append.inserted").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn between_the_heads_and_telling_of_it() {
+    goes_on_after("settle.headed").await;
+}

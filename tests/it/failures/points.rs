@@ -1,0 +1,167 @@
+//! A node that ends at each step of what it writes. Its client tries again through another one and is answered: from then on the
+//! message is stored, counted, listed, and told to those who listen, though nobody writes anything more.
+
+use loadtest::Rest;
+use serde_json::{Value, json};
+use tokio::task::block_in_place;
+
+use super::scene::{Scene, through};
+use crate::support::{PATIENCE, World, id};
+
+/// The steps of an append, in their order.
+const APPEND: [&str; 5] = ["append.located", "append.inserted", "settle.headed", "settle.announced", "settle.enqueued"];
+/// Those of a change.
+const CHANGE: [&str; 4] = ["change.rewritten", "settle.headed", "settle.announced", "settle.enqueued"];
+/// Those of making a conversation.
+const CREATE: [&str; 7] =
+    ["append.located", "append.inserted", "settle.recorded", "settle.projected", "settle.headed", "settle.announced", "settle.enqueued"];
+
+/// Appends through nodes that end at each step; others write before the sender tries again, or nobody does.
+async fn appends(others_write: bool) {
+    let Some(mut scene) = Scene::set().await else { return };
+    let (ann, dan) = (scene.ann.clone(), scene.dan.clone());
+    scene.settles().await;
+    for point in APPEND {
+        let node = scene.failing(&format!("{point}=kill"));
+        let first_try = scene.ann_sends(node, point);
+        assert!(first_try.await.unwrap().is_err_and(|error| error.status() == 0), "nobody answers from {point}");
+        block_in_place(|| scene.nodes.nodes[node].ended());
+        let is_written = point != "append.located";
+        if is_written {
+            scene.has_said(&ann, point);
+        }
+        let others = format!("beside {point}");
+        if others_write {
+            scene.sends(&dan, &others).await;
+        }
+        let again = ann.rest.send_text(&scene.place, point, Some(point)).await.unwrap();
+        if !is_written {
+            scene.has_said(&ann, point);
+        }
+        let at = scene.said.iter().position(|(_, words)| words == point).unwrap();
+        assert_eq!(again["seq"], at as u64 + 2, "its place");
+        let last = scene.said.last().unwrap().1.clone();
+        let heard = scene.heard(&last).await;
+        let since = scene.said.len() - 1 - usize::from(others_write);
+        let said: Vec<_> = scene.said[since..].iter().map(|(_, words)| words.as_str()).collect();
+        assert_eq!(heard, said, "each once, in order, though a node ended at {point}");
+        assert_eq!(ann.rest.send_text(&scene.place, point, Some(point)).await.unwrap()["id"], again["id"]);
+        scene.is_whole(0).await;
+    }
+    let fresh = scene.add(&[]);
+    scene.is_whole(fresh).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_append_and_nobody_else_writes() {
+    appends(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_append_and_others_write_meanwhile() {
+    appends(true).await;
+}
+
+/// Edits a message and then deletes it, each through a node that ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_edit_and_of_a_deletion() {
+    let Some(mut scene) = Scene::set().await else { return };
+    let ann = scene.ann.clone();
+    scene.settles().await;
+    for point in CHANGE {
+        let sent = scene.sends(&ann, point).await;
+        scene.heard(point).await;
+        let message = sent["id"].as_str().unwrap();
+        let place = sent["seq"].as_i64().unwrap();
+        let edited = format!("{point} edited");
+        for (seq, event, words) in [(place, "message:updated", edited.as_str()), (place + 1, "message:deleted", "")] {
+            let node = scene.failing(&format!("{point}=kill"));
+            let change = async |rest: &Rest| match words {
+                "" => rest.delete_message(message).await,
+                words => rest.edit(message, words).await,
+            };
+            let first_try = change(&through(&scene.nodes.nodes[node], &ann)).await;
+            assert!(first_try.is_err_and(|error| error.status() == 0), "nobody answers from {point}");
+            block_in_place(|| scene.nodes.nodes[node].ended());
+            change(&ann.rest).await.unwrap();
+            // Without anybody doing more: Ben hears of it, Cem finds it, and the lists show it.
+            let came = scene.hears.collect_until(PATIENCE, |events| events.last().is_some_and(|last| last.name == event)).await;
+            let came = came.unwrap_or_else(|error| panic!("{event} is not heard from {point}: {error}"));
+            let told: Vec<_> = came.iter().filter(|event| ["message:updated", "message:deleted"].contains(&event.name.as_str())).collect();
+            let [heard] = told[..] else { panic!("not once from {point}: {told:?}") };
+            let seen = heard.json();
+            assert_eq!((&seen["id"], seen["changeSeq"].as_i64()), (&sent["id"], Some(seq + 1)));
+            let (found, listed) = scene.synced(0, seq).await;
+            let places: Vec<_> = found.iter().map(|message| (&message["id"], message["changeSeq"].as_i64().unwrap())).collect();
+            assert_eq!((places, &listed["lastSeq"]), (vec![(&sent["id"], seq + 1)], &json!(seq + 1)), "one change, from {point}");
+            assert_eq!((&found[0]["isDeleted"], &found[0]["isEdited"]), (&json!(words.is_empty()), &json!(!words.is_empty())));
+            for person in [&scene.ann, &scene.ben, &scene.cem, &scene.dan] {
+                let list = person.rest.conversations().await.unwrap();
+                let newest = &list["conversations"][0]["lastMessage"];
+                assert_eq!((&newest["id"], &newest["content"]), (&sent["id"], &found[0]["content"]), "{}'s list", person.name);
+            }
+        }
+    }
+}
+
+/// The one conversation of this name or with this person that the lists of all of them show.
+async fn listed(people: &[&Rest], is_it: impl Fn(&Value) -> bool) -> Vec<usize> {
+    let mut found = Vec::new();
+    for rest in people {
+        let list = rest.conversations().await.unwrap();
+        found.push(list["conversations"].as_array().unwrap().iter().filter(|listed| is_it(listed)).count());
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_making_a_conversation_of_two() {
+    let Some(mut scene) = Scene::set().await else { return };
+    let world = World::at(&scene.nodes.nodes[0].url());
+    scene.settles().await;
+    for point in CREATE {
+        let node = scene.failing(&format!("{point}=kill"));
+        let dan = world.person("Dan").await;
+        let first_try = through(&scene.nodes.nodes[node], &dan).create_direct(scene.ben.id()).await;
+        assert!(first_try.is_err_and(|error| error.status() == 0), "nobody answers from {point}");
+        block_in_place(|| scene.nodes.nodes[node].ended());
+        let place = id(&dan.rest.create_direct(scene.ben.id()).await.unwrap());
+        let counted = listed(&[&dan.rest, &scene.ben.rest], |listed| listed["id"] == *place).await;
+        assert_eq!(counted, [1, 1], "{point}");
+        // Ben's socket learns of it, with or without a message in it.
+        let created = scene
+            .hears
+            .next_match("conversation:created", PATIENCE, |event| event.name == "conversation:created" && event.json()["id"] == *place);
+        created.await.unwrap_or_else(|error| panic!("it is not told of from {point}: {error}"));
+        let sent = dan.rest.send_text(&place, point, Some(point)).await.unwrap();
+        assert_eq!(sent["seq"], 2);
+        let heard = scene.hears.next_event("message:received", PATIENCE).await.unwrap();
+        assert_eq!(heard["id"], sent["id"]);
+    }
+}
+
+/// A group has no id that a client could name again: what a node left half made may be there, and must be whole then.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_making_a_group() {
+    let Some(mut scene) = Scene::set().await else { return };
+    for point in ["append.inserted", "settle.recorded", "settle.projected", "settle.headed"] {
+        let node = scene.failing(&format!("{point}=kill"));
+        let others = [scene.ben.id(), scene.cem.id()];
+        let first_try = through(&scene.nodes.nodes[node], &scene.ann).create_group(point, &others).await;
+        assert!(first_try.is_err_and(|error| error.status() == 0), "nobody answers from {point}");
+        let everybody = [&scene.ann.rest, &scene.ben.rest, &scene.cem.rest];
+        let left = listed(&everybody, |listed| listed["name"] == point).await;
+        assert!(left.iter().all(|count| *count == left[0]), "all or nobody: {left:?} from {point}");
+        for rest in everybody {
+            rest.sync(&json!({}), None).await.unwrap();
+            let list = rest.conversations().await.unwrap();
+            // What is listed can be written to, by each of them.
+            for found in list["conversations"].as_array().unwrap().iter().filter(|listed| listed["name"] == point) {
+                rest.send_text(found["id"].as_str().unwrap(), "here", None).await.unwrap();
+            }
+        }
+        scene.ann.rest.create_group(point, &others).await.unwrap();
+        let made = listed(&everybody, |listed| listed["name"] == point).await;
+        assert_eq!(made, [left[0] + 1; 3], "{point}");
+    }
+}
