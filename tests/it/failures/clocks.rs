@@ -30,13 +30,13 @@ fn of<'a>(list: &'a Value, place: &str) -> &'a Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_stand_in_the_order_in_which_they_were_sent() {
     let Some(nodes) = cluster_of_wrong_clocks() else { return };
-    let world = World::at(&nodes.nodes[0].url());
+    let world = World::at(&nodes.processes[0].url());
     let [ann, ben, cem] = [world.person("Ann").await, world.person("Ben").await, world.person("Cem").await];
     let place = world.group(&ann, "place", &[&ben, &cem]).await;
     // Each of them through the nodes by turns, and each quotes what was said before.
     let (mut sent, mut before) = (Vec::<Value>::new(), None::<String>);
     for number in 0..12 {
-        let (person, node) = ([&ann, &ben][number / 2 % 2], &nodes.nodes[number % 2]);
+        let (person, node) = ([&ann, &ben][number / 2 % 2], &nodes.processes[number % 2]);
         let mut draft = json!({"conversation_id": place, "content": format!("word{number}"), "message_type": "TEXT"});
         if let Some(before) = &before {
             draft["reply_to_id"] = json!(before);
@@ -50,7 +50,7 @@ async fn messages_stand_in_the_order_in_which_they_were_sent() {
     assert_eq!(seqs, (2..14).collect::<Vec<_>>());
     let times: Vec<_> = sent.iter().map(|message| message["createdAt"].as_str().unwrap()).collect();
     assert!(times.is_sorted(), "times go back: {times:#?}");
-    for node in &nodes.nodes {
+    for node in &nodes.processes {
         let history = through(node, &cem).history(&place, "limit=100").await.unwrap();
         let mut page = history["messages"].as_array().unwrap().clone();
         page.sort_by_key(|message| message["seq"].as_u64());
@@ -67,10 +67,10 @@ async fn messages_stand_in_the_order_in_which_they_were_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_read_edited_and_deleted_stays_so() {
     let Some(nodes) = cluster_of_wrong_clocks() else { return };
-    let world = World::at(&nodes.nodes[0].url());
+    let world = World::at(&nodes.processes[0].url());
     let [ann, ben] = [world.person("Ann").await, world.person("Ben").await];
     let place = world.direct(&ann, &ben).await;
-    let at = |node: usize, person| through(&nodes.nodes[node], person);
+    let at = |node: usize, person| through(&nodes.processes[node], person);
     // Written and read through the one that is ahead, then through the one that is behind, and so on.
     for round in 0..4 {
         let (here, there) = (round % 2, (round + 1) % 2);
@@ -104,10 +104,10 @@ async fn what_is_read_edited_and_deleted_stays_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_switched_last_holds() {
     let Some(nodes) = cluster_of_wrong_clocks() else { return };
-    let world = World::at(&nodes.nodes[0].url());
+    let world = World::at(&nodes.processes[0].url());
     let [ann, ben] = [world.person("Ann").await, world.person("Ben").await];
     let place = world.direct(&ann, &ben).await;
-    let at = |node: usize| through(&nodes.nodes[node], &ben);
+    let at = |node: usize| through(&nodes.processes[node], &ben);
     let path = |what: &str| format!("/conversations/{place}/{what}");
     let shown = async |what: &str| {
         [at(0).conversation(&place).await.unwrap()[what].clone(), at(1).conversation(&place).await.unwrap()[what].clone()]
@@ -153,7 +153,7 @@ async fn what_is_switched_last_holds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_go_by_what_was_said_last_and_search_finds_it() {
     let Some(nodes) = cluster_of_wrong_clocks() else { return };
-    let world = World::at(&nodes.nodes[1].url());
+    let world = World::at(&nodes.processes[1].url());
     let ann = world.person("Ann").await;
     let mut places = Vec::new();
     for name in ["ben", "cem", "dan"] {
@@ -161,13 +161,13 @@ async fn lists_go_by_what_was_said_last_and_search_finds_it() {
     }
     // In one conversation the times do not go back; between conversations they are those of the nodes, and a list goes by them.
     for place in &places {
-        through(&nodes.nodes[0], &ann).send_text(place, "ahead", None).await.unwrap();
+        through(&nodes.processes[0], &ann).send_text(place, "ahead", None).await.unwrap();
     }
     for place in places.iter().rev() {
-        through(&nodes.nodes[1], &ann).send_text(place, "needle", None).await.unwrap();
+        through(&nodes.processes[1], &ann).send_text(place, "needle", None).await.unwrap();
     }
     let mut orders = Vec::new();
-    for node in &nodes.nodes {
+    for node in &nodes.processes {
         let rest = through(node, &ann);
         let list = rest.conversations().await.unwrap();
         let list = list["conversations"].as_array().unwrap();
@@ -197,7 +197,7 @@ async fn found(rest: &Rest, word: &str, count: usize) {
 async fn logins_of_one_node_hold_on_the_other_and_both_report_their_clocks() {
     let Some(nodes) = cluster_of_wrong_clocks() else { return };
     for (made_on, used_on) in [(0, 1), (1, 0)] {
-        let (made, used) = (&nodes.nodes[made_on], &nodes.nodes[used_on]);
+        let (made, used) = (&nodes.processes[made_on], &nodes.processes[used_on]);
         let ann = World::at(&made.url()).person_with_password("Ann").await;
         assert_eq!(through(used, &ann).me().await.unwrap()["id"], *ann.id());
         let renewed = Rest::new(&used.url()).refresh(&ann.account.refresh_token).await.unwrap();
@@ -213,7 +213,7 @@ async fn logins_of_one_node_hold_on_the_other_and_both_report_their_clocks() {
             sleep(Duration::from_millis(20)).await;
         }
     }
-    for (node, offset) in nodes.nodes.iter().zip([WRONG_BY, -WRONG_BY]) {
+    for (node, offset) in nodes.processes.iter().zip([WRONG_BY, -WRONG_BY]) {
         reports(node, offset).await;
     }
 }

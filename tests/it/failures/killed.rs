@@ -25,13 +25,13 @@ async fn nodes_that_are_killed_lose_nothing() {
             let which = dice.random_range(0..4);
             cluster
                 .with(move |nodes| {
-                    nodes.nodes[which].kill();
-                    nodes.nodes[which].start_again();
+                    nodes.processes[which].kill();
+                    nodes.processes[which].start_again();
                 })
                 .await;
             kills += 1;
         }
-        cluster.with(|nodes| nodes.nodes.iter().for_each(crate::support::Process::until_ready)).await;
+        cluster.with(|nodes| nodes.processes.iter().for_each(crate::support::Process::until_ready)).await;
         let verdict = verify.judge(QUIET).await.unwrap();
         accept(&format!("1 four nodes, {kills} kills"), seed, &verdict);
         assert!(kills >= 3, "too few kills to prove anything");

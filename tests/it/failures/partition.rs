@@ -37,7 +37,7 @@ fn islands() -> Option<(Nodes, Vec<Island>)> {
             }
         }
     }
-    nodes.nodes.iter().for_each(crate::support::Process::until_ready);
+    nodes.processes.iter().for_each(crate::support::Process::until_ready);
     Some((nodes, islands))
 }
 

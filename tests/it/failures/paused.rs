@@ -12,7 +12,7 @@ async fn goes_on_after(point: &str) {
     scene.settles().await;
 
     let first = scene.ann_sends(held, "held");
-    stands_still(&scene.nodes.nodes[held]).await;
+    stands_still(&scene.nodes.processes[held]).await;
     // What is in the log by then has its place; what is not takes one behind those who were faster.
     let is_written = point != "append.located";
     if is_written {
@@ -24,7 +24,7 @@ async fn goes_on_after(point: &str) {
         scene.has_said(&ann, "held");
     }
     scene.sends(&dan, "after it").await;
-    scene.nodes.nodes[held].signal("CONT");
+    scene.nodes.processes[held].signal("CONT");
 
     let first = match first.await.unwrap() {
         Ok(answer) => answer,
@@ -36,7 +36,7 @@ async fn goes_on_after(point: &str) {
         assert_eq!(first[name], again[name], "the same {name}");
     }
     // The node knows of the others' rows, too.
-    let late = through(&scene.nodes.nodes[held], &dan).send_text(&scene.place, "late", Some("late")).await.unwrap();
+    let late = through(&scene.nodes.processes[held], &dan).send_text(&scene.place, "late", Some("late")).await.unwrap();
     scene.has_said(&dan, "late");
     assert_eq!(late["seq"], scene.said.len() as u64 + 1);
     scene.is_whole(0).await;

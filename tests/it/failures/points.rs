@@ -25,7 +25,7 @@ async fn appends(others_write: bool) {
         let node = scene.failing(&format!("{point}=kill"));
         let first_try = scene.ann_sends(node, point);
         assert!(first_try.await.unwrap().is_err_and(|error| error.status() == 0), "nobody answers from {point}");
-        block_in_place(|| scene.nodes.nodes[node].ended());
+        block_in_place(|| scene.nodes.processes[node].ended());
         let is_written = point != "append.located";
         if is_written {
             scene.has_said(&ann, point);
@@ -80,9 +80,9 @@ async fn of_an_edit_and_of_a_deletion() {
                 "" => rest.delete_message(message).await,
                 words => rest.edit(message, words).await,
             };
-            let first_try = change(&through(&scene.nodes.nodes[node], &ann)).await;
+            let first_try = change(&through(&scene.nodes.processes[node], &ann)).await;
             assert!(first_try.is_err_and(|error| error.status() == 0), "nobody answers from {point}");
-            block_in_place(|| scene.nodes.nodes[node].ended());
+            block_in_place(|| scene.nodes.processes[node].ended());
             change(&ann.rest).await.unwrap();
             // Without anybody doing more: Ben hears of it, Cem finds it, and the lists show it.
             let came = scene.hears.collect_until(PATIENCE, |events| events.last().is_some_and(|last| last.name == event)).await;
@@ -117,14 +117,14 @@ async fn listed(people: &[&Rest], is_it: impl Fn(&Value) -> bool) -> Vec<usize> 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_making_a_conversation_of_two() {
     let Some(mut scene) = Scene::set().await else { return };
-    let world = World::at(&scene.nodes.nodes[0].url());
+    let world = World::at(&scene.nodes.processes[0].url());
     scene.settles().await;
     for point in CREATE {
         let node = scene.failing(&format!("{point}=kill"));
         let dan = world.person("Dan").await;
-        let first_try = through(&scene.nodes.nodes[node], &dan).create_direct(scene.ben.id()).await;
+        let first_try = through(&scene.nodes.processes[node], &dan).create_direct(scene.ben.id()).await;
         assert!(first_try.is_err_and(|error| error.status() == 0), "nobody answers from {point}");
-        block_in_place(|| scene.nodes.nodes[node].ended());
+        block_in_place(|| scene.nodes.processes[node].ended());
         let place = id(&dan.rest.create_direct(scene.ben.id()).await.unwrap());
         let counted = listed(&[&dan.rest, &scene.ben.rest], |listed| listed["id"] == *place).await;
         assert_eq!(counted, [1, 1], "{point}");
@@ -147,7 +147,7 @@ async fn of_making_a_group() {
     for point in ["append.inserted", "settle.recorded", "settle.projected", "settle.headed"] {
         let node = scene.failing(&format!("{point}=kill"));
         let others = [scene.ben.id(), scene.cem.id()];
-        let first_try = through(&scene.nodes.nodes[node], &scene.ann).create_group(point, &others).await;
+        let first_try = through(&scene.nodes.processes[node], &scene.ann).create_group(point, &others).await;
         assert!(first_try.is_err_and(|error| error.status() == 0), "nobody answers from {point}");
         let everybody = [&scene.ann.rest, &scene.ben.rest, &scene.cem.rest];
         let left = listed(&everybody, |listed| listed["name"] == point).await;

@@ -52,7 +52,7 @@ async fn goes_away(case: &str, door: Door, harm: fn(&mut crate::support::Process
 
     let began = Instant::now();
     let seen_at = chrono::Utc::now();
-    cluster.with(move |nodes| harm(&mut nodes.nodes[1])).await;
+    cluster.with(move |nodes| harm(&mut nodes.processes[1])).await;
     for number in 0..MISSED {
         say(&watching, &place, &number.to_string()).await;
     }
@@ -75,7 +75,7 @@ async fn goes_away(case: &str, door: Door, harm: fn(&mut crate::support::Process
 
     let left = STILL.saturating_sub(began.elapsed());
     sleep(left).await;
-    cluster.with(move |nodes| mend(&mut nodes.nodes[1])).await;
+    cluster.with(move |nodes| mend(&mut nodes.processes[1])).await;
     // What the node that was away says now changes nothing for who is connected elsewhere, and what follows is told once.
     sleep(Duration::from_secs(4)).await;
     say(&watching, &place, "after").await;

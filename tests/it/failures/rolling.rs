@@ -18,7 +18,7 @@ async fn a_rolling_restart_is_noticed_by_nobody() {
     let form = form();
     for seed in form.seeds {
         let Some(cluster) = Cluster::start(3).await else { return };
-        let addresses = cluster.0.lock().nodes.iter().map(|node| node.address).collect();
+        let addresses = cluster.0.lock().processes.iter().map(|node| node.address).collect();
         let (url, balancing) = balance(addresses).await;
         let verify = cluster
             .verify(|options| {
@@ -31,7 +31,7 @@ async fn a_rolling_restart_is_noticed_by_nobody() {
         for which in 0..3 {
             cluster
                 .with(move |nodes| {
-                    let node = &mut nodes.nodes[which];
+                    let node = &mut nodes.processes[which];
                     assert!(node.terminate().success(), "the node did not stop well");
                     node.start_again();
                     node.until_ready();

@@ -51,7 +51,7 @@ impl Scene {
     pub async fn set() -> Option<Self> {
         let servers = cluster::servers()?;
         let nodes = block_in_place(|| Nodes::on(servers, 1, 1));
-        let world = World::at(&nodes.nodes[0].url());
+        let world = World::at(&nodes.processes[0].url());
         let [ann, ben, cem, dan] =
             [world.person("Ann").await, world.person("Ben").await, world.person("Cem").await, world.person("Dan").await];
         let place = world.group(&ann, "place", &[&ben, &cem, &dan]).await;
@@ -62,7 +62,7 @@ impl Scene {
     /// One more node, with settings of its own; its number.
     pub fn add(&mut self, settings: &[(&str, &str)]) -> usize {
         block_in_place(|| self.nodes.add(settings));
-        self.nodes.nodes.len() - 1
+        self.nodes.processes.len() - 1
     }
 
     /// One more node at which this happens.
@@ -77,7 +77,7 @@ impl Scene {
 
     /// Ann writes through this node, in the background.
     pub fn ann_sends(&self, node: usize, words: &str) -> JoinHandle<Result<Value, RestError>> {
-        let (rest, place, words) = (through(&self.nodes.nodes[node], &self.ann), self.place.clone(), words.to_owned());
+        let (rest, place, words) = (through(&self.nodes.processes[node], &self.ann), self.place.clone(), words.to_owned());
         tokio::spawn(async move { rest.send_text(&place, &words, Some(&words)).await })
     }
 
@@ -104,7 +104,7 @@ impl Scene {
 
     /// What Cem, who has the log up to `after`, finds by /sync through this node: new and changed messages, and where it ends.
     pub async fn synced(&self, node: usize, after: i64) -> (Vec<Value>, Value) {
-        let rest = through(&self.nodes.nodes[node], &self.cem);
+        let rest = through(&self.nodes.processes[node], &self.cem);
         let (mut known, mut found) = (after, Vec::new());
         loop {
             let synced = rest.sync(&json!({&self.place: known}), None).await.unwrap();
@@ -130,7 +130,7 @@ impl Scene {
         let ids: std::collections::BTreeSet<_> = synced.iter().map(|message| message["id"].as_str().unwrap()).collect();
         assert_eq!(ids.len(), words.len(), "each has an id of its own");
         for person in [&self.ann, &self.ben, &self.cem, &self.dan] {
-            let rest = through(&self.nodes.nodes[node], person);
+            let rest = through(&self.nodes.processes[node], person);
             let history = rest.history(&self.place, "limit=100").await.unwrap();
             let mut page = history["messages"].as_array().unwrap().clone();
             page.sort_by_key(|message| message["seq"].as_u64());

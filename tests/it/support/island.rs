@@ -53,7 +53,7 @@ impl Island {
         run(&format!("ip netns add {}", island.name))?;
         run(&format!("ip -n {} link set lo up", island.name))?;
         for link in [Link::Clients, Link::Nats, Link::Store] {
-            let (near, far, name) = (island.near(link), island.far(link), &island.name);
+            let (near, far, name) = (island.near(link), far(link), &island.name);
             run(&format!("ip link add {near} type veth peer name {far} netns {name}"))?;
             run(&format!("ip addr add {}/30 dev {near}", island.address(link, 1)))?;
             run(&format!("ip link set {near} up"))?;
@@ -86,7 +86,7 @@ impl Island {
 
     /// From now on this does not arrive.
     pub fn cut(&self, link: Link, cut: Cut) {
-        let (near, far, name) = (self.near(link), self.far(link), &self.name);
+        let (near, far, name) = (self.near(link), far(link), &self.name);
         let out = format!("ip -n {name} neigh replace {} lladdr {NOBODY} dev {far} nud permanent", self.address(link, 1));
         let into = format!("ip neigh replace {} lladdr {NOBODY} dev {near} nud permanent", self.address(link, 2));
         for (command, wanted) in [(out, cut != Cut::In), (into, cut != Cut::Out)] {
@@ -98,7 +98,7 @@ impl Island {
 
     /// Everything arrives again.
     pub fn heal(&self, link: Link) {
-        let (near, far, name) = (self.near(link), self.far(link), &self.name);
+        let (near, far, name) = (self.near(link), far(link), &self.name);
         // What is not there is no trouble: it was cut in one direction, or not at all.
         let _ = run(&format!("ip -n {name} neigh del {} dev {far}", self.address(link, 1)));
         let _ = run(&format!("ip neigh del {} dev {near}", self.address(link, 2)));
@@ -113,14 +113,15 @@ impl Island {
         format!("u{}n{}l{}", std::process::id() % 100_000, self.number, link as u8)
     }
 
-    fn far(&self, link: Link) -> String {
-        format!("l{}", link as u8)
-    }
-
     /// One of the ends of a cable: 1 on this side, 2 on the island.
     fn address(&self, link: Link, end: u8) -> String {
         format!("10.213.{}.{}", self.number, link as u8 * 4 + end)
     }
+}
+
+/// The end of a cable on the island.
+fn far(link: Link) -> String {
+    format!("l{}", link as u8)
 }
 
 impl Drop for Island {
@@ -148,7 +149,7 @@ impl Nodes {
     fn launch(&mut self, prelude: &str) -> &Process {
         let settings: Vec<_> = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let node = Process::under(prelude, &settings);
-        self.nodes.push(node);
-        self.nodes.last().unwrap()
+        self.processes.push(node);
+        self.processes.last().unwrap()
     }
 }

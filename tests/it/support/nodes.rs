@@ -9,7 +9,7 @@ use super::process::Process;
 /// See the module.
 pub struct Nodes {
     /// The processes.
-    pub nodes: Vec<Process>,
+    pub processes: Vec<Process>,
     pub(super) settings: Vec<(String, String)>,
     keyspace: String,
 }
@@ -43,7 +43,7 @@ impl Nodes {
             ("URGE_SECRET_KEY", "the same on all nodes of the cluster".to_owned()),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        Self { nodes: Vec::new(), settings, keyspace }
+        Self { processes: Vec::new(), settings, keyspace }
     }
 
     /// Makes their keyspace: several servers on one machine take longer for it than a node may to become ready.
@@ -55,12 +55,12 @@ impl Nodes {
     /// One more, with settings of its own; ready when this returns.
     pub fn add(&mut self, own: &[(&str, &str)]) -> &mut Process {
         let all: Vec<_> = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(own.iter().copied()).collect();
-        self.nodes.push(Process::with(&all).ready());
-        self.nodes.last_mut().unwrap()
+        self.processes.push(Process::with(&all).ready());
+        self.processes.last_mut().unwrap()
     }
 
     /// `http://host:port` of each.
     pub fn urls(&self) -> Vec<String> {
-        self.nodes.iter().map(Process::url).collect()
+        self.processes.iter().map(Process::url).collect()
     }
 }
