@@ -4,10 +4,13 @@
 
 mod blink;
 mod killed;
+mod many;
 mod nats;
 mod receiver;
 mod rolling;
 mod store;
+mod windows;
+mod winners;
 
 use std::fmt::Display;
 use std::sync::Arc;
