@@ -291,7 +291,8 @@ fn part(log: &[Row], range: &RangeInclusive<i64>, with_system: bool) -> Vec<Row>
 fn assert_same(what: &str, saw: &[Row], expected: &[Row]) {
     let differs = (0..saw.len().max(expected.len())).find(|n| saw.get(*n) != expected.get(*n));
     if let Some(n) = differs {
-        let around = |rows: &[Row]| rows.iter().skip(n.saturating_sub(2)).take(5).map(|row| (row.seq, row.content.clone())).collect::<Vec<_>>();
+        let around =
+            |rows: &[Row]| rows.iter().skip(n.saturating_sub(2)).take(5).map(|row| (row.seq, row.content.clone())).collect::<Vec<_>>();
         panic!("{what}: {} rows instead of {}; saw {:?} where {:?} was", saw.len(), expected.len(), around(saw), around(expected));
     }
 }
@@ -356,7 +357,10 @@ async fn run(seed: u64, length: Duration) {
     }
 
     // What stands in the log, and who may see what of it.
-    let reads = join_all(scene.everywhere(&scene.founder).into_iter().map(|rest| async { let rest = rest; scene.history(&rest).await }));
+    let reads = join_all(scene.everywhere(&scene.founder).into_iter().map(|rest| async {
+        let rest = rest;
+        scene.history(&rest).await
+    }));
     let logs: Vec<_> = reads.await.into_iter().map(|read| read.unwrap().0).collect();
     let log = &logs[0];
     for other in &logs[1..] {
