@@ -344,6 +344,8 @@ pub struct Heartbeat {
     sleep: Pin<Box<Sleep>>,
     interval: Duration,
     timeout: Duration,
+    /// The last ping.
+    pinged_at: Instant,
     is_waiting: bool,
 }
 
@@ -355,6 +357,7 @@ impl Heartbeat {
             sleep: Box::pin(tokio::time::sleep(first)),
             interval: settings.ping_interval,
             timeout: settings.ping_timeout,
+            pinged_at: Instant::now(),
             is_waiting: false,
         }
     }
@@ -365,16 +368,36 @@ impl Heartbeat {
         if self.is_waiting {
             return Beat::Dead;
         }
-        self.is_waiting = true;
-        self.sleep.as_mut().reset(Instant::now() + self.timeout);
+        (self.is_waiting, self.pinged_at) = (true, Instant::now());
+        self.sleep.as_mut().reset(self.pinged_at + self.timeout);
         Beat::Ping
     }
 
-    /// Something came from the peer.
+    /// Something came from the peer. The next ping keeps the pace of the last one, however late that is: a client gives up when there
+    /// was none for an interval and a timeout.
     pub fn heard(&mut self) {
         if self.is_waiting {
             self.is_waiting = false;
-            self.sleep.as_mut().reset(Instant::now() + self.interval);
+            self.sleep.as_mut().reset(self.pinged_at + self.interval);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn pings_keep_their_pace_however_late_the_peer_is_heard() {
+        let (ping_interval, ping_timeout) = (Duration::from_millis(20), Duration::from_millis(10));
+        let mut heartbeat = Heartbeat::new(&Settings { ping_interval, ping_timeout, ..Settings::default() });
+        for _ in 0..3 {
+            assert!(matches!(heartbeat.beat().await, Beat::Ping));
+            let pinged_at = heartbeat.pinged_at;
+            // Of a peer whose command is being carried out nothing is read: that he is alive shows when his answer is overdue.
+            assert!(matches!(heartbeat.beat().await, Beat::Dead));
+            heartbeat.heard();
+            assert_eq!(heartbeat.sleep.deadline(), pinged_at + ping_interval);
         }
     }
 }

@@ -16,14 +16,19 @@ const CATCH_UP_ROWS: usize = 256;
 impl Shared {
     /// The conversation with everything that is in its log: projections first, then the rows behind them.
     pub async fn load(&self, id: ConversationId) -> StoreResult<Arc<ConversationState>> {
+        self.known_or_read(id).await.map(|(state, _)| state)
+    }
+
+    /// The same, and whether it was read here and now, so that nothing which was there before is missing.
+    async fn known_or_read(&self, id: ConversationId) -> StoreResult<(Arc<ConversationState>, bool)> {
         if let Some(state) = self.cached(id) {
-            return Ok(state);
+            return Ok((state, false));
         }
         // One at a time: of a group whose members all connect at once the members are read once, and two that roll the
         // same rows forward would both tell of them.
         let _turn = self.loading.turn(id).await;
         if let Some(state) = self.cached(id) {
-            return Ok(state);
+            return Ok((state, false));
         }
         // The head before the members: whoever moved it had projected everything up to there.
         let record = self.store.conversation(id).await?;
@@ -46,14 +51,14 @@ impl Shared {
         if state.record.is_some() {
             self.remember(Arc::clone(&state));
         }
-        Ok(state)
+        Ok((state, true))
     }
 
     /// The conversation with every row that stands in the log now, for what a stale one must not answer. Where only this node
     /// appends that is what it knows.
     pub async fn load_whole(&self, id: ConversationId) -> StoreResult<Arc<ConversationState>> {
-        let state = self.load(id).await?;
-        if !self.announce.has_others() {
+        let (state, is_read) = self.known_or_read(id).await?;
+        if is_read || !self.announce.has_others() {
             return Ok(state);
         }
         let head = self.store.conversation(id).await?.map_or(0, |record| record.head.seq);

@@ -6,6 +6,7 @@ mod blink;
 mod clocks;
 mod control;
 mod killed;
+mod many;
 mod nats;
 mod partition;
 mod paused;
@@ -14,6 +15,8 @@ mod receiver;
 mod rolling;
 mod scene;
 mod store;
+mod windows;
+mod winners;
 
 use std::fmt::Display;
 use std::sync::Arc;

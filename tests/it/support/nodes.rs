@@ -1,8 +1,16 @@
 //! Nodes of one cluster as processes of the real binary, on real servers: to be killed, paused and started again. Clients choose a
 //! node by themselves; there is no balancer between.
 
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use urge::app::{Backends, Stores};
+use urge::bus::{Nats, NatsSettings};
+use urge::clock::RealClock;
+use urge::config::secrecy::Hidden;
 use urge::store::{Scylla, ScyllaOptions};
 
+use super::TestServer;
 use super::cluster::{Servers, block_on, new_keyspace, servers};
 use super::process::Process;
 
@@ -62,5 +70,29 @@ impl Nodes {
     /// `http://host:port` of each.
     pub fn urls(&self) -> Vec<String> {
         self.processes.iter().map(Process::url).collect()
+    }
+
+    /// What they keep, to be read and written past them.
+    pub async fn stores(&self) -> Stores {
+        let (nodes, keyspace) = self.setting("URGE_STORE").trim_start_matches("scylla://").split_once('/').unwrap();
+        let nodes = nodes.split(',').map(str::to_owned).collect();
+        let options = ScyllaOptions { nodes, keyspace: keyspace.to_owned(), login: None, migrate: None };
+        Stores::scylla(&Scylla::connect(&options).await.unwrap()).await.unwrap()
+    }
+
+    /// One more node of the cluster, in this process: for what no call does yet.
+    pub async fn inside(&self) -> TestServer {
+        let stores = self.stores().await;
+        let servers = self.setting("URGE_BUS").trim_start_matches("nats://").split(',').map(|server| format!("nats://{server}")).collect();
+        let name = self.setting("URGE_BUS_NATS_NAME").to_owned();
+        let settings = NatsSettings { servers, name, login: None, credentials: None, ca: None, replicas: 1 };
+        let bus = Arc::new(Nats::connect(&settings, Arc::new(RealClock)).await.unwrap());
+        let secret = Hidden::new(self.setting("URGE_SECRET_KEY").to_owned());
+        let folder = Arc::new(TempDir::new().unwrap());
+        TestServer::alone_on(folder, |config| config.secret_key = Some(secret), |backends| Backends { bus, stores, ..backends }).await
+    }
+
+    fn setting(&self, name: &str) -> &str {
+        self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str()).unwrap()
     }
 }

@@ -1,0 +1,329 @@
+//! Of many who want the same at once, through four nodes, one wins: a DIRECT conversation begins once, a number is one account's, a
+//! code, a new password and a ticket are used once, guesses are counted, and one refresh token is as good everywhere.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use loadtest::{Auth, Door, Options, Rest, RestError};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+use urge::log::{Body, MemberState};
+
+use super::{is_long, report};
+use crate::support::{Nodes, PASSWORD, PATIENCE, Person, World};
+
+/// People who are made side by side.
+const TOGETHER: usize = 32;
+/// Pairs who begin their conversation side by side.
+const PAIRS_TOGETHER: usize = 8;
+/// Who guesses a code at once.
+const GUESSES: usize = 100;
+/// Wrong tries that a code, and a number in a day, stand.
+const TRIES: (usize, usize) = (5, 15);
+/// Revocation reaches every node within a second, with threefold slack.
+const REVOKED: Duration = Duration::from_secs(3);
+
+/// Four nodes and a client of each.
+struct Four {
+    nodes: Nodes,
+    worlds: Vec<World>,
+}
+
+/// What became of the requests of one race.
+#[derive(Debug, Default)]
+struct Race {
+    won: Vec<Value>,
+    /// By status.
+    refused: Vec<RestError>,
+}
+
+impl Race {
+    fn with(&self, status: u16) -> usize {
+        self.refused.iter().filter(|error| error.status() == status).count()
+    }
+
+    /// Everybody was answered: who lost, with one of these, and who came too soon with 429 or 503 and when to come again.
+    fn lost_with(&self, statuses: &[u16]) {
+        for error in &self.refused {
+            let status = error.status();
+            assert!(statuses.contains(&status) || [429, 503].contains(&status), "{error}");
+            let refusal = error.refusal().unwrap();
+            assert!(refusal.is_envelope && (statuses.contains(&status) || refusal.retry_after_s.is_some()), "{error}");
+        }
+    }
+}
+
+impl Four {
+    fn rest(&self, n: usize) -> &Rest {
+        &self.worlds[n % self.worlds.len()].rest
+    }
+
+    fn through(&self, n: usize, person: &Person) -> Rest {
+        self.rest(n).as_account(&person.account)
+    }
+
+    /// So many people, made through all nodes.
+    async fn people(&self, count: usize) -> Vec<Person> {
+        let worlds = &self.worlds;
+        let making = (0..count).map(|n| async move { worlds[n % worlds.len()].person(&format!("Person {n}")).await });
+        futures_util::stream::iter(making).buffered(TOGETHER).collect().await
+    }
+
+    /// Posts what `body` says to one node after the other, all at once.
+    async fn race(&self, count: usize, path: &str, body: impl Fn(usize) -> Value) -> Race {
+        let posts = (0..count).map(|n| {
+            let (rest, body) = (self.rest(n).clone(), body(n));
+            async move { rest.post(path, &body).await }
+        });
+        let mut race = Race::default();
+        for answer in join_all(posts).await {
+            match answer {
+                Ok(answer) => race.won.push(answer),
+                Err(error) => race.refused.push(error),
+            }
+        }
+        race
+    }
+
+    /// The code that this node sent last to this number, after so many before.
+    async fn code(&self, node: usize, phone: &str, before: usize) -> String {
+        let (words, began) = (format!("phone={phone} code="), Instant::now());
+        loop {
+            let log = self.nodes.processes[node].log();
+            let codes: Vec<_> = log.iter().filter_map(|line| line.split_once(&words)).map(|(_, code)| code[..6].to_owned()).collect();
+            if codes.len() > before {
+                return codes[before].clone();
+            }
+            assert!(began.elapsed() < PATIENCE, "no code was sent");
+            // Its log is read by a thread that tells nobody of single lines.
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn send_code(&self, node: usize, path: &str, phone: &str, before: usize) -> String {
+        self.rest(node).post(path, &json!({"phone_number": phone})).await.unwrap();
+        self.code(node, phone, before).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_at_once_one_wins() {
+    let Some(nodes) = tokio::task::spawn_blocking(|| Nodes::start(4)).await.unwrap() else { return };
+    let worlds = nodes.urls().iter().map(|url| World::at(url)).collect();
+    let four = Four { nodes, worlds };
+    let times = if is_long() { 5 } else { 1 };
+    for _ in 0..times {
+        conversations_begin_once(&four).await;
+        messages_are_stored_once(&four).await;
+        numbers_have_one_account(&four).await;
+        refresh_tokens_show_a_theft(&four).await;
+        guesses_are_counted(&four).await;
+        codes_are_used_once(&four).await;
+        passwords_are_reset_once(&four).await;
+        tickets_open_one_socket(&four).await;
+    }
+}
+
+async fn conversations_begin_once(four: &Four) {
+    let (people, began) = (four.people(200).await, Instant::now());
+    let log = four.nodes.stores().await.log;
+    let pairs = people.chunks(2).map(async |pair| {
+        let [ann, ben] = pair else { unreachable!() };
+        let made = join_all((0..4).map(|n| async move {
+            let (maker, peer) = if n % 2 == 0 { (ann, ben) } else { (ben, ann) };
+            four.through(n, maker).create_direct(peer.id()).await.unwrap()
+        }));
+        let made = made.await;
+        let id = made[0]["id"].as_str().unwrap().to_owned();
+        for (n, conversation) in made.iter().enumerate() {
+            let peer = if n % 2 == 0 { ben } else { ann };
+            assert_eq!((&conversation["id"], &conversation["name"]), (&json!(id), &json!(peer.name)));
+            assert_eq!((&conversation["type"], &conversation["participantCount"]), (&json!("DIRECT"), &json!(2)));
+        }
+        let place = id.parse().unwrap();
+        let rows = log.rows_after(place, 0, 10).await.unwrap();
+        assert!(matches!(rows.as_slice(), [row] if row.seq == 1 && matches!(row.body, Body::Created(_))), "{rows:?}");
+        let members = log.members(place, None, 10).await.unwrap();
+        assert!(members.len() == 2 && members.iter().all(|member| member.state == MemberState::Active), "{members:?}");
+        for (n, person) in [ann, ben].into_iter().enumerate() {
+            let list = four.through(n, person).conversations().await.unwrap();
+            assert_eq!((&list["total"], &list["conversations"][0]["id"]), (&json!(1), &json!(id)));
+        }
+        // And it goes on, from whichever node.
+        let sent = join_all((0..4).map(|n| {
+            let rest = four.through(n, if n % 2 == 0 { ann } else { ben });
+            let id = &id;
+            async move { rest.send_text(id, "hello", None).await.unwrap()["seq"].as_i64().unwrap() }
+        }));
+        let mut seqs = sent.await;
+        seqs.sort_unstable();
+        assert_eq!(seqs, [2, 3, 4, 5]);
+    });
+    futures_util::stream::iter(pairs).buffer_unordered(PAIRS_TOGETHER).collect::<Vec<()>>().await;
+    report("winners, conversations", format!("100 pairs at four nodes, each log began once; {:.1} s", began.elapsed().as_secs_f64()));
+}
+
+async fn messages_are_stored_once(four: &Four) {
+    let people = four.people(2).await;
+    let [ann, ben] = people.as_slice() else { unreachable!() };
+    let place = four.worlds[0].direct(ann, ben).await;
+    let mut conflicts = 0;
+    for n in 0..50 {
+        let name = format!("message {n}");
+        let sent = join_all((0..8).map(|n| {
+            let (rest, name, place) = (four.through(n, ann), &name, &place);
+            async move { rest.send_text(place, name, Some(name)).await }
+        }));
+        let (sent, refused): (Vec<_>, Vec<_>) = sent.await.into_iter().partition(Result::is_ok);
+        conflicts += refused.len();
+        assert!(refused.iter().all(|refused| refused.as_ref().is_err_and(|error| error.status() == 503)), "{refused:?}");
+        let sent: Vec<_> = sent.into_iter().map(|sent| sent.unwrap()).collect();
+        assert!(sent.iter().all(|message| message["id"] == sent[0]["id"] && message["seq"] == json!(n + 2)), "{sent:?}");
+    }
+    let history = four.through(1, ben).history(&place, "limit=100").await.unwrap();
+    assert_eq!(history["total"], 50);
+    report("winners, messages", format!("50 messages sent 8 times at once, each stored once; {conflicts} to be sent again"));
+}
+
+async fn numbers_have_one_account(four: &Four) {
+    let mut refused = 0;
+    for _ in 0..5 {
+        let phone = World::new_phone();
+        let register = |_| json!({"phone_number": phone, "display_name": "Somebody", "password": PASSWORD});
+        let race = four.race(8, "/auth/register", register).await;
+        race.lost_with(&[400]);
+        refused += race.with(503);
+        assert!(race.won.len() == 1 || race.with(503) > 0 && race.won.is_empty(), "{race:?}");
+        let ids: Vec<_> = join_all((0..4).map(|n| four.rest(n).login(&phone, PASSWORD))).await;
+        let ids: Vec<_> = ids.into_iter().map(|login| login.unwrap().user_id).collect();
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    }
+    report("winners, numbers", format!("5 numbers registered 8 times at once, one account each; {refused} answered 503"));
+}
+
+/// Using the same token again and again, everywhere at once, is what the app does; using one after its successor is theft.
+async fn refresh_tokens_show_a_theft(four: &Four) {
+    let (mut in_time, mut busy) = (0, 0);
+    for person in four.people(10).await {
+        let first = person.account.refresh_token.clone();
+        let race = four.race(20, "/auth/refresh", |_| json!({"refresh_token": first})).await;
+        race.lost_with(&[]);
+        busy += race.refused.len();
+        assert!(!race.won.is_empty(), "{race:?}");
+        let next = race.won[0]["refresh_token"].clone();
+        assert_ne!(next, json!(first));
+
+        let race = four.race(16, "/auth/refresh", |n| json!({"refresh_token": if n % 8 < 4 { json!(first) } else { next.clone() }})).await;
+        race.lost_with(&[401]);
+        in_time += race.won.len();
+        busy += race.with(503);
+        // By now the next one has been used, or the session is over.
+        let again = four.race(4, "/auth/refresh", |_| json!({"refresh_token": first})).await;
+        again.lost_with(&[401]);
+        assert_eq!((again.won.len(), again.with(401) > 0), (0, true), "{again:?}");
+        let dead = four.race(4, "/auth/refresh", |_| json!({"refresh_token": next})).await;
+        assert_eq!(dead.with(401), 4, "{dead:?}");
+        let ended = Instant::now();
+        for n in 0..4 {
+            while four.through(n, &person).me().await.map_or_else(|error| error.status(), |_| 200) != 401 {
+                assert!(ended.elapsed() < REVOKED, "node {n} lets him in whose login has ended");
+                // Nodes tell each other, and nobody else.
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    report("winners, refresh", format!("10 logins, {in_time} of 160 before the theft showed, all ended by it; {busy} answered 503"));
+}
+
+async fn guesses_are_counted(four: &Four) {
+    let (phone, mut wrong, mut busy) = (World::new_phone(), 0, 0);
+    four.rest(0).register(&phone, "Guessed").await.unwrap();
+    for round in 0..4 {
+        let code = four.send_code(round, "/auth/send-code", &phone, 0).await;
+        let right: usize = code.parse().unwrap();
+        let guess = |n: usize| json!({"phone_number": phone, "code": format!("{:06}", (right + 1 + n) % 1_000_000)});
+        let race = four.race(GUESSES, "/auth/verify-phone", guess).await;
+        race.lost_with(&[400]);
+        assert_eq!(race.won.len(), 0);
+        let (compared, uncertain) = (race.with(400), race.with(503));
+        (wrong, busy) = (wrong + compared, busy + uncertain);
+        assert!(compared <= TRIES.0 && wrong <= TRIES.1, "{compared} of {wrong} guesses were compared");
+        assert!(uncertain > 0 || compared == if round < 3 { TRIES.0 } else { 0 }, "round {round}: {compared} guesses were compared");
+        // The right one comes too late, wherever.
+        let late = four.race(4, "/auth/verify-phone", |_| json!({"phone_number": phone, "code": code})).await;
+        assert_eq!((late.won.len(), late.with(400)), (0, 0), "{late:?}");
+    }
+    report("winners, guesses", format!("4 codes guessed {GUESSES} times at once, {wrong} compared; {busy} answered 503"));
+}
+
+/// A right code verifies once, and is then good for one login.
+async fn codes_are_used_once(four: &Four) {
+    let (mut busy, mut exhausted) = (0, 0);
+    for round in 0..5 {
+        let phone = World::new_phone();
+        four.rest(0).register(&phone, "Verified").await.unwrap();
+        let code = four.send_code(round % 4, "/auth/send-code", &phone, 0).await;
+        let mut token = Value::Null;
+        for (path, name, refusal) in [("/auth/verify-phone", "code", 400), ("/auth/login", "verification_code", 401)] {
+            let mut won = 0;
+            let began = Instant::now();
+            // Too many at once use up the tries among themselves, which come back: then who comes next wins.
+            while won == 0 {
+                let race = four.race(40, path, |_| json!({"phone_number": phone, name: code})).await;
+                race.lost_with(&[refusal]);
+                won += race.won.len();
+                (busy, exhausted) = (busy + race.with(503), exhausted + race.with(429));
+                assert!(won == 1 || won == 0 && began.elapsed() < PATIENCE, "{path}: {won} have won, {race:?}");
+                if let Some(winner) = race.won.first() {
+                    token = winner["access_token"].clone();
+                }
+            }
+        }
+        let late = four.race(4, "/auth/login", |_| json!({"phone_number": phone, "verification_code": code})).await;
+        assert_eq!((late.won.len(), late.with(401)), (0, 4), "{late:?}");
+        let sessions = four.rest(1).with_token(token.as_str().unwrap()).get("/auth/sessions").await.unwrap();
+        let sessions = sessions["sessions"].as_array().unwrap();
+        assert!(sessions.len() == 2 || busy > 0, "who verified and who logged in, and nobody else: {sessions:?}");
+    }
+    report("winners, codes", format!("5 codes used 80 times at once, each twice in all; {exhausted} answered 429, {busy} 503"));
+}
+
+async fn passwords_are_reset_once(four: &Four) {
+    let phone = World::new_phone();
+    four.rest(0).register_with_password(&phone, "Forgetful", PASSWORD).await.unwrap();
+    let code = four.send_code(2, "/auth/forgot-password", &phone, 0).await;
+    let password = |n: usize| format!("another password {n}");
+    let command = |n| json!({"phone_number": phone, "code": code, "new_password": password(n)});
+    let mut won = 0;
+    while won == 0 {
+        let race = four.race(8, "/auth/reset-password", command).await;
+        race.lost_with(&[400]);
+        won += race.won.len();
+        assert!(won <= 1 && race.with(503) + race.won.len() > 0, "{race:?}");
+    }
+    let good = join_all((0..8).map(|n| {
+        let (node, phone, password) = (four.rest(n), &phone, password(n));
+        async move { node.login(phone, &password).await }
+    }));
+    let good = good.await.into_iter().flatten().count();
+    assert_eq!(good, 1, "one password holds");
+    assert_eq!(four.rest(3).login(&phone, PASSWORD).await.unwrap_err().status(), 401);
+    report("winners, passwords", "8 new passwords at once with one code, one holds");
+}
+
+async fn tickets_open_one_socket(four: &Four) {
+    let mut refused = 0;
+    for (round, person) in four.people(20).await.into_iter().enumerate() {
+        let ticket = four.through(round, &person).socket_ticket().await.unwrap();
+        let opened = join_all((0..8).map(|n| {
+            let door = if n % 3 == 0 { Door::SocketIo } else { Door::WebSocket };
+            Options::new(&four.rest(n).base(), door, Auth::Ticket(ticket.clone())).connect()
+        }));
+        let (opened, others): (Vec<_>, Vec<_>) = opened.await.into_iter().partition(Result::is_ok);
+        refused += others.len();
+        assert_eq!(opened.len(), 1, "{others:?}");
+        assert_eq!(opened[0].as_ref().unwrap().user_id(), person.id());
+    }
+    report("winners, tickets", format!("20 tickets shown 8 times at once, one socket each; {refused} refused"));
+}
