@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{Cluster, QUIET, accept, form, is_long, report};
-use crate::support::cluster::{OwnServers, Servers, servers};
+use crate::support::cluster::OwnServers;
 use crate::support::{Nodes, PATIENCE};
 
 /// What the contract gives after it answers again, with threefold slack.
@@ -16,8 +16,7 @@ const SOON: Duration = Duration::from_secs(6);
 /// A NATS of its own, and two nodes on it.
 async fn on_own_nats(name: &'static str) -> Option<(Arc<OwnServers>, Cluster)> {
     tokio::task::spawn_blocking(move || {
-        let own = OwnServers::start(name, &["--only", "nats"])?;
-        let both = Servers { scylla: servers()?.scylla.clone(), nats: own.servers.nats.clone(), guarded: None };
+        let (own, both) = OwnServers::nats_beside(name)?;
         Some((Arc::new(own), Cluster::of(Nodes::on(&both, 2, 1))))
     })
     .await

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
 use super::scene::{Scene, through};
+use crate::support::cluster::OwnServers;
 use crate::support::{PATIENCE, World, id};
 
 /// The steps of an append, in their order.
@@ -17,8 +18,7 @@ const CREATE: [&str; 7] =
     ["append.located", "append.inserted", "settle.recorded", "settle.projected", "settle.headed", "settle.announced", "settle.enqueued"];
 
 /// Appends through nodes that end at each step; others write before the sender tries again, or nobody does.
-async fn appends(others_write: bool) {
-    let Some(mut scene) = Scene::set().await else { return };
+async fn appends(mut scene: Scene, others_write: bool) {
     let (ann, dan) = (scene.ann.clone(), scene.dan.clone());
     scene.settles().await;
     for point in APPEND {
@@ -54,12 +54,23 @@ async fn appends(others_write: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_an_append_and_nobody_else_writes() {
-    appends(false).await;
+    let Some(scene) = Scene::set().await else { return };
+    appends(scene, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_an_append_and_others_write_meanwhile() {
-    appends(true).await;
+    let Some(scene) = Scene::set().await else { return };
+    appends(scene, true).await;
+}
+
+/// What NATS would have told is found in the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_append_while_there_is_no_nats() {
+    let Some((nats, both)) = block_in_place(|| OwnServers::nats_beside("failures-points")) else { return };
+    let scene = Scene::on(&both).await;
+    block_in_place(|| nats.tell("kill", "nats-1"));
+    appends(scene, true).await;
 }
 
 /// Edits a message and then deletes it, each through a node that ends.

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::support::{Nodes, PATIENCE, Person, Process, World, cluster};
+use crate::support::cluster::{self, Servers};
+use crate::support::{Nodes, PATIENCE, Person, Process, World};
 
 /// A node reads the heads of who has come once more after 5 s: what would mend what the test looks for.
 const HEADS_ARE_READ: Duration = Duration::from_secs(6);
@@ -49,14 +50,18 @@ pub async fn stands_still(node: &Process) {
 impl Scene {
     /// With one node, which is sound; none on a machine that cannot have the servers.
     pub async fn set() -> Option<Self> {
-        let servers = cluster::servers()?;
+        Some(Self::on(cluster::servers()?).await)
+    }
+
+    /// The same on these servers.
+    pub async fn on(servers: &Servers) -> Self {
         let nodes = block_in_place(|| Nodes::on(servers, 1, 1));
         let world = World::at(&nodes.processes[0].url());
         let [ann, ben, cem, dan] =
             [world.person("Ann").await, world.person("Ben").await, world.person("Cem").await, world.person("Dan").await];
         let place = world.group(&ann, "place", &[&ben, &cem, &dan]).await;
         let hears = ben.connect(Door::WebSocket).await;
-        Some(Self { nodes, ann, ben, cem, dan, place, hears, hears_since: Instant::now(), said: Vec::new() })
+        Self { nodes, ann, ben, cem, dan, place, hears, hears_since: Instant::now(), said: Vec::new() }
     }
 
     /// One more node, with settings of its own; its number.

@@ -107,6 +107,13 @@ impl OwnServers {
         Some(Self { state, servers })
     }
 
+    /// A NATS of one's own beside the run's store.
+    pub fn nats_beside(name: &str) -> Option<(Self, Servers)> {
+        let own = Self::start(name, &["--only", "nats"])?;
+        let both = Servers { scylla: servers()?.scylla.clone(), nats: own.servers.nats.clone(), guarded: None };
+        Some((own, both))
+    }
+
     /// `pause`, `resume`, `kill` or `restart`, and which.
     pub fn tell(&self, what: &str, server: &str) {
         tell(&self.state, &[what, server]);
