@@ -42,7 +42,7 @@ const WRITE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// A node that has said nothing for so long, on a connection on which it was asked whether it is there, is not asked any more.
 const SILENCE: Duration = Duration::from_secs(3);
 /// How often each is asked that.
-const ASKED_EVERY: Duration = Duration::from_secs(1);
+const ASKED_EVERY: Duration = Duration::from_millis(1_500);
 /// Statements under way at a time; what comes on top is refused with [`StoreError::Full`].
 const IN_FLIGHT: usize = 4_096;
 /// How long a node of the cluster may take to be connected to.
@@ -210,20 +210,22 @@ impl Scylla {
         if let Some((user, password)) = &options.login {
             builder = builder.user(user, password);
         }
-        let session = builder
+        let builder = builder
             .known_nodes(&options.nodes)
             .connection_timeout(CONNECT_LIMIT)
             .pool_size(PoolSize::PerHost(CONNECTIONS))
-            .keepalive_interval(ASKED_EVERY)
-            .keepalive_timeout(SILENCE)
             .timestamp_generator(Arc::new(Stamps(MonotonicTimestampGenerator::new())))
             // Where keys are is known from the keyspaces; of the tables nothing more is needed.
             .fetch_full_schema_metadata(false)
             .auto_await_schema_agreement(false)
-            .default_execution_profile_handle(profiles.write.clone())
-            .build()
-            .await
-            .map_err(error::of_connecting)?;
+            .default_execution_profile_handle(profiles.write.clone());
+        if options.migrate.is_some() {
+            // With more patience: a server that changes its schema may say nothing for longer.
+            let session = builder.clone().build().await.map_err(error::of_connecting)?;
+            migrate::prepare(&session, options).await?;
+        }
+        let builder = builder.keepalive_interval(ASKED_EVERY).keepalive_timeout(SILENCE);
+        let session = builder.build().await.map_err(error::of_connecting)?;
         let server = migrate::server(&session).await?;
         migrate::prepare(&session, options).await?;
         let probe = ProbeStatements {

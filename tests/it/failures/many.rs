@@ -205,7 +205,7 @@ async fn sync(rest: &Rest, known: &Value) -> (Vec<String>, usize, u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_conversations_cost_what_is_shown_of_them() {
-    let Some(nodes) = tokio::task::spawn_blocking(|| Nodes::start(2)).await.unwrap() else { return };
+    let Some(nodes) = tokio::task::spawn_blocking(|| Nodes::start_apart(2)).await.unwrap() else { return };
     let (stores, urls) = (nodes.stores().await, nodes.urls());
     let each: Seq = if is_long() { 500 } else { 20 };
     let person = World::at(&urls[0]).person("Popular").await;
@@ -350,7 +350,7 @@ fn kib(pid: u32, name: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everybody_comes_back_at_once() {
-    let Some(nodes) = tokio::task::spawn_blocking(|| Nodes::start(2)).await.unwrap() else { return };
+    let Some(nodes) = tokio::task::spawn_blocking(|| Nodes::start_apart(2)).await.unwrap() else { return };
     let (stores, urls) = (nodes.stores().await, nodes.urls());
     let count = if is_long() { 5_000 } else { 1_000 };
     let worlds: Vec<_> = urls.iter().map(|url| World::at(url)).collect();

@@ -28,7 +28,7 @@ async fn one_of_three_may_die_and_of_two_nothing_is_made_up() {
         Some((Arc::new(own), cluster))
     });
     let Some((own, cluster)) = started.await.unwrap() else { return };
-    let length = Duration::from_secs(if is_long() { 60 } else { 5 });
+    let length = Duration::from_secs(if is_long() { 60 } else { 10 });
     let verify = cluster.verify(|options| options.rate = RATE).await;
     verify.acknowledge(30).await;
 
@@ -46,7 +46,7 @@ async fn one_of_three_may_die_and_of_two_nothing_is_made_up() {
         format!("killed: {} sends acknowledged in {} s; paused: {}", counts[0], length.as_secs(), counts[1]),
     );
     for count in counts {
-        assert!(count as f64 > length.as_secs_f64(), "sends hardly went on: {count}");
+        assert!(count as f64 > length.as_secs_f64() / 2.0, "sends hardly went on: {count}");
     }
 
     for server in ["cassandra-2", "cassandra-3"] {

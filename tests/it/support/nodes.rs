@@ -1,7 +1,7 @@
 //! Nodes of one cluster as processes of the real binary, on real servers: to be killed, paused and started again. Clients choose a
 //! node by themselves; there is no balancer between.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use tempfile::TempDir;
 use urge::app::{Backends, Stores};
@@ -28,20 +28,45 @@ impl Nodes {
         Some(Self::on(servers()?, count, 1))
     }
 
+    /// The same in a keyspace of their own: for who fills one, or counts what is done there.
+    pub fn start_apart(count: usize) -> Option<Self> {
+        let servers = servers()?;
+        let mut nodes = Self::none_in(new_keyspace(), servers, 1);
+        nodes.fill(servers, count, 1);
+        Some(nodes)
+    }
+
+    /// The keyspace that all clusters on the store of this run share: a hundred tables more a test would be too much for it, and
+    /// people and their conversations are a test's own.
+    fn shared_keyspace() -> &'static str {
+        static SHARED: LazyLock<String> = LazyLock::new(new_keyspace);
+        &SHARED
+    }
+
     /// The same on these servers, which keep everything so many times.
     pub fn on(servers: &Servers, count: usize, replicas: u8) -> Self {
         let mut nodes = Self::none_on(servers, replicas);
-        nodes.migrate(servers, replicas);
-        for _ in 0..count {
-            nodes.add(&[]);
-        }
+        nodes.fill(servers, count, replicas);
         nodes
+    }
+
+    fn fill(&mut self, servers: &Servers, count: usize, replicas: u8) {
+        self.migrate(servers, replicas);
+        for _ in 0..count {
+            self.add(&[]);
+        }
     }
 
     /// A cluster without nodes yet.
     pub fn none_on(servers: &Servers, replicas: u8) -> Self {
+        let is_shared = super::cluster::servers().is_some_and(|all| all.scylla == servers.scylla && all.nats == servers.nats);
+        // Who has a NATS of its own counts what is kept for it.
+        let keyspace = if is_shared { Self::shared_keyspace().to_owned() } else { new_keyspace() };
+        Self::none_in(keyspace, servers, replicas)
+    }
+
+    fn none_in(keyspace: String, servers: &Servers, replicas: u8) -> Self {
         let nats: Vec<_> = servers.nats.iter().map(String::as_str).collect();
-        let keyspace = new_keyspace();
         let settings = [
             ("URGE_STORE", format!("scylla://{}/{keyspace}", servers.scylla.join(","))),
             ("URGE_STORE_SCYLLA_REPLICAS", replicas.to_string()),
