@@ -46,7 +46,9 @@ async fn one_of_three_may_die_and_of_two_nothing_is_made_up() {
         format!("killed: {} sends acknowledged in {} s; paused: {}", counts[0], length.as_secs(), counts[1]),
     );
     for count in counts {
-        assert!(count as f64 > length.as_secs_f64() / 2.0, "sends hardly went on: {count}");
+        // At first those that are left wait for the one that stands still, until they take it for dead.
+        let least = if is_long() { length.as_secs_f64() / 2.0 } else { 1.0 };
+        assert!(count as f64 >= least, "sends hardly went on: {count}");
     }
 
     for server in ["cassandra-2", "cassandra-3"] {
