@@ -70,6 +70,7 @@ impl Sender {
                     return self.ledger.acknowledge(Sent { user, content, began, ended, took, id, seq, tries });
                 }
                 Attempt::Refused(why) => return self.ledger.refuse(why),
+                // Nobody says when a node would answer.
                 Attempt::Unknown => tokio::time::sleep(PAUSE).await,
             }
         }

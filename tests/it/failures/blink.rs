@@ -20,6 +20,7 @@ async fn clients_that_come_back_elsewhere_all_the_time_miss_nothing() {
                 options.blink = Some(BLINK);
             })
             .await;
+        // For so long they come and go.
         sleep(form.length).await;
         let verdict = verify.judge(QUIET).await.unwrap();
         accept("8 reconnecting every 200 ms to any of three nodes", seed, &verdict);

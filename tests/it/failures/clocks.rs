@@ -189,6 +189,7 @@ async fn found(rest: &Rest, word: &str, count: usize) {
             return;
         }
         assert!(began.elapsed() < PATIENCE, "not {count}: {answer}");
+        // Nobody is told what is found by now.
         sleep(Duration::from_millis(100)).await;
     }
 }

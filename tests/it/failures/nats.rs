@@ -56,6 +56,7 @@ async fn a_nats_that_is_killed_and_wiped_costs_nothing() {
             let took = verify.all_told(PATIENCE).await.expect("not everybody was told");
             assert!(took < SOON, "told only {took:?} after it answered again");
             worst = worst.max(took);
+            // It is there for a while: what is killed next is one that people use.
             sleep(Duration::from_secs(2)).await;
         }
         assert_eq!(verify.connections(), connections, "somebody had to connect again");
@@ -72,6 +73,7 @@ async fn sends_go_on_while_nats_is_away() {
     let connections = verify.connections();
     tell(&nats, "kill").await;
     let (before, away) = (verify.acknowledged(), Duration::from_secs(if is_long() { 30 } else { 8 }));
+    // For so long there is none.
     sleep(away).await;
     let meanwhile = verify.acknowledged() - before;
     tell(&nats, "restart").await;

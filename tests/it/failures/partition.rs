@@ -52,6 +52,7 @@ async fn a_network_that_breaks_loses_nothing() {
         let concerned = if *all { &islands[..] } else { &islands[..1] };
         let each = || concerned.iter().flat_map(|island| links.iter().map(move |link| (island, *link)));
         each().for_each(|(island, link)| island.cut(link, *cut));
+        // For so long it is broken.
         sleep(length).await;
         each().for_each(|(island, link)| island.heal(link));
         let verdict = verify.judge(QUIET).await.unwrap();

@@ -74,6 +74,7 @@ async fn goes_away(case: &str, door: Door, harm: fn(&mut crate::support::Process
     watching.next_match("Ben is there again", PATIENCE, |event| event.name == "user:online").await.unwrap();
 
     let left = STILL.saturating_sub(began.elapsed());
+    // He stands still for all of that.
     sleep(left).await;
     cluster.with(move |nodes| mend(&mut nodes.processes[1])).await;
     // What the node that was away says now changes nothing for who is connected elsewhere, and what follows is told once.

@@ -36,6 +36,7 @@ async fn one_of_three_may_die_and_of_two_nothing_is_made_up() {
     for (verb, back) in [("kill", "restart"), ("pause", "resume")] {
         tell(&own, verb, "cassandra-2").await;
         let before = verify.acknowledged();
+        // For so long there are two.
         sleep(length).await;
         counts.push(verify.acknowledged() - before);
         tell(&own, back, "cassandra-2").await;

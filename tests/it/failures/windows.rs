@@ -346,7 +346,7 @@ async fn run(seed: u64, length: Duration) {
         }
         assert_same(how, &live.rows(), &his);
         let news = live.told.lock().iter().filter(|(name, _)| name == "conversation:created").count();
-        // A node that is so far behind that it takes in two of his additions at once tells of his group with the later one.
+        // Seen once, on a busy machine: one addition of eight was not told, though all rows were. Why is not known.
         assert!(news >= 1 && news <= times, "{how}: he was told of his group {news} times, and added {times} times");
     }
     // By sync.
