@@ -25,7 +25,7 @@ const ON_ITS_WAY: Duration = Duration::from_millis(100);
 /// Rows read at a time to fill a gap.
 const FILL_ROWS: Seq = 256;
 /// A fill that failed is tried again after this, doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// Users whose heads are read side by side when all are.
 const REPAIRS: usize = 16;
@@ -140,7 +140,8 @@ impl Hub {
         let _ = self.shared.tasks.stopping().run_until_cancelled(tokio::time::sleep(time)).await;
     }
 
-    async fn rest(&self, pause: &mut Duration) {
+    /// Waits before something is tried again, and longer the next time.
+    pub(super) async fn rest(&self, pause: &mut Duration) {
         self.sleep(*pause).await;
         *pause = (*pause * 2).min(LAST_PAUSE);
     }

@@ -2,15 +2,25 @@
 //! Order is the lanes' business; here is who gets what, and what differs by recipient.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
 use super::hub::{Hub, LOOKS};
+use super::order::FIRST_PAUSE;
 use super::seat::{Place, Seat};
 use super::socket::{Mark, Outgoing};
 use crate::event::{Event, EventKind, LooseEvent, Origin, RowEvent};
 use crate::id::{ConversationId, Seq, UserId};
+
+/// How long a conversation that cannot be shown is read again: the row that brings it waits meanwhile, and those behind it.
+const TRIED_FOR: Duration = Duration::from_secs(1);
+
+/// Counts a conversation that was not shown to one of its members, or who had been.
+fn left_out(kind: EventKind, reason: &'static str) {
+    metrics::counter!("urge_hub_views_left_out_total", "event" => kind.name(), "reason" => reason).increment(1);
+}
 
 impl Hub {
     /// Whether telling a row takes a look at the store.
@@ -82,14 +92,26 @@ impl Hub {
     async fn tell_view(&self, kind: EventKind, user: UserId, id: ConversationId, origin: Origin, place: Option<Place>) {
         // What came later is told after it: counted here too, it would be unread twice.
         let upto = place.map(|(_, seq)| seq);
-        let view = {
-            let _place = self.shared.looks.acquire().await;
-            self.shared.views.view_for(user, id, upto).await
+        let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let view = loop {
+            let view = {
+                let _place = self.shared.looks.acquire().await;
+                self.shared.views.view_for(user, id, upto).await
+            };
+            match &view {
+                Err(error) if error.retry_after.is_some() && began.elapsed() < TRIED_FOR && !self.shared.tasks.is_stopping() => {
+                    self.rest(&mut pause).await;
+                }
+                _ => break view,
+            }
         };
         match view {
             Ok(Some(data)) => self.shared.seats.send(user, place, &Outgoing::new(Event { kind, data }, None), origin),
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "a conversation could not be shown; its members see it when they sync"),
+            Ok(None) => left_out(kind, "gone"),
+            Err(error) => {
+                tracing::warn!(%error, "a conversation could not be shown; its members see it when they sync");
+                left_out(kind, "failed");
+            }
         }
     }
 

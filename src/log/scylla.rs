@@ -24,8 +24,9 @@ use crate::store::{Prepared, Scylla, StoreError, StoreResult, Writes, limit};
 
 /// The timestamp of what is said once and never taken back.
 const FOR_EVER: i64 = 1;
-/// A claim that has not been answered by then is read back, and tried again at the same place: its node may stand still.
-const CLAIM_LIMIT: Duration = Duration::from_secs(1);
+/// A claim that has not been answered by then is read back, and tried again at the same place: its node may stand still. So may a
+/// replica, for which two claims that met wait, though all the others answer.
+const CLAIM_LIMIT: Duration = Duration::from_millis(500);
 /// Members that are written side by side.
 const TOGETHER: usize = 32;
 /// Marks that share a batch: it stays below what servers warn of.
@@ -36,7 +37,12 @@ type Log = Prepared<LogStatements>;
 /// A claim that is not answered in time is one of which nothing is known.
 async fn in_time(claim: impl Future<Output = StoreResult<bool>>) -> StoreResult<bool> {
     let claimed = tokio::time::timeout(CLAIM_LIMIT, claim).await;
-    claimed.unwrap_or_else(|_| Err(StoreError::Unavailable("the store did not answer a claim in time".into())))
+    if let Ok(claimed) = claimed {
+        return claimed;
+    }
+    // Those who met would meet again.
+    tokio::time::sleep(CLAIM_LIMIT.mul_f64(rand::random())).await;
+    Err(StoreError::Unavailable("the store did not answer a claim in time".into()))
 }
 
 impl Log {

@@ -25,6 +25,10 @@ const COUNTERS: &[(&str, &str)] = &[
     ("urge_http_requests_total", "Requests answered."),
     ("urge_hub_gap_fills_total", "Gaps between events that were filled from the log."),
     ("urge_hub_heads_repaired_total", "Gaps of which nothing but the periodic repair knew."),
+    (
+        "urge_hub_views_left_out_total",
+        "Conversations that were not shown to who should hear of them, by event and reason: he was out of it again (gone), or the store did not answer (failed).",
+    ),
     ("urge_hub_rows_dropped_total", "Rows that came to live delivery when it was already past them."),
     ("urge_log_append_conflicts_total", "Appends that lost their place to another one and took the next."),
     ("urge_log_lines_dropped_total", "Lines of the log that were dropped because nobody read them."),

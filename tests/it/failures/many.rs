@@ -20,7 +20,7 @@ use urge::id::{ConversationId, Seq, UserId};
 use urge::log::{Body, Cleared, ConversationKind, ConversationRecord, Creation, Head, Member, MemberState, Profile, Role};
 use urge::users::UserRecord;
 
-use super::{is_long, report};
+use super::{is_long, metric, report};
 use crate::support::{Nodes, PATIENCE, Person, Process, World, rows};
 
 /// Conversations of one person.
@@ -109,14 +109,6 @@ async fn strangers(stores: &Stores, count: usize) -> Vec<UserId> {
         id
     });
     futures_util::stream::iter(making).buffered(TOGETHER).collect().await
-}
-
-/// Lines of a node's `/metrics` that begin with this, by their label.
-async fn metric(rest: &Rest, name: &str) -> BTreeMap<String, u64> {
-    let text = rest.with_prefix("").send(http::Method::GET, "/metrics", &[], "").await.unwrap().text();
-    let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
-    let of_this_name = lines.filter(|(labels, _)| labels.is_empty() || labels.starts_with('{'));
-    of_this_name.map(|(labels, value)| (labels.to_owned(), value.parse::<f64>().unwrap() as u64)).collect()
 }
 
 /// What a node has asked its store for.

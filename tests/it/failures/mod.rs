@@ -18,10 +18,12 @@ mod store;
 mod windows;
 mod winners;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use loadtest::Rest;
 use loadtest::verify::{Options, Verdict, Verify};
 use parking_lot::Mutex;
 
@@ -66,6 +68,14 @@ fn accept(case: &str, seed: u64, verdict: &Verdict) {
     report(&format!("{case}, seed {seed}"), verdict);
     assert!(verdict.holds(), "{case}, seed {seed}: {verdict}");
     assert!(verdict.acknowledged > 0 && verdict.delivered > 0, "nothing was proved: {verdict}");
+}
+
+/// Lines of a node's `/metrics` that begin with this, by their label.
+async fn metric(rest: &Rest, name: &str) -> BTreeMap<String, u64> {
+    let text = rest.with_prefix("").send(http::Method::GET, "/metrics", &[], "").await.unwrap().text();
+    let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+    let of_this_name = lines.filter(|(labels, _)| labels.is_empty() || labels.starts_with('{'));
+    of_this_name.map(|(labels, value)| (labels.to_owned(), value.parse::<f64>().unwrap() as u64)).collect()
 }
 
 /// Nodes that a test harms while it goes on with something else: starting one takes its time, and blocks.
