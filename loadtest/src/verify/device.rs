@@ -21,7 +21,7 @@ const RESUME_WAIT: Duration = Duration::from_millis(250);
 const AS_THE_APP_MS: [u64; 5] = [500, 1_000, 1_500, 2_000, 3_000];
 
 /// A message as a device was told of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     pub id: String,
     pub seq: i64,
@@ -33,7 +33,7 @@ pub struct Told {
 pub struct Seen {
     /// In the order in which it was told.
     pub told: Vec<Told>,
-    ids: HashSet<String>,
+    pub ids: HashSet<String>,
     /// The last row of which it was told, or to which it has everything.
     pub reached: watch::Sender<i64>,
     /// Told by a connection that was open.
@@ -48,6 +48,12 @@ pub struct Seen {
     pub connections: usize,
     /// The longest that it was away.
     pub longest_away: Duration,
+    /// It has tried as often as the app does, and stays away.
+    pub gave_up: bool,
+    /// How often its `resume` came so late that the node may not have held live events back for it.
+    pub late_resumes: usize,
+    /// How often a node did not bring it up to date, and it fetched what it lacked.
+    pub fetches: usize,
     /// Its connection, while it has one.
     pub emitter: Option<Emitter>,
 }
@@ -102,7 +108,7 @@ impl Device {
             };
             let away = left.map_or(Duration::ZERO, |left| left.elapsed());
             let Some((emitter, mut events)) = connected else {
-                self.seen.lock().longest_away = Duration::MAX;
+                self.seen.lock().gave_up = true;
                 return;
             };
             {
@@ -167,12 +173,14 @@ impl Device {
         let resumed = emitter.resume(&json!({&*self.conversation: known})).await;
         if !resumed.is_ok_and(|answer| answer["recovered"] == true) {
             // Too much was missed, or the node went away: what it lacks is fetched.
+            self.seen.lock().fetches += 1;
             let _ = emitter.abort().await;
             let _ = timeout(PATIENCE, catch_up(&self.nodes, &self.account, &self.conversation, &self.seen)).await;
             return None;
         }
         let mut came: Vec<Told> = events.drain().iter().filter_map(|event| self.told_by(event)).collect();
-        if began.elapsed() >= RESUME_WAIT {
+        let is_late = began.elapsed() >= RESUME_WAIT;
+        if is_late {
             // The node may have waited for the resume in vain. A live event can have overtaken it then, and be one that this
             // device has, or one from behind the replay; but nothing comes twice over this connection.
             came.retain(|told| told.seq > known);
@@ -183,6 +191,7 @@ impl Device {
             seen.see(told, false);
         }
         seen.connections += 1;
+        seen.late_resumes += usize::from(is_late);
         seen.emitter = Some(emitter.clone());
         drop(seen);
         Some((emitter, events))

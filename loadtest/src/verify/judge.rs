@@ -26,7 +26,8 @@ pub struct Latency {
     pub max_ms: f64,
 }
 
-/// What a run came to. It holds when nothing is lost, doubled, out of order, unanswered or refused, and nodes agree.
+/// What a run came to. It holds when nothing is lost, doubled, out of order, untrue, unanswered or refused, nodes agree and can be
+/// read, and every device is there.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Verdict {
     /// Messages that were acknowledged.
@@ -43,16 +44,32 @@ pub struct Verdict {
     pub doubled: usize,
     /// Told after a later one, or stored before what had been acknowledged before it was sent.
     pub out_of_order: usize,
+    /// Told and not stored, or stored otherwise; or a row of the log that does not stand next to the one before it.
+    pub untrue: usize,
     /// Begun and neither acknowledged nor refused when all was quiet.
     pub unanswered: usize,
     /// Refused for good.
     pub refused: usize,
     /// Nodes that read another log than the first.
     pub disagreeing: usize,
+    /// Nodes through which the log could not be read.
+    pub unread: usize,
+    /// Devices that did not get in again as often as the app tries, and stayed away.
+    pub gone: usize,
+    /// Answers that say that something went wrong which should not.
+    pub internal_errors: usize,
     /// How often messages were tried beyond the first time.
     pub retries: u32,
-    /// Sends by REST that failed: no answer, or that it may work later.
+    /// Sends that failed: no answer, or that it may work later.
     pub failed_calls: usize,
+    /// Sends over a socket that ended before they were answered.
+    pub cut_off: usize,
+    /// How often a `resume` came so late that live events may have gone first: then what a device has already is no double.
+    pub late_resumes: usize,
+    /// How often a device was not brought up to date when it came back, and fetched what it lacked.
+    pub fetches: usize,
+    /// The longest that a device was away, from the end of a connection until the next one was up to date, seconds.
+    pub longest_away: f64,
     /// How often devices connected.
     pub connections: usize,
     /// How long people wrote, seconds.
@@ -66,7 +83,22 @@ pub struct Verdict {
 impl Verdict {
     /// Whether the promise was kept.
     pub fn holds(&self) -> bool {
-        [self.lost, self.doubled, self.out_of_order, self.unanswered, self.refused, self.disagreeing].iter().all(|count| *count == 0)
+        self.faults().iter().all(|(count, _)| *count == 0)
+    }
+
+    fn faults(&self) -> [(usize, &'static str); 10] {
+        [
+            (self.lost, "lost"),
+            (self.doubled, "doubled"),
+            (self.out_of_order, "out of order"),
+            (self.untrue, "untrue"),
+            (self.unanswered, "unanswered"),
+            (self.refused, "refused"),
+            (self.disagreeing, "nodes that disagree"),
+            (self.unread, "nodes that cannot be read"),
+            (self.gone, "devices that stayed away"),
+            (self.internal_errors, "internal errors"),
+        ]
     }
 }
 
@@ -77,17 +109,17 @@ impl fmt::Display for Verdict {
             "acknowledged {}, stored {}, delivered {}, resumed {}, lost {}, doubled {}, out of order {}",
             self.acknowledged, self.stored, self.delivered, self.resumed, self.lost, self.doubled, self.out_of_order
         )?;
-        for (count, what) in [(self.unanswered, "unanswered"), (self.refused, "refused"), (self.disagreeing, "nodes that disagree")] {
-            if count > 0 {
-                write!(f, ", {what} {count}")?;
-            }
+        // The first three are there in any case.
+        for (count, what) in self.faults().into_iter().skip(3).filter(|(count, _)| *count > 0) {
+            write!(f, ", {what} {count}")?;
         }
         let Latency { p50_ms, p99_ms, max_ms } = self.latency;
         write!(
             f,
-            "; {:.0} s, {} retries, {} failed calls, {} connections; ",
-            self.seconds, self.retries, self.failed_calls, self.connections
+            "; {:.0} s, {} retries, {} failed calls, {} cut off, {} connections, ",
+            self.seconds, self.retries, self.failed_calls, self.cut_off, self.connections
         )?;
+        write!(f, "{} late resumes, {} fetches, away at most {:.1} s; ", self.late_resumes, self.fetches, self.longest_away)?;
         write!(f, "ack p50 {p50_ms:.1} p99 {p99_ms:.1} max {max_ms:.0} ms")?;
         self.facts.iter().try_for_each(|fact| write!(f, "\n  {fact}"))
     }
@@ -126,10 +158,12 @@ impl Findings {
 }
 
 /// What all of this comes to.
-pub fn judge(ledger: &Ledger, logs: &[Vec<Told>], views: &[(String, Seen)], away: &Seen, took: Duration) -> Verdict {
-    let (sent, log) = (ledger.sent(), logs.first().cloned().unwrap_or_default());
-    let (mut lost, mut doubled, mut order) = (Findings::default(), Findings::default(), Findings::default());
+pub fn judge(ledger: &Ledger, logs: &[Option<Vec<Told>>], views: &[(String, Seen)], away: &Seen, took: Duration) -> Verdict {
+    let read: Vec<&Vec<Told>> = logs.iter().flatten().collect();
+    let (sent, log) = (ledger.sent(), read.first().copied().cloned().unwrap_or_default());
+    let (mut lost, mut doubled, mut order, mut untrue) = Default::default();
     judge_log(&sent, &log, &ledger.begun(), &mut lost, &mut doubled);
+    judge_places(&log, &mut untrue);
     judge_answers(&sent, &mut order);
     let authors: HashMap<&str, &str> = sent.iter().map(|sent| (sent.id.as_str(), sent.user.as_str())).collect();
     for (user, seen) in views {
@@ -139,30 +173,40 @@ pub fn judge(ledger: &Ledger, logs: &[Vec<Told>], views: &[(String, Seen)], away
             lost.add(|| format!("{user} was never told of row {}, {:?}", row.seq, row.content));
         }
         judge_view(user, seen, &mut doubled, &mut order);
+        judge_words(user, seen, &log, &mut untrue);
     }
     let has: HashSet<&str> = away.told.iter().map(|told| told.id.as_str()).collect();
     for row in log.iter().filter(|row| !has.contains(row.id.as_str())) {
         lost.add(|| format!("who was away does not find row {}, {:?}", row.seq, row.content));
     }
     judge_view("who was away", away, &mut doubled, &mut order);
-    let same = |other: &&Vec<Told>| other.len() == log.len() && other.iter().zip(&log).all(|(a, b)| a.id == b.id && a.seq == b.seq);
-    let refused = ledger.refused();
-    let mut facts: Vec<String> = [&lost, &doubled, &order].into_iter().flat_map(|findings| findings.facts.clone()).collect();
-    facts.extend(refused.iter().take(FACTS).map(|why| format!("refused: {why}")));
+    judge_words("who was away", away, &log, &mut untrue);
+    let (refused, internal_errors) = (ledger.refused(), ledger.internal_errors());
+    let mut facts: Vec<String> = [&lost, &doubled, &order, &untrue].into_iter().flat_map(|findings| findings.facts.clone()).collect();
+    facts.extend(refused.iter().chain(&internal_errors).take(FACTS).map(|why| format!("refused: {why}")));
+    let sum = |count: fn(&Seen) -> usize| views.iter().map(|(_, seen)| count(seen)).sum::<usize>();
     Verdict {
         acknowledged: sent.len(),
         stored: log.len(),
-        delivered: views.iter().map(|(_, seen)| seen.delivered).sum(),
-        resumed: views.iter().map(|(_, seen)| seen.resumed).sum::<usize>() + away.resumed,
+        delivered: sum(|seen| seen.delivered),
+        resumed: sum(|seen| seen.resumed) + away.resumed,
         lost: lost.count,
         doubled: doubled.count,
         out_of_order: order.count,
+        untrue: untrue.count,
         unanswered: ledger.begun().len() - sent.len() - refused.len() - ledger.given_up(),
         failed_calls: ledger.failed_calls(),
+        cut_off: ledger.cut_off(),
         refused: refused.len(),
-        disagreeing: logs.iter().filter(|other| !same(other)).count(),
+        internal_errors: internal_errors.len(),
+        disagreeing: read.iter().filter(|other| ***other != log).count(),
+        unread: logs.len() - read.len(),
+        gone: sum(|seen| usize::from(seen.gave_up)),
+        late_resumes: sum(|seen| seen.late_resumes),
+        fetches: sum(|seen| seen.fetches),
+        longest_away: views.iter().map(|(_, seen)| seen.longest_away.as_secs_f64()).fold(0.0, f64::max),
         retries: sent.iter().map(|sent| sent.tries - 1).sum(),
-        connections: views.iter().map(|(_, seen)| seen.connections).sum(),
+        connections: sum(|seen| seen.connections),
         seconds: took.as_secs_f64(),
         latency: latency(&sent),
         facts,
@@ -188,6 +232,25 @@ fn judge_log(sent: &[Sent], log: &[Told], begun: &[String], lost: &mut Findings,
         if !begun.contains(row.content.as_str()) {
             doubled.add(|| format!("nobody has sent {:?}, at {}", row.content, row.seq));
         }
+    }
+}
+
+/// A log has no gap, and no place twice: row 1 made the conversation.
+fn judge_places(log: &[Told], untrue: &mut Findings) {
+    let mut before = 1;
+    for row in log {
+        if row.seq != before + 1 {
+            untrue.add(|| format!("{:?} stands at {}, next to row {before}", row.content, row.seq));
+        }
+        before = row.seq;
+    }
+}
+
+/// What somebody was told is what is stored.
+fn judge_words(who: &str, seen: &Seen, log: &[Told], untrue: &mut Findings) {
+    let rows: HashMap<&str, &Told> = log.iter().map(|row| (row.id.as_str(), row)).collect();
+    for told in seen.told.iter().filter(|told| rows.get(told.id.as_str()) != Some(told)) {
+        untrue.add(|| format!("{who} was told of row {}, {:?}, which is not stored so", told.seq, told.content));
     }
 }
 
@@ -266,11 +329,12 @@ mod tests {
             seen
         });
         let views = [(SENDERS[0].to_owned(), ada), (SENDERS[1].to_owned(), bob)];
-        judge(&ledger, &[log.clone(), log], &views, &away, Duration::from_secs(12))
+        judge(&ledger, &[Some(log.clone()), Some(log)], &views, &away, Duration::from_secs(12))
     }
 
-    fn counts(verdict: &Verdict) -> [usize; 4] {
-        [verdict.lost, verdict.doubled, verdict.out_of_order, verdict.unanswered]
+    /// Lost, doubled, out of order, unanswered, untrue.
+    fn counts(verdict: &Verdict) -> [usize; 5] {
+        [verdict.lost, verdict.doubled, verdict.out_of_order, verdict.unanswered, verdict.untrue]
     }
 
     #[test]
@@ -285,13 +349,13 @@ mod tests {
     fn what_is_lost_is_found() {
         // Not stored, and so nobody was told: the log and all who were to be told of it.
         let without = |told: &mut Vec<Told>| told.retain(|told| told.seq != 4);
-        assert_eq!(counts(&judged(|_, log, views| [log].into_iter().chain(views).for_each(without))), [1, 0, 0, 0]);
+        assert_eq!(counts(&judged(|_, log, views| [log].into_iter().chain(views).for_each(without))), [1, 0, 0, 0, 1]);
         // Stored, and one device was not told.
-        assert_eq!(counts(&judged(|_, _, views| drop(views[1].remove(0)))), [1, 0, 0, 0]);
+        assert_eq!(counts(&judged(|_, _, views| drop(views[1].remove(0)))), [1, 0, 0, 0, 0]);
         // Who was away does not find it.
-        assert_eq!(counts(&judged(|_, _, views| drop(views[2].pop()))), [1, 0, 0, 0]);
+        assert_eq!(counts(&judged(|_, _, views| drop(views[2].pop()))), [1, 0, 0, 0, 0]);
         // Another message stands where it was acknowledged.
-        assert_eq!(counts(&judged(|sent, _, _| sent[2].seq = 5)), [1, 0, 0, 0]);
+        assert_eq!(counts(&judged(|sent, _, _| sent[2].seq = 5)), [1, 0, 0, 0, 0]);
     }
 
     #[test]
@@ -303,25 +367,25 @@ mod tests {
             log.push(row.clone());
             views[2].push(row);
         });
-        assert_eq!(counts(&verdict), [0, 1, 0, 0], "{verdict}");
+        assert_eq!(counts(&verdict), [0, 1, 0, 0, 0], "{verdict}");
         // Told twice.
         let verdict = judged(|_, _, views| {
             let told = views[0][1].clone();
             views[0].push(told);
         });
-        assert_eq!(counts(&verdict), [0, 1, 0, 0], "{verdict}");
+        assert_eq!(counts(&verdict), [0, 1, 0, 0, 0], "{verdict}");
         // Of nobody.
         let verdict = judged(|_, log, views| {
             let row = Told { id: "id".to_owned(), seq: 8, content: "whose?".to_owned() };
             log.push(row.clone());
             views[2].push(row);
         });
-        assert_eq!(counts(&verdict), [0, 1, 0, 0], "{verdict}");
+        assert_eq!(counts(&verdict), [0, 1, 0, 0, 0], "{verdict}");
     }
 
     #[test]
     fn a_wrong_order_is_found() {
-        assert_eq!(counts(&judged(|_, _, views| views[0].swap(0, 1))), [0, 0, 1, 0]);
+        assert_eq!(counts(&judged(|_, _, views| views[0].swap(0, 1))), [0, 0, 1, 0, 0]);
         // What was acknowledged earlier stands later.
         let verdict = judged(|sent, log, views| {
             for told in [log].into_iter().chain(views).flatten() {
@@ -340,16 +404,37 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_answered_is_found() {
-        assert_eq!(counts(&judged(|sent, _, _| drop(sent.pop()))), [0, 0, 0, 1]);
+    fn what_is_untrue_is_found() {
+        let ghost = Told { id: "id".to_owned(), seq: 9, content: "not stored".to_owned() };
+        assert_eq!(counts(&judged(|_, _, views| views[0].push(ghost))), [0, 0, 0, 0, 1]);
+        assert_eq!(counts(&judged(|_, _, views| views[1][2].content.push('!'))), [0, 0, 0, 0, 1]);
+        assert_eq!(counts(&judged(|_, _, views| views[1][2].seq = 100)), [0, 0, 0, 0, 1]);
+        // The last place is there twice: what was acknowledged there stands beside what nobody was told of.
+        let verdict = judged(|_, log, _| log.push(Told { id: "id".to_owned(), content: "content 6".to_owned(), ..log[5].clone() }));
+        assert_eq!(verdict.untrue, 1, "{verdict}");
     }
 
     #[test]
-    fn nodes_that_disagree_are_found() {
+    fn what_is_not_answered_is_found() {
+        assert_eq!(counts(&judged(|sent, _, _| drop(sent.pop()))), [0, 0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn nodes_that_disagree_or_cannot_be_read_are_found() {
         let log = [Told { id: "id".to_owned(), seq: 2, content: "content".to_owned() }];
         let ledger = Ledger::default();
         ledger.begin("content");
-        let verdict = judge(&ledger, &[log.to_vec(), Vec::new()], &[], &Seen::default(), Duration::ZERO);
-        assert_eq!(verdict.disagreeing, 1);
+        let verdict = judge(&ledger, &[None, Some(log.to_vec()), Some(Vec::new())], &[], &Seen::default(), Duration::ZERO);
+        assert_eq!((verdict.disagreeing, verdict.unread, verdict.stored), (1, 1, 1));
+    }
+
+    #[test]
+    fn devices_that_stay_away_and_internal_errors_are_found() {
+        let ledger = Ledger::default();
+        ledger.internal_error("500".to_owned());
+        let seen = Seen { gave_up: true, ..Seen::default() };
+        let verdict = judge(&ledger, &[Some(Vec::new())], &[("ada".to_owned(), seen)], &Seen::default(), Duration::ZERO);
+        assert_eq!((verdict.gone, verdict.internal_errors, verdict.holds()), (1, 1, false));
+        assert!(verdict.to_string().contains("devices that stayed away 1, internal errors 1;"), "{verdict}");
     }
 }

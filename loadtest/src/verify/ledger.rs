@@ -34,6 +34,8 @@ pub struct Ledger {
     refused: Mutex<Vec<String>>,
     given_up: AtomicUsize,
     failed_calls: AtomicUsize,
+    cut_off: AtomicUsize,
+    internal_errors: Mutex<Vec<String>>,
     count: watch::Sender<usize>,
 }
 
@@ -64,9 +66,29 @@ impl Ledger {
         self.given_up.load(Ordering::Relaxed)
     }
 
-    /// A call of REST has failed: no answer, or that it may work later.
+    /// A send has failed: no answer, or that it may work later.
     pub fn call_failed(&self) {
         self.failed_calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A socket ended before a send over it was answered.
+    pub fn was_cut_off(&self) {
+        self.cut_off.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often one did.
+    pub fn cut_off(&self) -> usize {
+        self.cut_off.load(Ordering::Relaxed)
+    }
+
+    /// A node has answered that it does not know what went wrong.
+    pub fn internal_error(&self, what: String) {
+        self.internal_errors.lock().push(what);
+    }
+
+    /// Those answers.
+    pub fn internal_errors(&self) -> Vec<String> {
+        self.internal_errors.lock().clone()
     }
 
     /// How many have.

@@ -26,8 +26,9 @@ pub use self::judge::{Latency, Verdict};
 const PATIENCE: Duration = Duration::from_secs(4);
 /// Pause before a node is asked again when none answered: nobody tells when one does.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long everybody may take to fetch what he lacks, and the log to be read through every node.
+/// How long a node may take to let the log be read, and so long more for each of its rows; who was away to fetch it.
 const READING: Duration = Duration::from_mins(1);
+const READING_A_ROW: Duration = Duration::from_millis(20);
 /// How long people and their group may take to be made.
 const PREPARING: Duration = Duration::from_mins(1);
 
@@ -105,9 +106,9 @@ pub enum VerifyError {
     /// A node refused something that everybody may do.
     #[error("a node refused what is needed to verify: {0}")]
     Refused(#[from] RestError),
-    /// A node does not let everything be read in time.
-    #[error("what is stored could not be read through every node within {READING:?}")]
-    NotRead,
+    /// No node lets everything be read in time.
+    #[error("what is stored could not be read within {0:?}")]
+    NotRead(Duration),
 }
 
 /// People who write to each other, and one who is away until the end.
@@ -230,12 +231,6 @@ impl Verify {
         timeout(limit, join_all(told)).await.ok().map(|_| began.elapsed())
     }
 
-    /// The longest that a device was away so far, from the end of a connection until the next one was up to date; in which it tried
-    /// as the app does.
-    pub fn longest_away(&self) -> Duration {
-        self.devices.iter().map(|(_, seen)| seen.lock().longest_away).max().unwrap_or_default()
-    }
-
     /// Tries to send this, once; it is judged with the rest.
     ///
     /// # Errors
@@ -257,34 +252,36 @@ impl Verify {
         self.devices.iter().map(|(_, seen)| seen.lock().connections).sum()
     }
 
-    /// Ends all connections, lets everybody fetch what he lacks, reads the conversation through every node, and judges.
+    /// Waits until everybody has been told everything, ends all connections, lets who was away fetch what he lacks, reads the
+    /// conversation through every node, and judges. What a device was not told by its connections within `limit` it does not fetch.
     ///
     /// # Errors
-    /// A node refuses what everybody may read.
+    /// A node refuses what everybody may read, or none can be read.
     pub async fn judge(mut self, limit: Duration) -> Result<Verdict, VerifyError> {
         self.fall_silent(limit).await;
         let took = self.began.elapsed();
         self.all_told(limit).await;
         self.stop_listening.send_replace(true);
         while self.listening.join_next().await.is_some() {}
-        let reading = async {
-            for (account, seen) in &self.devices {
-                device::catch_up(&self.nodes, account, &self.conversation, seen).await?;
-            }
-            let away = parking_lot::Mutex::new(Seen::default());
-            device::catch_up(&self.nodes, &self.absent, &self.conversation, &away).await?;
-            let mut logs = Vec::new();
-            for rest in &self.nodes.rests {
-                let rest = rest.as_account(&self.absent);
-                logs.push(insist(|| judge::read_log(&rest, &self.conversation)).await?);
-            }
-            Ok::<_, RestError>((away.into_inner(), logs))
-        };
-        let (away, logs) = timeout(READING, reading).await.map_err(|_| VerifyError::NotRead)??;
+        let limit = READING + READING_A_ROW * u32::try_from(self.acknowledged()).unwrap_or(u32::MAX);
+        let away = parking_lot::Mutex::new(Seen::default());
+        let catching_up = timeout(limit, device::catch_up(&self.nodes, &self.absent, &self.conversation, &away));
+        // Side by side: who reads them from far away has a node's pages to wait for, one after the other.
+        let reading = self.nodes.rests.iter().map(|rest| {
+            let rest = rest.as_account(&self.absent);
+            let conversation = &self.conversation;
+            async move { timeout(limit, judge::read_log(&rest, conversation)).await.ok().transpose() }
+        });
+        let (caught_up, logs) = tokio::join!(catching_up, try_join_all(reading));
+        caught_up.map_err(|_| VerifyError::NotRead(limit))??;
+        let logs = logs?;
+        if logs.iter().all(Option::is_none) {
+            return Err(VerifyError::NotRead(limit));
+        }
         let mut views: Vec<(String, Seen)> = Vec::new();
         for (account, seen) in self.devices {
             views.push((account.user_id, std::mem::take(&mut *seen.lock())));
         }
-        Ok(judge::judge(&self.ledger, &logs, &views, &away, took))
+        Ok(judge::judge(&self.ledger, &logs, &views, &away.into_inner(), took))
     }
 }

@@ -1,5 +1,5 @@
 //! Somebody who writes: each message is tried under one client_message_id until it is acknowledged, each time through another node
-//! by chance; every other one over the socket of his device, if that is open.
+//! by chance; every other one over the socket of his device, if that is open, and half of those over it each time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,9 @@ use crate::rest::{Account, draft};
 use crate::socket::CallError;
 
 /// Codes of refusals that say nothing of the message: the same again may be taken.
-const PASSING: [&str; 3] = ["unavailable", "internal_error", "rate_limited"];
+const PASSING: [&str; 3] = ["unavailable", INTERNAL, "rate_limited"];
+/// The one of them that no failure explains.
+const INTERNAL: &str = "internal_error";
 
 /// See the module.
 #[derive(Debug)]
@@ -63,7 +65,8 @@ impl Sender {
         loop {
             tries += 1;
             let attempt = Instant::now();
-            match self.attempt(&content, count.is_multiple_of(2) && tries == 1).await {
+            let over_socket = count.is_multiple_of(4) || (count.is_multiple_of(2) && tries == 1);
+            match self.attempt(&content, over_socket).await {
                 Attempt::Acknowledged { id, seq } => {
                     let (user, ended) = (self.account.user_id.clone(), Instant::now());
                     let took = ended - attempt;
@@ -85,13 +88,26 @@ impl Sender {
                 Ok(Err(CallError::Refused(error))) if !PASSING.iter().any(|code| error["code"] == *code) => {
                     return Attempt::Refused(error.to_string());
                 }
-                _ => return Attempt::Unknown,
+                Ok(Err(CallError::Refused(error))) => {
+                    self.ledger.call_failed();
+                    if error["code"] == INTERNAL {
+                        self.ledger.internal_error(error.to_string());
+                    }
+                    return Attempt::Unknown;
+                }
+                _ => {
+                    self.ledger.was_cut_off();
+                    return Attempt::Unknown;
+                }
             },
             None => match self.nodes.any().as_account(&self.account).post("/messages", &draft).await {
                 Ok(message) => message,
                 Err(error) if is_final(&error) => return Attempt::Refused(error.to_string()),
-                Err(_) => {
+                Err(error) => {
                     self.ledger.call_failed();
+                    if error.status() == 500 {
+                        self.ledger.internal_error(error.to_string());
+                    }
                     return Attempt::Unknown;
                 }
             },

@@ -40,6 +40,13 @@ async fn a_node_that_does_not_tell_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_falls_silent_is_found() {
+    // What a sync would bring is not what sockets were told.
+    let verdict = judged(Some(BusLie::Silence)).await;
+    assert!(verdict.lost > 0, "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_tells_in_another_order_is_found() {
     let verdict = judged(Some(BusLie::RowsSwapped)).await;
     assert!(verdict.out_of_order > 0, "{verdict}");

@@ -186,9 +186,14 @@ impl LogStore for Sabotaged {
 pub enum BusLie {
     /// A row comes with nothing to tell: its place counts as told.
     EventsDropped,
+    /// The same of all rows from some time on: no later one shows that anything is missing.
+    Silence,
     /// Two rows that follow each other come in each other's place.
     RowsSwapped,
 }
+
+/// How many rows go out before [`BusLie::Silence`].
+const SILENT_AFTER: u64 = 100;
 
 /// A bus with one [`BusLie`], or none.
 pub struct SabotagedBus {
@@ -209,6 +214,9 @@ impl SabotagedBus {
         let strikes = row.event.is_some() && strikes(&self.rows);
         match self.lie {
             Some(BusLie::EventsDropped) if strikes => vec![RowEvent { event: None, message: None, ..row }],
+            Some(BusLie::Silence) if self.rows.load(Ordering::Relaxed) > SILENT_AFTER => {
+                vec![RowEvent { event: None, message: None, ..row }]
+            }
             Some(BusLie::RowsSwapped) => {
                 let mut held = self.held.lock();
                 match held.remove(&row.conversation_id) {
