@@ -139,6 +139,23 @@ pub struct Gate {
     told: Arc<Mutex<Option<Instant>>>,
 }
 
+/// Somebody who waits for a place, while he does.
+struct Waiting(metrics::Gauge);
+
+impl Waiting {
+    fn before(gate: &'static str) -> Self {
+        let gauge = metrics::gauge!("urge_gate_waiting", "gate" => gate);
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
 /// A gate that refuses says so in the log once in this time.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
@@ -182,6 +199,10 @@ impl Gate {
 
     /// A place as soon as there is one, for work whose caller has time: it is put off, not refused.
     pub async fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some(place);
+        }
+        let _waiting = Waiting::before(self.name);
         Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
