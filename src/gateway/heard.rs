@@ -166,14 +166,12 @@ impl Sessions {
         let Parts { online, bus, .. } = &self.shared.parts;
         let orphans = &self.shared.orphans;
         for (user, gone_at) in orphans.due(Instant::now()) {
-            if online.is_here(user) {
-                self.take_over(user, true, None);
-            } else if online.is_online(user) {
-                // That node tells of him.
-            } else if bus.is_first() {
-                self.take_over(user, true, Some(gone_at));
-            } else {
+            let is_gone = !online.is_online(user);
+            if is_gone && !bus.is_first() {
                 continue;
+            }
+            if is_gone || online.is_here(user) {
+                self.take_over(user, true, is_gone.then_some(gone_at));
             }
             orphans.settle(user);
         }
