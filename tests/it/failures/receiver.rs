@@ -74,13 +74,13 @@ async fn goes_away(case: &str, door: Door, harm: fn(&mut crate::support::Process
     let (ann, ben) = (World::at(&urls[0]).person("Ann").await, World::at(&urls[0]).person("Ben").await);
     let place = World::at(&urls[0]).direct(&ann, &ben).await;
     let mut watching = ann.connect(Door::WebSocket).await;
-    let came = Instant::now();
+    let arrived = Instant::now();
     let mut his = through(&urls[1], &ben).connect(door).await;
     watching.next_match("Ben is there", PATIENCE, |event| event.name == "user:online").await.unwrap();
     let known = say(&watching, &place, "before").await;
     his.next_match("the first", PATIENCE, |event| event.name == "message:received").await.unwrap();
 
-    stays(came).await;
+    stays(arrived).await;
     let (began, harmed) = (Instant::now(), Utc::now());
     cluster.with(move |nodes| harm(&mut nodes.processes[1])).await;
     for number in 0..MISSED {
@@ -112,10 +112,10 @@ async fn goes_away(case: &str, door: Door, harm: fn(&mut crate::support::Process
     let all: Vec<String> = (0..MISSED).map(|number| number.to_string()).chain(["after".to_owned()]).collect();
     let mut heard = Vec::new();
     let fate = loop {
-        match timeout(PATIENCE, his.events().next()).await {
-            Ok(Ok(event)) => heard.push(event),
-            Ok(Err(_)) => break "closed",
-            Err(_) => panic!("the old socket is open, and does not tell what it lacks: {heard:?}"),
+        let next = timeout(PATIENCE, his.events().next()).await;
+        match next.unwrap_or_else(|late| panic!("the old socket is open, and does not tell what it lacks ({late}): {heard:?}")) {
+            Ok(event) => heard.push(event),
+            Err(_) => break "closed",
         }
         if contents(&heard).len() == all.len() {
             break "told all";
@@ -162,10 +162,10 @@ async fn whose_node_dies_with_the_one_that_is_to_tell_is_gone_once() {
     };
 
     // Each node that dies has said something just before.
-    let came = Instant::now();
+    let arrived = Instant::now();
     let his = through(&urls[1], &ben).connect(Door::WebSocket).await;
     watching.next_match("Ben is there", PATIENCE, of(&ben, "user:online")).await.unwrap();
-    stays(came).await;
+    stays(arrived).await;
     let more = through(&urls[1], &cem).connect(Door::WebSocket).await;
     watching.next_match("Cem is there", PATIENCE, of(&cem, "user:online")).await.unwrap();
     let harmed = Utc::now();
