@@ -252,9 +252,15 @@ pub enum Envelope {
         /// What others were told of it.
         parting: Parting,
     },
-    /// Said by the bus of each node alone: their node has ended. Who comes to no other one is to be told of as offline, by one of them.
+    /// Said by the bus of each node alone: a node has ended. Of its users, who may be none, who comes to no other one is to be told of
+    /// as offline, by one of the nodes.
     #[serde(skip)]
-    Orphans(Arc<[UserId]>),
+    Orphans {
+        /// Those who had sockets on no other node, but perhaps on this one.
+        users: Arc<[UserId]>,
+        /// When it was heard last.
+        gone_at: Timestamp,
+    },
     /// Said by the bus of this node alone: these type on another node, or no longer. Whom that concerns is told by that node; here it is
     /// for whoever asks for a conversation.
     #[serde(skip)]

@@ -19,6 +19,8 @@ const OWN_SILENCE: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(4);
 /// How long it takes, with some more, until those who were there when a node ended have seen to its users.
 const SEEN_TO: Duration = Duration::from_secs(5);
+/// The first of those who took a node for dead says so within this time of hearing it again, or another one does.
+const SPOKEN: Duration = Duration::from_secs(4);
 /// How long a node that was taken for dead is remembered, should it be heard again.
 const REMEMBERED: Duration = Duration::from_hours(1);
 /// Users in one part of a snapshot: a message stays well below what the bus carries.
@@ -77,6 +79,15 @@ pub enum Said {
     Bye,
 }
 
+/// A node that has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// When it was heard last, since 1970.
+    pub last: Duration,
+    /// Those who have sockets on no other node but perhaps this one: for [`Routes::is_first`] to see to.
+    pub orphans: Vec<UserId>,
+}
+
 /// What another node's words mean for this one.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Heard {
@@ -86,8 +97,8 @@ pub struct Heard {
     pub revived: bool,
     /// Those who have left that node, and have sockets on no other node but perhaps this one.
     pub left: Vec<Went>,
-    /// Those whose node has ended, and who have sockets on no other one but perhaps this one: for [`Routes::is_first`] to see to.
-    pub orphans: Vec<UserId>,
+    /// It has ended.
+    pub ended: Option<Ended>,
     /// What is to be told here.
     pub tells: Vec<LooseEvent>,
     /// Who types there, or no longer.
@@ -101,10 +112,12 @@ pub struct Heard {
 /// What it means that this node's own words have come back.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Echoed {
-    /// Those whose node has ended: [`Heard::orphans`].
-    pub orphans: Vec<UserId>,
-    /// Nodes that are taken for dead from now on.
+    /// Nodes that have ended, as it shows now.
+    pub ended: Vec<Ended>,
+    /// Those of them that are taken for dead from now on.
     pub buried: Vec<NodeId>,
+    /// Nodes that were taken for dead, are alive, and were not told so by whoever was to: they are to be told.
+    pub revived: Vec<NodeId>,
     /// Nodes of which something is missing: they are to be asked for a snapshot.
     pub ask: Vec<NodeId>,
 }
@@ -133,15 +146,17 @@ pub struct Routes {
     echoed: Option<Duration>,
     /// Who was taken for dead, and when.
     buried: HashMap<NodeId, Duration>,
-    /// Those whose node had said goodbye, and when, before own words came back for the first time.
-    left_behind: Vec<(Duration, Vec<UserId>)>,
+    /// Who was, and is heard again, since when; another node is to say so.
+    revived: HashMap<NodeId, Duration>,
+    /// Nodes that had said goodbye before own words came back for the first time.
+    left_behind: Vec<Ended>,
 }
 
 impl Routes {
     /// No other node is known yet.
     pub fn new(own: NodeId) -> Self {
-        let (nodes, buried) = (HashMap::new(), HashMap::new());
-        Self { own, nodes, users: IdMap::default(), echoed: None, buried, left_behind: Vec::new() }
+        let (nodes, buried, revived) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { own, nodes, users: IdMap::default(), echoed: None, buried, revived, left_behind: Vec::new() }
     }
 
     /// The other nodes on which the user has sockets.
@@ -164,16 +179,17 @@ impl Routes {
         let mut heard = Heard::default();
         let was_buried = self.buried.remove(&from).is_some();
         if let Said::Bye = said {
-            let orphans = self.forget(from);
-            if self.echoed.is_some() {
-                heard.orphans = orphans;
-            } else {
-                self.left_behind.push((at, orphans));
+            heard.ended = self.forget(from).map(|ended| Ended { last: at, ..ended });
+            if self.echoed.is_none() {
+                self.left_behind.extend(heard.ended.take());
             }
             return heard;
         }
         // Of several who took it for dead, one says so.
         heard.revived = was_buried && self.is_first();
+        if was_buried && !heard.revived {
+            self.revived.insert(from, at);
+        }
         let node = self.nodes.entry(from).or_insert_with(|| Node {
             heard: at,
             version: 0,
@@ -230,7 +246,10 @@ impl Routes {
             }
             Said::Typing { typists } => heard.typists = typists,
             Said::Ask { of } => heard.asked = of == self.own,
-            Said::Revived { of } => heard.was_buried = of == self.own,
+            Said::Revived { of } => {
+                self.revived.remove(&of);
+                heard.was_buried = of == self.own;
+            }
             Said::Bye => {}
         }
         heard
@@ -250,10 +269,16 @@ impl Routes {
         let silent = |node: &Node| at.saturating_sub(node.heard) >= SILENCE;
         let dead: Vec<NodeId> = self.nodes.iter().filter(|(_, node)| silent(node)).map(|(id, _)| *id).collect();
         self.buried.extend(dead.iter().map(|id| (*id, at)));
-        let left_behind = std::mem::take(&mut self.left_behind).into_iter();
-        let left_now = left_behind.filter(|(since, _)| at.saturating_sub(*since) < SEEN_TO).flat_map(|(_, users)| users);
-        let left_now: Vec<UserId> = left_now.filter(|user| self.of(*user).is_empty()).collect();
-        let orphans = dead.iter().flat_map(|id| self.forget(*id)).chain(left_now).collect();
+        let mut ended: Vec<Ended> = dead.iter().filter_map(|id| self.forget(*id)).collect();
+        for mut left in std::mem::take(&mut self.left_behind) {
+            if at.saturating_sub(left.last) < SEEN_TO {
+                left.orphans.retain(|user| self.of(*user).is_empty());
+                ended.push(left);
+            }
+        }
+        let unsaid = |since: &Duration| at.saturating_sub(*since) >= SPOKEN;
+        let revived: Vec<NodeId> = self.revived.iter().filter(|(_, since)| unsaid(since)).map(|(id, _)| *id).collect();
+        self.revived.retain(|_, since| !unsaid(since));
         let unasked = |node: &Node| !node.whole && node.asked.is_none_or(|asked| at.saturating_sub(asked) >= ANSWER);
         let ask: Vec<NodeId> = self.nodes.iter().filter(|(_, node)| unasked(node)).map(|(id, _)| *id).collect();
         for id in &ask {
@@ -261,7 +286,7 @@ impl Routes {
                 node.asked = Some(at);
             }
         }
-        Echoed { orphans, buried: dead, ask }
+        Echoed { ended, buried: dead, revived, ask }
     }
 
     /// Whether of all that live this node does what only one of them is to do.
@@ -269,9 +294,11 @@ impl Routes {
         self.nodes.keys().all(|other| self.own < *other)
     }
 
-    fn forget(&mut self, id: NodeId) -> Vec<UserId> {
-        let users = self.nodes.remove(&id).map(|node| node.users).unwrap_or_default();
-        users.into_iter().filter(|user| self.unroute(id, *user)).collect()
+    fn forget(&mut self, id: NodeId) -> Option<Ended> {
+        self.revived.remove(&id);
+        let node = self.nodes.remove(&id)?;
+        let orphans = node.users.into_iter().filter(|user| self.unroute(id, *user)).collect();
+        Some(Ended { last: node.heard, orphans })
     }
 
     fn add(&mut self, id: NodeId, user: UserId) {

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::orphans::KEPT;
 use super::session::{Parts, Sessions};
 use super::socket::{CloseReason, Socket};
 use super::watch::{GRACE, Look};
 use crate::clock::Timestamp;
 use crate::error::ErrorCode;
-use crate::event::{Envelope, Parting, RowEvent};
+use crate::event::{Envelope, Event, EventKind, Parting, RowEvent};
 use crate::id::{SessionId, UserId};
 use crate::presence::Presence as _;
 
@@ -24,6 +26,14 @@ pub(super) const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// A process that was to wake after this, and wakes so much later, stood still: what it was to hear may be gone.
 const WAKE_EVERY: Duration = Duration::from_secs(1);
 const STOOD_STILL: Duration = Duration::from_secs(4);
+
+/// What is read of `user:online` and `user:offline`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Told {
+    user_id: UserId,
+    last_seen: Option<Timestamp>,
+}
 
 impl Sessions {
     /// Notes what an envelope says. A message that was posted ends the typing of its sender; one that came by a socket did so
@@ -43,10 +53,15 @@ impl Sessions {
             }
             Envelope::Revoked { user_id, session_id, except, late } => self.revoke(*user_id, *session_id, *except, *late),
             Envelope::Left { user_id, parting } => self.left_another(*user_id, *parting),
-            Envelope::Orphans(users) => {
-                self.adopt(Arc::clone(users));
-                // What it was to tell of logins may have ended with it.
-                self.check_all_logins();
+            Envelope::Orphans { users, gone_at } => {
+                self.adopt(users, *gone_at);
+                if !users.is_empty() {
+                    // What it was to tell of logins may have ended with it.
+                    self.check_all_logins();
+                }
+            }
+            Envelope::Loose(loose) if matches!(loose.event.kind, EventKind::UserOnline | EventKind::UserOffline) => {
+                self.note_told(&loose.event);
             }
             Envelope::Missed { logins: true } => self.check_all_logins(),
             Envelope::Buried => self.tell_again(),
@@ -129,24 +144,44 @@ impl Sessions {
     }
 
     /// Another node has ended. Its users are back before the grace is over, here or elsewhere, or they have gone; one of the
-    /// nodes that are left then tells of those.
-    fn adopt(&self, users: Arc<[UserId]>) {
+    /// nodes that are left then tells of those, and of those whom it was that node's business to tell of.
+    fn adopt(&self, users: &[UserId], gone_at: Timestamp) {
         let sessions = self.clone();
-        let Parts { tasks, clock, .. } = &self.shared.parts;
-        let (stopping, gone_at) = (tasks.stopping(), clock.now());
+        let tasks = &self.shared.parts.tasks;
+        let stopping = tasks.stopping();
+        self.shared.orphans.leave(users, gone_at, Instant::now());
         tasks.spawn(async move {
             if stopping.run_until_cancelled(tokio::time::sleep(GRACE)).await.is_none() {
                 return;
             }
-            let Parts { online, bus, .. } = &sessions.shared.parts;
-            for user in users.iter() {
-                if online.is_here(*user) {
-                    sessions.take_over(*user, true, None);
-                } else if !online.is_online(*user) && bus.is_first() {
-                    sessions.take_over(*user, true, Some(gone_at));
-                }
+            sessions.see_to_orphans();
+            if stopping.run_until_cancelled(tokio::time::sleep(KEPT)).await.is_some() {
+                // Nothing of them is kept for ever.
+                sessions.shared.orphans.due(Instant::now());
             }
         });
+    }
+
+    fn see_to_orphans(&self) {
+        let Parts { online, bus, .. } = &self.shared.parts;
+        let orphans = &self.shared.orphans;
+        for (user, gone_at) in orphans.due(Instant::now()) {
+            let is_gone = !online.is_online(user);
+            if is_gone && !bus.is_first() {
+                continue;
+            }
+            if is_gone || online.is_here(user) {
+                self.take_over(user, true, is_gone.then_some(gone_at));
+            }
+            orphans.settle(user);
+        }
+    }
+
+    /// A node has told how somebody is. Of who hides, or is blocked, nobody is told since when; such news is not for everybody.
+    fn note_told(&self, event: &Event) {
+        let Ok(told) = serde_json::from_slice::<Told>(&event.data) else { return };
+        let went = event.kind == EventKind::UserOffline && told.last_seen.is_some();
+        self.shared.orphans.told(told.user_id, went, self.shared.parts.online.is_online(told.user_id), Instant::now());
     }
 
     /// Tells of a user of whom another node has told so far, the last that he is online or not; `gone_at` when he has gone.

@@ -124,7 +124,7 @@ impl Hub {
             // Whom that concerns `Sessions::note` has found out.
             Envelope::Visibility { .. }
             | Envelope::Left { .. }
-            | Envelope::Orphans(_)
+            | Envelope::Orphans { .. }
             | Envelope::Buried
             | Envelope::Typing(_)
             | Envelope::Revoked { .. } => {}

@@ -19,6 +19,7 @@ mod hub;
 mod lane;
 mod online;
 mod order;
+mod orphans;
 mod registry;
 mod resume;
 mod rounds;

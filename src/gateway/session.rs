@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::command::Command;
 use super::hub::Hub;
 use super::online::Online;
+use super::orphans::Orphans;
 use super::resume::READING;
 use super::rounds::Rounds;
 use super::socket::{CloseReason, Mark, Socket};
@@ -89,6 +90,8 @@ pub(super) struct Shared {
     pub shown: Mutex<HashSet<UserId>>,
     /// Since when people without sockets are, until the grace is over.
     pub gone: Mutex<HashMap<UserId, Instant>>,
+    /// Those whose node has ended.
+    pub orphans: Orphans,
     draining: AtomicBool,
 }
 
@@ -96,10 +99,10 @@ impl Sessions {
     /// Sessions of these parts.
     pub fn new(parts: Parts) -> Self {
         let (typing, presence, checks) = (TypingNow::default(), Rounds::default(), Rounds::default());
-        let (shown, gone) = (Mutex::default(), Mutex::default());
+        let (shown, gone, orphans) = (Mutex::default(), Mutex::default(), Orphans::default());
         let (replays, watching) = (Gate::new("resume", READING), Gate::new("presence", WATCHING));
         let draining = AtomicBool::new(false);
-        Self { shared: Arc::new(Shared { parts, typing, replays, watching, presence, checks, shown, gone, draining }) }
+        Self { shared: Arc::new(Shared { parts, typing, replays, watching, presence, checks, shown, gone, orphans, draining }) }
     }
 
     /// No new sockets from now on; the open ones are told to go elsewhere, a few at a time.

@@ -191,6 +191,17 @@ impl Appender {
         self.shared.redo_whole(id).await
     }
 
+    /// Before a sender is answered with this row of an earlier attempt without an append: the same for that row.
+    ///
+    /// # Errors
+    /// `Unavailable`: try again.
+    pub async fn redo_row(&self, row: &LogRow, origin: Origin) -> Result<()> {
+        match tokio::time::timeout(DEADLINE, self.shared.redo_row(row, origin)).await {
+            Ok(done) => Ok(done?),
+            Err(_) => Err(unanswered()),
+        }
+    }
+
     /// Takes in what another node says that it has appended: a message right behind what is known here, which is stored and
     /// projected by now. Anything else is learnt from the log.
     pub fn note(&self, envelope: &Envelope) {

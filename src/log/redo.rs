@@ -1,6 +1,8 @@
 //! What a writer may have died before, between its row and the answer: some of the heads, which are written in no order, telling of
 //! it, and the word to workers. Whoever is told that all is done already relies on it, so it is done again before he is.
 
+use std::sync::Arc;
+
 use super::append::{Announcement, Posted, Shared};
 use super::batch::{Waiting, announcement_of, own_marks, persist};
 use super::{ConversationState, LogRow};
@@ -34,6 +36,20 @@ impl Shared {
             return Ok(());
         }
         self.redo_last(&state).await
+    }
+
+    /// For one row that was found by its id. The head by which a state that is kept would be found stale may be what its writer did
+    /// not live to move, so the log itself is asked.
+    pub(super) async fn redo_row(&self, row: &LogRow, origin: Origin) -> StoreResult<()> {
+        let mut state = self.load(row.conversation_id).await?;
+        if state.head.seq < row.seq {
+            let _turn = self.loading.turn(row.conversation_id).await;
+            let mut behind = (*self.cached(row.conversation_id).unwrap_or(state)).clone();
+            self.catch_up(&mut behind).await?;
+            state = Arc::new(behind);
+            self.remember(Arc::clone(&state));
+        }
+        self.redo(&state, row, origin).await
     }
 
     /// Answers those whose row another attempt has appended, as these rows of the log show.

@@ -25,7 +25,7 @@ impl Messages {
     /// `Unavailable`: perhaps stored, send the same again.
     pub async fn send(&self, caller: UserId, command: SendMessage, sent: Sent) -> Result<Message> {
         let _place = self.sends.enter()?;
-        if let Some(stored) = self.stored(caller, &command).await? {
+        if let Some(stored) = self.stored(caller, &command, sent.origin).await? {
             return Ok(stored);
         }
         let conversation_id = command.conversation_id.ok_or_else(|| Error::invalid("conversation_id", "conversation_id is required"))?;
@@ -41,7 +41,7 @@ impl Messages {
                 self.post(caller, conversation_id, message_id, content, sent).await
             }
             // What was sent stays sent: a retry is answered with it, whatever has changed since.
-            (Err(error), Some(id)) if error.retry_after.is_none() => self.own(caller, id).await?.ok_or(error),
+            (Err(error), Some(id)) if error.retry_after.is_none() => self.own(caller, id, sent.origin).await?.ok_or(error),
             (Err(error), _) => Err(error),
         }
     }
@@ -107,19 +107,21 @@ impl Messages {
     }
 
     /// The message that the socket's `id` names, if the caller has sent it before.
-    async fn stored(&self, caller: UserId, command: &SendMessage) -> Result<Option<Message>> {
+    async fn stored(&self, caller: UserId, command: &SendMessage, origin: Origin) -> Result<Option<Message>> {
         match command.id.as_deref().and_then(|id| id.parse::<MessageId>().ok()) {
-            Some(id) => self.own(caller, id).await,
+            Some(id) => self.own(caller, id, origin).await,
             None => Ok(None),
         }
     }
 
-    /// A message that the caller has sent.
-    async fn own(&self, caller: UserId, id: MessageId) -> Result<Option<Message>> {
+    /// A message that the caller has sent. He is told that it is sent, so the others must know of it: who stored it may have died
+    /// before it came to that.
+    async fn own(&self, caller: UserId, id: MessageId, origin: Origin) -> Result<Option<Message>> {
         let Some(row) = self.reader.find(id).await? else { return Ok(None) };
         if row.sender_id != caller || !row.body.is_counted() {
             return Ok(None);
         }
+        self.appender.redo_row(&row, origin).await?;
         self.own_view(caller, row).await.map(Some)
     }
 

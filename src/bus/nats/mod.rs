@@ -210,7 +210,7 @@ impl Bus for Nats {
                 shared.herald.tell(loose.clone());
                 false
             }
-            Envelope::Missed { .. } | Envelope::Left { .. } | Envelope::Orphans(_) | Envelope::Buried | Envelope::Typing(_) => false,
+            Envelope::Missed { .. } | Envelope::Left { .. } | Envelope::Orphans { .. } | Envelope::Buried | Envelope::Typing(_) => false,
             other => audience(other).is_none_or(|audience| !shared.nodes_of(audience).is_empty()),
         };
         if !shared.knows_routes() && audience(&envelope).is_some_and(|audience| !audience.is_empty()) && !is_ephemeral(&envelope) {

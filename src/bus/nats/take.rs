@@ -11,9 +11,10 @@ use super::send::as_late;
 use super::{Broadcast, Shared, skip};
 use crate::bus::Bus as _;
 use crate::bus::codec::{self, Foreign, Numbered};
-use crate::bus::routes::Said;
+use crate::bus::routes::{Ended, Said};
+use crate::clock::Timestamp;
 use crate::event::{Envelope, Parting};
-use crate::id::{NodeId, UserId};
+use crate::id::NodeId;
 
 /// While nodes of two versions run side by side, heads are read no more often than this for what one does not understand.
 const FOREIGN_LOOKS_APART: Duration = Duration::from_secs(5);
@@ -114,7 +115,12 @@ impl Shared {
             // What they had written, or ended, and told nobody of yet.
             self.hand_over(Envelope::Missed { logins: true }).await;
         }
-        self.see_to(echoed.orphans).await;
+        for node in echoed.revived {
+            self.herald.revived(node);
+        }
+        for ended in echoed.ended {
+            self.see_to(ended).await;
+        }
     }
 
     async fn hear(&self, from: NodeId, said: Said, at: Duration) {
@@ -154,13 +160,15 @@ impl Shared {
         for loose in heard.tells {
             self.hand_over(Envelope::Loose(loose)).await;
         }
-        self.see_to(heard.orphans).await;
+        if let Some(ended) = heard.ended {
+            self.see_to(ended).await;
+        }
     }
 
-    async fn see_to(&self, orphans: Vec<UserId>) {
-        if !orphans.is_empty() {
-            self.hand_over(Envelope::Orphans(orphans.into())).await;
-        }
+    async fn see_to(&self, Ended { last, orphans }: Ended) {
+        // The bus's clock may be ahead of this one: nobody was seen at a time to come.
+        let gone_at = Timestamp(last.as_millis() as i64).min(self.clock.now());
+        self.hand_over(Envelope::Orphans { users: orphans.into(), gone_at }).await;
     }
 
     /// Rows may not have come: they are to be read from the store.

@@ -90,7 +90,11 @@ fn a_snapshot_in_parts_counts_when_it_is_whole() {
 /// Own words come back all the time.
 fn echoes(routes: &mut Routes, from: Duration, upto: Duration) -> Vec<UserId> {
     let times = (0..).map(|n| from + Duration::from_secs(5) * n).take_while(|at| *at < upto).chain([upto]);
-    times.flat_map(|at| routes.echo(at).orphans).collect()
+    times.flat_map(|at| orphans(routes.echo(at))).collect()
+}
+
+fn orphans(echoed: Echoed) -> Vec<UserId> {
+    echoed.ended.into_iter().flat_map(|ended| ended.orphans).collect()
 }
 
 #[test]
@@ -106,7 +110,8 @@ fn a_silent_node_is_buried_and_one_of_the_living_sees_to_its_users() {
         assert!(echoes(&mut routes, NOW, NOW + SHORT).is_empty());
         routes.hear(other, delta(2, &[], &[]), NOW + SHORT);
         let echoed = routes.echo(NOW + SILENCE);
-        assert_eq!((echoed.orphans, echoed.buried), (vec![ada], vec![dead]), "Ben is on the other one");
+        assert_eq!(echoed.buried, [dead]);
+        assert_eq!(echoed.ended, [Ended { last: NOW, orphans: vec![ada] }], "Ben is on the other one");
         assert_eq!((routes.nodes(), routes.of(ben)), (1, &[other][..]));
         buried.push(routes.is_first());
     }
@@ -121,7 +126,7 @@ fn who_could_hear_nobody_buries_nobody() {
     routes.echo(NOW);
     let back = NOW + SILENCE * 2;
     assert!(echoes(&mut routes, back, back + SHORT).is_empty());
-    assert_eq!(routes.echo(back + SILENCE).orphans, [ada]);
+    assert_eq!(orphans(routes.echo(back + SILENCE)), [ada]);
 }
 
 #[test]
@@ -131,7 +136,7 @@ fn a_new_node_takes_none_for_alive_that_had_ended_before() {
     // What the stream still has is heard at once.
     routes.hear(dead, snapshot(7, &[ada]), NOW);
     routes.hear(alive, snapshot(7, &[ben]), NOW + SILENCE);
-    assert_eq!(routes.echo(NOW + SILENCE).orphans, [ada]);
+    assert_eq!(orphans(routes.echo(NOW + SILENCE)), [ada]);
     assert_eq!(routes.of(ben), [alive]);
 }
 
@@ -148,13 +153,49 @@ fn who_was_taken_for_dead_is_told_so_once() {
 }
 
 #[test]
+fn if_the_first_does_not_say_so_another_does() {
+    let mut nodes = [(); 3].map(|()| NodeId::fresh());
+    nodes.sort();
+    let [first, own, a] = nodes;
+    for is_said in [false, true] {
+        let (mut routes, ada) = (Routes::new(own), UserId::fresh());
+        routes.hear(a, delta(1, &[ada], &[]), NOW);
+        routes.hear(first, delta(1, &[], &[]), NOW + SHORT);
+        assert_eq!(echoes(&mut routes, NOW, NOW + SILENCE), [ada]);
+        let later = NOW + SILENCE + Duration::from_secs(1);
+        assert!(!routes.hear(a, delta(2, &[], &[]), later).revived, "the first of them says so");
+        assert!(routes.echo(later).revived.is_empty());
+        if is_said {
+            routes.hear(first, Said::Revived { of: a }, later);
+        }
+        // The first has died since, or did not take it for dead.
+        assert_eq!(routes.echo(later + SPOKEN).revived, if is_said { vec![] } else { vec![a] });
+        assert!(routes.echo(later + SPOKEN * 2).revived.is_empty(), "it is said once");
+    }
+}
+
+#[test]
+fn who_leaves_nobody_has_ended_too() {
+    let (mut routes, a, b) = (Routes::new(NodeId::fresh()), NodeId::fresh(), NodeId::fresh());
+    routes.echo(NOW);
+    routes.hear(a, delta(1, &[], &[]), NOW);
+    routes.hear(b, delta(1, &[], &[]), NOW);
+    assert_eq!(routes.hear(b, Said::Bye, NOW).ended, Some(Ended { last: NOW, orphans: Vec::new() }));
+    routes.echo(NOW + SILENCE / 2);
+    // What it was to do is left to another one now.
+    assert_eq!(routes.echo(NOW + SILENCE).ended, [Ended { last: NOW, orphans: Vec::new() }]);
+}
+
+#[test]
 fn who_says_goodbye_leaves_his_users_to_the_others() {
     let (mut routes, now) = (Routes::new(NodeId::fresh()), NOW);
     let (a, ada) = (NodeId::fresh(), UserId::fresh());
     routes.hear(a, delta(1, &[ada], &[]), now);
     routes.echo(now);
-    let heard = routes.hear(a, Said::Bye, now);
-    assert_eq!(heard.orphans, vec![ada]);
+    let later = now + SHORT;
+    let heard = routes.hear(a, Said::Bye, later);
+    assert_eq!(heard.ended, Some(Ended { last: later, orphans: vec![ada] }));
+    assert_eq!(routes.hear(a, Said::Bye, later).ended, None, "it has ended once");
     assert_eq!(routes.nodes(), 0);
     assert!(routes.is_first());
 }
@@ -165,16 +206,14 @@ fn whose_node_ended_before_this_one_began_the_others_have_seen_to() {
     let mut routes = Routes::new(NodeId::fresh());
     routes.hear(before, delta(1, &[ada], &[]), NOW);
     routes.hear(just_now, delta(1, &[ben, cem], &[]), NOW);
-    let heard = routes.hear(before, Said::Bye, NOW);
-    assert_eq!(heard.orphans, Vec::new());
-    let heard = routes.hear(just_now, Said::Bye, NOW + SEEN_TO);
-    assert_eq!(heard.orphans, Vec::new());
+    assert_eq!(routes.hear(before, Said::Bye, NOW).ended, None);
+    assert_eq!(routes.hear(just_now, Said::Bye, NOW + SEEN_TO).ended, None);
     let alive = NodeId::fresh();
     routes.hear(alive, delta(1, &[cem], &[]), NOW + SEEN_TO);
     // The others may have waited for this one, of whom they knew by then.
-    assert_eq!(routes.echo(NOW + SEEN_TO + SEEN_TO / 2).orphans, [ben], "Cem is on another one by now");
-    assert!(routes.echo(NOW + SEEN_TO * 2).orphans.is_empty(), "it is said once");
-    assert_eq!(routes.hear(alive, Said::Bye, NOW + SEEN_TO * 2).orphans, [cem]);
+    assert_eq!(orphans(routes.echo(NOW + SEEN_TO + SEEN_TO / 2)), [ben], "Cem is on another one by now");
+    assert!(orphans(routes.echo(NOW + SEEN_TO * 2)).is_empty(), "it is said once");
+    assert_eq!(routes.hear(alive, Said::Bye, NOW + SEEN_TO * 2).ended.map(|ended| ended.orphans), Some(vec![cem]));
 }
 
 #[test]

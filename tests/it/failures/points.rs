@@ -2,6 +2,7 @@
 //! message is stored, counted, listed, and told to those who listen, though nobody writes anything more.
 
 use loadtest::Rest;
+use loadtest::rest::draft;
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
@@ -71,6 +72,56 @@ async fn of_an_append_while_there_is_no_nats() {
     let scene = Scene::on(&both).await;
     block_in_place(|| nats.tell("kill", "nats-1"));
     appends(scene, true).await;
+}
+
+/// What was sent stays sent, whatever has changed since: who is answered so may rely on it that the other one has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_append_and_the_retry_would_be_refused() {
+    let Some(mut scene) = Scene::set().await else { return };
+    let world = World::at(&scene.nodes.processes[0].url());
+    scene.settles().await;
+    for point in ["append.inserted", "settle.headed", "settle.announced"] {
+        for is_blocked in [true, false] {
+            let dan = world.person("Dan").await;
+            let place = world.direct(&dan, &scene.ben).await;
+            // From now on the sound node knows the conversation.
+            let before = dan.rest.send_text(&place, "before", None).await.unwrap();
+            let named = |name: &str| {
+                let mut draft = draft(&place, point, Some(name));
+                if !is_blocked {
+                    draft["reply_to_id"] = before["id"].clone();
+                }
+                draft
+            };
+            let node = scene.failing(&format!("{point}=kill"));
+            let first_try = through(&scene.nodes.processes[node], &dan).post("/messages", &named("held")).await;
+            assert!(first_try.is_err_and(|error| error.status() == 0), "nobody answers from {point}");
+            block_in_place(|| scene.nodes.processes[node].ended());
+            let refusal = if is_blocked {
+                scene.ben.rest.block(dan.id()).await.unwrap();
+                403
+            } else {
+                dan.rest.delete(&format!("/conversations/{place}/clear")).await.unwrap();
+                422
+            };
+            let case = format!("from {point}, then {refusal}");
+            let again = dan.rest.post("/messages", &named("held")).await.unwrap_or_else(|error| panic!("{case}: {error}"));
+            assert_eq!(again["seq"], before["seq"].as_i64().unwrap() + 1, "{case}");
+            // Nobody can write more, and Ben has it: in his list, by /sync, and on his socket.
+            let list = scene.ben.rest.conversations().await.unwrap();
+            let listed = list["conversations"].as_array().unwrap().iter().find(|listed| listed["id"] == *place).unwrap();
+            assert_eq!((&listed["lastMessage"]["id"], &listed["unreadCount"]), (&again["id"], &json!(2)), "{case}: {listed}");
+            let synced = scene.ben.rest.sync(&json!({&place: before["seq"]}), None).await.unwrap();
+            let entries = synced["conversations"].as_array().unwrap();
+            let entry = entries.iter().find(|entry| entry["id"] == *place).unwrap_or_else(|| panic!("{case}: {synced}"));
+            let found: Vec<_> = entry["messages"].as_array().unwrap().iter().map(|message| &message["id"]).collect();
+            assert_eq!((found, &entry["lastSeq"]), (vec![&again["id"]], &again["seq"]), "{case}");
+            let is_it = |event: &loadtest::socket::Event| event.name == "message:received" && event.json()["id"] == again["id"];
+            scene.hears.next_match("the message", PATIENCE, is_it).await.unwrap_or_else(|error| panic!("{case}: {error}"));
+            let other = dan.rest.post("/messages", &named("another")).await;
+            assert!(other.is_err_and(|error| error.status() == refusal), "{case}: what is new is refused");
+        }
+    }
 }
 
 /// Edits a message and then deletes it, each through a node that ends.

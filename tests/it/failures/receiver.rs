@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use loadtest::socket::Event;
 use loadtest::{Door, Socket};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Cluster, report};
 use crate::support::{PATIENCE, Person, World};
@@ -15,6 +16,8 @@ use crate::support::{PATIENCE, Person, World};
 const BURIAL: Duration = Duration::from_secs(45);
 /// Longer than a node may be silent before it is taken for dead.
 const STILL: Duration = Duration::from_secs(20);
+/// A node says at least so often that it lives, with room for a busy machine: until then at least its users were there.
+const LAST_WORD: Duration = Duration::from_secs(8);
 /// Messages that are written while he is away.
 const MISSED: usize = 20;
 
@@ -39,32 +42,53 @@ async fn say(socket: &Socket, place: &str, text: &str) -> i64 {
     sent.unwrap()["seq"].as_i64().unwrap()
 }
 
+/// When he was seen last, as the others were told. It is what is written down, too, as this node shows, and he was there until
+/// about when his node was harmed.
+async fn seen_last(told: &Value, shown_by: &str, viewer: &Person, who: &Person, harmed: DateTime<Utc>) {
+    let text = told["lastSeen"].as_str().expect("nobody says when he was seen last");
+    let last_seen: DateTime<Utc> = text.parse().unwrap();
+    // The bus's clock is this machine's.
+    assert!(last_seen >= harmed - LAST_WORD && last_seen <= harmed + TimeDelta::seconds(1), "{last_seen}, harmed at {harmed}");
+    let (rest, began) = (through(shown_by, viewer).rest, Instant::now());
+    loop {
+        let shown = rest.get(&format!("/users/{}", who.id())).await.unwrap();
+        assert_eq!(shown["last_seen"], told["lastSeen"], "{shown}");
+        if shown["is_online"] == false {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{shown}");
+        // Nodes find out seconds apart that one is dead, and nobody tells when this one has.
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Waits until what was written down when somebody came cannot be taken for when he went.
+async fn stays(since: Instant) {
+    // He sits there.
+    sleep_until(since + LAST_WORD * 2).await;
+}
+
 async fn goes_away(case: &str, door: Door, harm: fn(&mut crate::support::Process), mend: fn(&mut crate::support::Process)) {
-    let Some(cluster) = Cluster::start(2).await else { return };
+    let Some(cluster) = Cluster::start(3).await else { return };
     let urls = cluster.urls();
     let (ann, ben) = (World::at(&urls[0]).person("Ann").await, World::at(&urls[0]).person("Ben").await);
     let place = World::at(&urls[0]).direct(&ann, &ben).await;
     let mut watching = ann.connect(Door::WebSocket).await;
+    let arrived = Instant::now();
     let mut his = through(&urls[1], &ben).connect(door).await;
     watching.next_match("Ben is there", PATIENCE, |event| event.name == "user:online").await.unwrap();
     let known = say(&watching, &place, "before").await;
     his.next_match("the first", PATIENCE, |event| event.name == "message:received").await.unwrap();
 
-    let began = Instant::now();
-    let seen_at = chrono::Utc::now();
+    stays(arrived).await;
+    let (began, harmed) = (Instant::now(), Utc::now());
     cluster.with(move |nodes| harm(&mut nodes.processes[1])).await;
     for number in 0..MISSED {
         say(&watching, &place, &number.to_string()).await;
     }
     let told = watching.collect_until(BURIAL, |events| !offline(events, &ben).is_empty()).await.unwrap();
     let after = began.elapsed();
-    let last_seen = offline(&told, &ben)[0]["lastSeen"].as_str().map(|text| text.parse::<chrono::DateTime<chrono::Utc>>().unwrap());
-    let last_seen = last_seen.expect("nobody says when he was seen last");
-    assert!(last_seen >= seen_at - chrono::TimeDelta::seconds(60) && last_seen <= chrono::Utc::now(), "{last_seen}, gone at {seen_at}");
-    // What lists show is what was written down.
-    let list = through(&urls[0], &ann).rest.get(&format!("/users/{}", ben.id())).await.unwrap();
-    assert_eq!(list["is_online"], false, "{list}");
-    assert!(list["last_seen"].is_string(), "{list}");
+    seen_last(&offline(&told, &ben)[0], &urls[2], &ann, &ben, harmed).await;
 
     // He comes back through the other node, and is told what he lacks.
     let mut back = through(&urls[0], &ben).connect(door).await;
@@ -84,9 +108,24 @@ async fn goes_away(case: &str, door: Door, harm: fn(&mut crate::support::Process
     let others: Vec<Event> = watching.drain();
     assert!(offline(&others, &ben).is_empty(), "he was told of as gone again: {others:?}");
     assert!(contents(&back.drain()).is_empty(), "something was told twice");
+    // The socket that was open all the time: it tells all that it lacks, or is no more.
+    let all: Vec<String> = (0..MISSED).map(|number| number.to_string()).chain(["after".to_owned()]).collect();
+    let mut heard = Vec::new();
+    let fate = loop {
+        let next = timeout(PATIENCE, his.events().next()).await;
+        match next.unwrap_or_else(|late| panic!("the old socket is open, and does not tell what it lacks ({late}): {heard:?}")) {
+            Ok(event) => heard.push(event),
+            Err(_) => break "closed",
+        }
+        if contents(&heard).len() == all.len() {
+            break "told all";
+        }
+    };
+    let heard = contents(&heard);
+    assert!(all.starts_with(&heard), "what the old socket tells: {heard:?}");
     report(
         &format!("7 the receiver's node {case}"),
-        format!("offline told once, after {:.1} s; {MISSED} messages resumed", after.as_secs_f64()),
+        format!("offline told once, after {:.1} s; {MISSED} messages resumed; the old socket {fate}", after.as_secs_f64()),
     );
     drop((his, back, watching));
 }
@@ -99,4 +138,50 @@ async fn whose_node_stands_still_is_gone_once_and_comes_back_exactly() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whose_node_is_killed_is_gone_once_and_comes_back_exactly() {
     goes_away("killed", Door::SocketIo, crate::support::Process::kill, crate::support::Process::start_again).await;
+}
+
+/// Between the death of a node and that of the one that is to tell of its users: longer than the grace for them and how far apart
+/// nodes find out that one is dead, so that what was left to the second shows only by its own burial; shorter than it takes until it
+/// tells itself.
+const APART: Duration = Duration::from_secs(10);
+/// Until whatever is told twice has been told.
+const TWICE: Duration = Duration::from_secs(8);
+
+/// The node of the receiver dies, and then the one whose business it is to tell of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_node_dies_with_the_one_that_is_to_tell_is_gone_once() {
+    let Some(cluster) = Cluster::start(3).await else { return };
+    let urls = cluster.urls();
+    let world = World::at(&urls[2]);
+    let [ann, ben, cem] = [world.person("Ann").await, world.person("Ben").await, world.person("Cem").await];
+    world.group(&ann, "place", &[&ben, &cem]).await;
+    let mut watching = ann.connect(Door::WebSocket).await;
+    let of = |who: &Person, name: &'static str| {
+        let id = who.id().to_owned();
+        move |event: &Event| event.name == name && event.json()["userId"] == *id
+    };
+
+    // Each node that dies has said something just before.
+    let arrived = Instant::now();
+    let his = through(&urls[1], &ben).connect(Door::WebSocket).await;
+    watching.next_match("Ben is there", PATIENCE, of(&ben, "user:online")).await.unwrap();
+    stays(arrived).await;
+    let more = through(&urls[1], &cem).connect(Door::WebSocket).await;
+    watching.next_match("Cem is there", PATIENCE, of(&cem, "user:online")).await.unwrap();
+    let harmed = Utc::now();
+    cluster.with(|nodes| nodes.processes[1].kill()).await;
+    sleep(APART).await;
+    // The oldest is the first of those that live.
+    cluster.with(|nodes| nodes.processes[0].kill()).await;
+
+    let all_gone = |events: &[Event]| !offline(events, &ben).is_empty() && !offline(events, &cem).is_empty();
+    let mut told =
+        watching.collect_until(BURIAL, all_gone).await.unwrap_or_else(|error| panic!("nobody tells that they are gone: {error}"));
+    for who in [&ben, &cem] {
+        seen_last(&offline(&told, who)[0], &urls[2], &ann, who, harmed).await;
+    }
+    sleep(TWICE).await;
+    told.extend(watching.drain());
+    assert_eq!([offline(&told, &ben).len(), offline(&told, &cem).len()], [1, 1], "{told:?}");
+    drop((his, more, watching));
 }
