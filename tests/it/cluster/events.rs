@@ -7,13 +7,11 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream;
 use async_nats::jetstream::stream::Stream;
 use urge::bus::Growth;
-use urge::clock::Clock as _;
 use urge::config::Role;
-use urge::outbox::{Minute, SHARDS, Slot};
 
 use super::Cluster;
 use super::outage::{command, on_own_nats};
-use crate::support::{PATIENCE, Person, cluster};
+use crate::support::{PATIENCE, Person, cluster, growths};
 
 /// How long something may take that is tried again and again: the tries at a dead letter take 13 s and a few rounds.
 const TRIES: Duration = Duration::from_mins(1);
@@ -43,29 +41,12 @@ pub(super) async fn stream(cluster: &Cluster, kind: &str) -> Stream {
 
 /// The ids of the events in the stream, and how often each is there.
 async fn events(cluster: &Cluster) -> BTreeMap<String, usize> {
-    let stream = stream(cluster, "EVENTS").await;
-    let state = &stream.cached_info().state;
-    let mut found = BTreeMap::new();
-    for place in state.first_sequence.max(1)..=state.last_sequence {
-        let message = stream.get_raw_message(place).await.unwrap();
-        *found.entry(message.headers.get("Nats-Msg-Id").unwrap().to_string()).or_insert(0) += 1;
-    }
-    found
+    growths::in_stream(&cluster.settings.servers[0], &cluster.settings.name).await
 }
 
 /// What is in the outbox.
 async fn outbox(cluster: &Cluster) -> Vec<Growth> {
-    let store = &cluster.nodes[0].stores.outbox;
-    let today = Minute::of(cluster.nodes[0].clock.now()).day();
-    let mut found = Vec::new();
-    for day in [today - 1, today] {
-        for minute in store.minutes(day).await.unwrap() {
-            for shard in 0..SHARDS {
-                found.extend(store.events(Slot { minute, shard }, None, 10_000).await.unwrap());
-            }
-        }
-    }
-    found
+    growths::in_outbox(cluster.nodes[0].stores.outbox.as_ref()).await
 }
 
 /// Whether so many messages are found by this word.

@@ -3,21 +3,31 @@
 use std::time::Duration;
 
 use http::Method;
-use loadtest::{Door, Rest};
+use loadtest::socket::Event;
+use loadtest::{Door, Rest, Socket};
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
 use super::scene::through;
-use crate::support::{Nodes, PASSWORD, PATIENCE, Process, World, cluster, id};
+use super::{is_long, report};
+use crate::support::{Nodes, PASSWORD, PATIENCE, Person, Process, World, cluster, id};
 
 /// By how much, in milliseconds.
 const WRONG_BY: i64 = 30_000;
+/// Of the matrix.
+const CASE: &str = "4 clocks 30 s ahead and 30 s behind";
 
+/// The first one is ahead, the second one behind.
 fn cluster_of_wrong_clocks() -> Option<Nodes> {
+    cluster_wrong_by(WRONG_BY)
+}
+
+/// The same, wrong by so much.
+fn cluster_wrong_by(wrong_by: i64) -> Option<Nodes> {
     let servers = cluster::servers()?;
     let mut nodes = Nodes::none_on(servers, 1);
-    for offset in [WRONG_BY, -WRONG_BY] {
+    for offset in [wrong_by, -wrong_by] {
         block_in_place(|| nodes.add(&[("URGE_TEST_CLOCK_OFFSET_MS", &offset.to_string())]));
     }
     Some(nodes)
@@ -33,6 +43,10 @@ async fn messages_stand_in_the_order_in_which_they_were_sent() {
     let world = World::at(&nodes.processes[0].url());
     let [ann, ben, cem] = [world.person("Ann").await, world.person("Ben").await, world.person("Cem").await];
     let place = world.group(&ann, "place", &[&ben, &cem]).await;
+    let mut sockets = Vec::new();
+    for (node, door) in nodes.processes.iter().zip([Door::WebSocket, Door::SocketIo]) {
+        sockets.push(Socket::connect(&node.url(), &cem.account.access_token, door).await.unwrap());
+    }
     // Each of them through the nodes by turns, and each quotes what was said before.
     let (mut sent, mut before) = (Vec::<Value>::new(), None::<String>);
     for number in 0..12 {
@@ -62,6 +76,18 @@ async fn messages_stand_in_the_order_in_which_they_were_sent() {
         let messages = synced["conversations"][0]["messages"].as_array().unwrap();
         assert!(messages.iter().map(|message| &message["id"]).eq(sent.iter().map(|message| &message["id"])));
     }
+    // And who listens was told the same, at once.
+    let is_last = |event: &Event| event.name == "message:received" && event.json()["content"] == "word11";
+    for (node, mut socket) in sockets.into_iter().enumerate() {
+        let told = socket.collect_until(PATIENCE, |events| events.last().is_some_and(is_last)).await.unwrap();
+        let told: Vec<Value> = told.iter().filter(|event| event.name == "message:received").map(Event::json).collect();
+        let what = |message: &Value| ["id", "seq", "createdAt", "replyToId"].map(|name| message[name].clone());
+        assert!(told.iter().map(what).eq(sent.iter().map(what)), "at node {node}: {told:#?}");
+    }
+    report(
+        CASE,
+        "12 messages through both by turns: one order in history, by sync and at a socket of each node, replies to what came before",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,6 +125,7 @@ async fn what_is_read_edited_and_deleted_stays_so() {
             assert_eq!(at(node, &ben).message(&id(&first)).await.unwrap()["isDeleted"], true);
         }
     }
+    report(CASE, "4 rounds of writing, reading, editing and deleting: unread counts, READ, edits and deletions the same through both");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,36 +175,90 @@ async fn what_is_switched_last_holds() {
             assert_eq!(check["i_blocked_them"], false, "blocked through node {on}, unblocked through node {off}");
         }
     }
+    report(CASE, "what is switched last holds through both: mute, archive, favourites, privacy, notifications, blocks");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn lists_go_by_what_was_said_last_and_search_finds_it() {
-    let Some(nodes) = cluster_of_wrong_clocks() else { return };
-    let world = World::at(&nodes.processes[1].url());
-    let ann = world.person("Ann").await;
-    let mut places = Vec::new();
-    for name in ["ben", "cem", "dan"] {
-        places.push(world.direct(&ann, &world.person(name).await).await);
-    }
-    // In one conversation the times do not go back; between conversations they are those of the nodes, and a list goes by them.
-    for place in &places {
-        through(&nodes.processes[0], &ann).send_text(place, "ahead", None).await.unwrap();
-    }
-    for place in places.iter().rev() {
-        through(&nodes.processes[1], &ann).send_text(place, "needle", None).await.unwrap();
-    }
+/// The ids of this person's list, the same through both nodes, where the times go back from one to the next.
+async fn listed(nodes: &Nodes, person: &Person) -> Vec<String> {
     let mut orders = Vec::new();
     for node in &nodes.processes {
-        let rest = through(node, &ann);
-        let list = rest.conversations().await.unwrap();
+        let list = through(node, person).conversations().await.unwrap();
         let list = list["conversations"].as_array().unwrap();
-        assert!(list.iter().all(|listed| listed["lastMessage"]["content"] == "needle"), "{list:#?}");
         let times: Vec<_> = list.iter().map(|listed| listed["lastMessageAt"].as_str().unwrap()).collect();
         assert!(times.iter().rev().is_sorted(), "{times:?}");
         orders.push(list.iter().map(id).collect::<Vec<_>>());
-        found(&rest, "needle", places.len()).await;
     }
     assert_eq!(orders[0], orders[1], "all nodes show one order");
+    orders.remove(0)
+}
+
+/// Ann and her conversations, each with one more, made through the second node.
+async fn places(nodes: &Nodes, count: usize) -> (Person, Vec<String>) {
+    let world = World::at(&nodes.processes[1].url());
+    let ann = world.person("Ann").await;
+    let mut places = Vec::new();
+    for number in 0..count {
+        places.push(world.direct(&ann, &world.person(&format!("Peer {number}")).await).await);
+    }
+    (ann, places)
+}
+
+/// In one conversation the times do not go back; between conversations they are those of the nodes, and a list goes by them.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_go_by_what_was_said_last_and_search_finds_it() {
+    let Some(nodes) = cluster_of_wrong_clocks() else { return };
+    let (ann, places) = places(&nodes, 6).await;
+    let [ahead, behind] = [0, 1].map(|node: usize| through(&nodes.processes[node], &ann));
+    // What is written through one node alone goes by one clock, whichever; and those of the one that is ahead stand first.
+    let mixed = [3, 0, 4, 2, 5, 1];
+    for number in mixed {
+        (if number < 3 { &ahead } else { &behind }).send_text(&places[number], "needle", None).await.unwrap();
+    }
+    let newest_first = [1, 2, 0, 5, 4, 3].map(|number| places[number].clone());
+    assert_eq!(listed(&nodes, &ann).await, newest_first);
+    // Within a conversation what was said last is what is shown, though it was said by a clock that is a minute behind: it gets the
+    // time of what it follows and keeps its place.
+    for place in &places[..3] {
+        behind.send_text(place, "needle again", None).await.unwrap();
+    }
+    let order = listed(&nodes, &ann).await;
+    assert_eq!(order[3..], newest_first[3..]);
+    for rest in [&ahead, &behind] {
+        let list = rest.conversations().await.unwrap();
+        for (number, place) in places.iter().enumerate() {
+            let words = if number < 3 { "needle again" } else { "needle" };
+            assert_eq!(of(&list, place)["lastMessage"]["content"], words);
+        }
+        found(rest, "needle", places.len() + 3).await;
+    }
+    report(CASE, "6 conversations: lists are the same through both, newest first by each node's own clock; search finds all");
+}
+
+/// What lies further apart than the clocks is in the right order, whoever it went through.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_have_what_is_further_apart_than_the_clocks_in_order() {
+    // A minute between the two is waited for in the long form alone.
+    let wrong_by = if is_long() { WRONG_BY } else { 2_000 };
+    let Some(nodes) = cluster_wrong_by(wrong_by) else { return };
+    let (ann, places) = places(&nodes, 3).await;
+    let [ahead, behind] = [0, 1].map(|node: usize| through(&nodes.processes[node], &ann));
+    for place in &places {
+        ahead.send_text(place, "ahead", None).await.unwrap();
+    }
+    // By so much their clocks differ.
+    sleep(Duration::from_millis(2 * wrong_by as u64 + 500)).await;
+    for place in places.iter().rev() {
+        behind.send_text(place, "behind", None).await.unwrap();
+    }
+    assert_eq!(listed(&nodes, &ann).await, places, "what was written last stands first");
+    behind.send_text(&places[2], "behind", None).await.unwrap();
+    ahead.send_text(&places[1], "ahead", None).await.unwrap();
+    assert_eq!(listed(&nodes, &ann).await, [1, 2, 0].map(|number: usize| places[number].clone()));
+    let apart = 2 * wrong_by / 1_000;
+    report(
+        &format!("4 clocks {} s ahead and behind", wrong_by / 1_000),
+        format!("conversations whose last messages lie more than {apart} s apart are listed newest first"),
+    );
 }
 
 /// What is written is found a moment later; nobody tells when.
@@ -217,6 +298,7 @@ async fn logins_of_one_node_hold_on_the_other_and_both_report_their_clocks() {
     for (node, offset) in nodes.processes.iter().zip([WRONG_BY, -WRONG_BY]) {
         reports(node, offset).await;
     }
+    report(CASE, "logins, refreshes and logouts hold through both, and each node says how far its clock is from the bus's");
 }
 
 /// Says by how much it is wrong, once enough of its words have come back from the bus.

@@ -20,6 +20,7 @@ mod winners;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,8 +59,13 @@ pub fn form() -> Form {
     }
 }
 
-/// Says what a case came to; `tests/failures.sh` gathers these lines.
+/// Cases of the matrix; docs/RELIABILITY.md has them by these numbers.
+const CASES: RangeInclusive<u8> = 1..=13;
+
+/// Says what a case came to, which begins with its number; `tests/failures.sh` gathers these lines and misses those that are not there.
 pub fn report(case: &str, what: impl Display) {
+    let number = case.split(' ').next().and_then(|word| word.parse::<u8>().ok());
+    assert!(number.is_some_and(|number| CASES.contains(&number)), "not a case of the matrix: {case}");
     println!("failures: {case}: {what}");
 }
 

@@ -1,10 +1,11 @@
 //! A node that stands still amid an append, while the sender tries again through another one and others write: when it goes on
 //! it finds what has become of its message.
 
+use super::report;
 use super::scene::{Scene, stands_still, through};
 
 /// Holds Ann's node at this place; when she is answered elsewhere it goes on.
-async fn goes_on_after(point: &str) {
+async fn goes_on_after(point: &str, place: &str) {
     let Some(mut scene) = Scene::set().await else { return };
     let (ann, dan) = (scene.ann.clone(), scene.dan.clone());
     scene.sends(&dan, "before").await;
@@ -26,10 +27,14 @@ async fn goes_on_after(point: &str) {
     scene.sends(&dan, "after it").await;
     scene.nodes.processes[held].signal("CONT");
 
+    let mut how = "answered when it went on";
     let first = match first.await.unwrap() {
         Ok(answer) => answer,
         // It stood for longer than the request's deadline: "perhaps", and the sender tries once more.
-        Err(error) if error.status() == 503 => scene.ann_sends(held, "held").await.unwrap().unwrap(),
+        Err(error) if error.status() == 503 => {
+            how = "answered 503 when it went on, and when it was tried again there";
+            scene.ann_sends(held, "held").await.unwrap().unwrap()
+        }
         Err(error) => panic!("{error}"),
     };
     for name in ["id", "seq", "content", "createdAt", "clientMessageId"] {
@@ -44,19 +49,23 @@ async fn goes_on_after(point: &str) {
     let heard = scene.heard("late").await;
     let said: Vec<_> = scene.said.iter().map(|(_, words)| words.as_str()).collect();
     assert_eq!(heard, said, "each once, in order");
+    report(
+        &format!("2 a node paused between {place}"),
+        format!("of {} messages each is one row and was told once, in order; the one that it held was {how}, as elsewhere", said.len()),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn between_the_location_and_the_row() {
-    goes_on_after("append.located").await;
+    goes_on_after("append.located", "its location and its row").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn between_the_row_and_the_heads() {
-    goes_on_after("append.inserted").await;
+    goes_on_after("append.inserted", "its row and the heads").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn between_the_heads_and_telling_of_it() {
-    goes_on_after("settle.headed").await;
+    goes_on_after("settle.headed", "the heads and telling of it").await;
 }

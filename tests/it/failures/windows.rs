@@ -361,9 +361,9 @@ async fn run(seed: u64, length: Duration) {
     judge_looks(&looks, log, &windows);
     at_the_end(&scene, log, &windows).await;
     report(
-        &format!("windows, seed {seed}"),
+        &format!("9 out and in again, seed {seed}"),
         format!(
-            "out and in {times} times; {} rows, {} of them his; {} told live at each of 3 doors, {in_all} by {} syncs",
+            "{times} times; {} rows, {} of them his; {} told live at each of 3 doors, {in_all} by {} syncs",
             log.len(),
             his.len(),
             his.len(),

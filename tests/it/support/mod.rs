@@ -9,6 +9,7 @@ pub mod command;
 mod crash;
 pub mod document;
 pub mod faulty;
+pub mod growths;
 pub mod island;
 pub mod keyspaces;
 mod node;

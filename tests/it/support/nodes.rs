@@ -117,7 +117,8 @@ impl Nodes {
         TestServer::alone_on(folder, |config| config.secret_key = Some(secret), |backends| Backends { bus, stores, ..backends }).await
     }
 
-    fn setting(&self, name: &str) -> &str {
+    /// What all of them are told by this environment variable.
+    pub fn setting(&self, name: &str) -> &str {
         self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str()).unwrap()
     }
 }
