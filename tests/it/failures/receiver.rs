@@ -118,6 +118,9 @@ async fn goes_away(case: &str, door: Door, harm: fn(&mut crate::support::Process
             Err(_) => break "closed",
         }
         if contents(&heard).len() == all.len() {
+            // What it tells twice comes before its answer.
+            say(&his, &place, "from the old socket").await;
+            heard.extend(his.drain());
             break "told all";
         }
     };
