@@ -164,7 +164,7 @@ pub const SETTINGS: &[Setting] = &[
         "store_scylla.replicas",
         "3",
         "3",
-        "Replicas of everything in a keyspace that `urge migrate` makes, 9 or less; there are never more than servers.",
+        "Replicas of everything in a keyspace that `urge migrate` makes, 9 or less; never more than servers, which are waited for if `store` names them.",
     ),
     setting("bus_nats.name", "urge", "urge_staging", "What streams and subjects begin with: clusters of different names share servers."),
     setting("bus_nats.user", "", "urge", "Whom NATS knows this as, if it asks."),

@@ -51,15 +51,21 @@ pub async fn prepare(session: &Session, options: &ScyllaOptions) -> StoreResult<
             return Err(StoreError::Refused(format!("the keyspace {keyspace} is not there: run `urge migrate` first")));
         }
         Some(replicas) if !is_there => {
-            let servers = session.get_cluster_state().get_nodes_info().len();
-            if servers < usize::from(replicas) {
+            let (servers, wanted) = (session.get_cluster_state().get_nodes_info().len(), usize::from(replicas));
+            // A cluster that is starting shows its servers one by one: what is made meanwhile would die with the first of them.
+            let named = wanted.min(options.nodes.len());
+            if servers < named {
+                let words = format!("{servers} of {named} servers have joined the cluster, and the keyspace is made when all have");
+                return Err(StoreError::Unavailable(words.into()));
+            }
+            if servers < wanted {
                 tracing::warn!(
                     servers,
-                    replicas,
+                    wanted,
                     "there are fewer servers than replicas wanted: the keyspace is made with as many as can be"
                 );
             }
-            let replicas = servers.clamp(1, usize::from(replicas));
+            let replicas = servers.clamp(1, wanted);
             let replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {replicas}}}");
             execute(session, keyspace, &format!("CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}")).await?;
             agree(session).await?;

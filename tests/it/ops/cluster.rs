@@ -10,6 +10,7 @@ use scylla::client::session_builder::SessionBuilder;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use urge::store::{Scylla, ScyllaOptions, StoreError};
 
 use super::production::PRODUCTION;
 use crate::support::cluster::{OwnServers, forward, new_keyspace, servers};
@@ -103,6 +104,24 @@ async fn production_runs_after_a_migration_and_not_before() {
     becomes(&node, "/ready", 200).await;
     World::at(&node.url()).rest.register(&World::new_phone(), "Ada").await.unwrap();
     assert!(node.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyspace_is_not_made_before_the_servers_that_are_named_have_joined() {
+    let Some((keyspace, _)) = fresh() else { return };
+    let found = servers().unwrap().scylla.clone();
+    let connect = async |nodes: Vec<String>, replicas| {
+        Scylla::connect(&ScyllaOptions { nodes, keyspace: keyspace.clone(), login: None, migrate: Some(replicas) }).await.map(drop)
+    };
+    // There is one of them; nobody is at the other address.
+    let named = || vec![found[0].clone(), "127.0.0.1:9".to_owned()];
+    let error = connect(named(), 3).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert!(error.to_string().contains("1 of 2 servers have joined the cluster"), "{error}");
+    // One replica is what one server can have.
+    connect(named(), 1).await.unwrap();
+    // What is there is used, whoever else is named.
+    connect(named(), 3).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,17 +2,18 @@
 //! node by themselves; there is no balancer between.
 
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use urge::app::{Backends, Stores};
 use urge::bus::{Nats, NatsSettings};
 use urge::clock::RealClock;
 use urge::config::secrecy::Hidden;
-use urge::store::{Scylla, ScyllaOptions};
+use urge::store::{Scylla, ScyllaOptions, StoreError};
 
-use super::TestServer;
 use super::cluster::{Servers, block_on, new_keyspace, servers};
 use super::process::Process;
+use super::{PATIENCE, TestServer};
 
 /// See the module.
 pub struct Nodes {
@@ -82,7 +83,18 @@ impl Nodes {
     /// Makes their keyspace: several servers on one machine take longer for it than a node may to become ready.
     pub fn migrate(&self, servers: &Servers, replicas: u8) {
         let (nodes, keyspace) = (servers.scylla.clone(), self.keyspace.clone());
-        block_on(async move { Scylla::connect(&ScyllaOptions { nodes, keyspace, login: None, migrate: Some(replicas) }).await.unwrap() });
+        let options = ScyllaOptions { nodes, keyspace, login: None, migrate: Some(replicas) };
+        let began = Instant::now();
+        let connect = || {
+            let options = options.clone();
+            block_on(async move { Scylla::connect(&options).await.map(drop) })
+        };
+        while let Err(error) = connect() {
+            let waits = matches!(error, StoreError::Unavailable(_)) && began.elapsed() < PATIENCE;
+            assert!(waits, "{error}");
+            // Servers that answer need not know of each other yet, and nobody tells when they do.
+            std::thread::sleep(Duration::from_millis(250));
+        }
     }
 
     /// One more, with settings of its own; ready when this returns.
