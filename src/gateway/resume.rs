@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::seat::Seat;
 use super::session::Sessions;
@@ -18,12 +19,13 @@ use crate::event::{Event, EventKind, Origin};
 use crate::id::{ConversationId, Seq, UserId};
 use crate::log::{MemberState, Membership, unless_spoilt};
 use crate::messages::MessageStatus;
+use crate::task::Gate;
 
 /// Rows that one resume replays at most; a client that missed more calls `/sync`.
 pub const MAX_REPLAY: Seq = 1_000;
 /// Rows of a replay in memory at a time.
 const PAGE_ROWS: Seq = 64;
-/// Steps of resumes that read the store at a time: when everybody comes back at once they take turns.
+/// Resumes that read the store at a time: when everybody comes back at once they are done one after the other.
 pub(super) const READING: usize = 32;
 /// How long a receipt may take from the mark to the client, in milliseconds, with some more for clocks that differ.
 const RECEIPT_LAG_MS: i64 = 60_000;
@@ -39,6 +41,28 @@ pub(super) struct Resumed {
 impl Resumed {
     /// The client has to ask `/sync`.
     const NOT: Self = Self { recovered: false, sent: None };
+}
+
+/// A resume's place among those who read the store. It keeps the place to its end: were they to take turns at each read, all would be
+/// done when the last one is. While its client reads nothing others have it.
+struct Place<'a> {
+    gate: &'a Gate,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Place<'_> {
+    async fn take(&mut self) {
+        if self.held.is_none() {
+            self.held = self.gate.wait().await;
+        }
+    }
+
+    async fn send(&mut self, socket: &Socket, outgoing: Arc<Outgoing>) {
+        if socket.is_crowded() {
+            self.held = None;
+        }
+        socket.send_paced(outgoing).await;
+    }
 }
 
 /// What of one conversation is to be sent.
@@ -64,10 +88,9 @@ impl Sessions {
             return Ok(Resumed::NOT);
         }
         // The heads after the seat was taken: a row is behind them and read here, or after them and comes live.
-        let memberships = {
-            let _place = self.shared.replays.wait().await;
-            hub.memberships(socket.user_id).await?
-        };
+        let mut place = Place { gate: &self.shared.replays, held: None };
+        place.take().await;
+        let memberships = hub.memberships(socket.user_id).await?;
         let since = last_seen(&known, &memberships);
         let mut on_their_way = Vec::new();
         for membership in memberships.iter().filter(|membership| known.contains_key(&membership.conversation_id)) {
@@ -90,7 +113,7 @@ impl Sessions {
         let lagging: Vec<_> = missed.iter().map(|missed| missed.membership.clone()).collect();
         let shown: Vec<_> = missed.iter().filter(|missed| missed.is_shown()).map(|missed| missed.membership.conversation_id).collect();
         let replayed = async {
-            let count = self.replay_all(socket, seat, missed, since).await?;
+            let count = self.replay_all(&mut place, socket, seat, missed, since).await?;
             hub.ensure(socket.user_id, &lagging).await.map(|()| count)
         };
         match replayed.await {
@@ -115,39 +138,44 @@ impl Sessions {
         }
     }
 
-    async fn replay_all(&self, socket: &Arc<Socket>, seat: &Seat, missed: Vec<Missed>, since: Timestamp) -> Result<usize> {
+    async fn replay_all(
+        &self,
+        place: &mut Place<'_>,
+        socket: &Arc<Socket>,
+        seat: &Seat,
+        missed: Vec<Missed>,
+        since: Timestamp,
+    ) -> Result<usize> {
         let mut count = 0;
         for missed in missed {
             let replayed = async {
-                let rows = self.replay(socket, seat, &missed).await?;
-                Ok::<_, Error>(rows + self.replay_receipts(socket, &missed, since).await?)
+                let rows = self.replay(place, socket, seat, &missed).await?;
+                Ok::<_, Error>(rows + self.replay_receipts(place, socket, &missed, since).await?)
             };
             count += unless_spoilt(missed.membership.conversation_id, replayed.await)?.unwrap_or(0);
         }
         Ok(count)
     }
 
-    async fn replay(&self, socket: &Arc<Socket>, seat: &Seat, missed: &Missed) -> Result<usize> {
+    async fn replay(&self, place: &mut Place<'_>, socket: &Arc<Socket>, seat: &Seat, missed: &Missed) -> Result<usize> {
         let hub = &self.shared.parts.hub;
         let (user, membership) = (socket.user_id, &missed.membership);
         let (id, head) = (membership.conversation_id, membership.head.seq);
         let upto = seat.replay_upto(id, head);
         let mut count = 0;
         if missed.is_new {
-            count += self.show(socket, EventKind::ConversationCreated, id).await?;
+            count += self.show(place, socket, EventKind::ConversationCreated, id).await?;
         }
         let mut after = missed.after;
         while after < upto {
             let end = upto.min(after + PAGE_ROWS);
-            let (rows, hidden) = {
-                let _place = self.shared.replays.wait().await;
-                let hidden = self.shared.parts.messages.hidden(user, id, membership.cleared_seq).await?;
-                (hub.replay(user, id, after, end).await?, hidden)
-            };
+            place.take().await;
+            let hidden = self.shared.parts.messages.hidden(user, id, membership.cleared_seq).await?;
+            let rows = hub.replay(user, id, after, end).await?;
             let is_seen = |seq: Seq| seq > membership.cleared_seq && !hidden.contains(&seq);
             for row in rows {
                 if let Some(outgoing) = outgoing_of(&row).filter(|_| is_seen(row.target_seq.unwrap_or(row.seq))) {
-                    socket.send_paced(Arc::clone(outgoing.of(user))).await;
+                    place.send(socket, Arc::clone(outgoing.of(user))).await;
                     count += 1;
                 }
             }
@@ -158,13 +186,13 @@ impl Sessions {
         }
         // Own marks and flags, and who belongs to it, may have changed with or without rows.
         if !missed.is_new && missed.is_shown() {
-            count += self.show(socket, EventKind::ConversationUpdated, id).await?;
+            count += self.show(place, socket, EventKind::ConversationUpdated, id).await?;
         }
         Ok(count)
     }
 
     /// What others have received and read meanwhile, as the door tells it: by marks, or message by message.
-    async fn replay_receipts(&self, socket: &Arc<Socket>, missed: &Missed, since: Timestamp) -> Result<usize> {
+    async fn replay_receipts(&self, place: &mut Place<'_>, socket: &Arc<Socket>, missed: &Missed, since: Timestamp) -> Result<usize> {
         let (membership, id) = (&missed.membership, missed.membership.conversation_id);
         let mut events = Vec::new();
         match (socket.door, membership.peer_id) {
@@ -174,18 +202,13 @@ impl Sessions {
                 }
             }
             (Door::WebSocket, None) => {
-                let marked = {
-                    let _place = self.shared.replays.wait().await;
-                    self.shared.parts.messages.marked(socket.user_id, membership, since).await?
-                };
+                place.take().await;
+                let marked = self.shared.parts.messages.marked(socket.user_id, membership, since).await?;
                 events.extend(marked.iter().map(|member| receipts(id, member.user_id, member.delivered_seq, member.read_seq)));
             }
             (Door::SocketIo, _) => {
-                let turned = {
-                    let _place = self.shared.replays.wait().await;
-                    self.shared.parts.messages.turned(socket.user_id, membership, since).await?
-                };
-                for turned in turned {
+                place.take().await;
+                for turned in self.shared.parts.messages.turned(socket.user_id, membership, since).await? {
                     let kind = if turned.status == MessageStatus::Read { EventKind::MessageRead } else { EventKind::MessageDelivered };
                     events.push((kind, json!({"messageId": turned.message_id, "conversationId": id, "userId": turned.user_id})));
                 }
@@ -194,19 +217,17 @@ impl Sessions {
         let count = events.len();
         for (kind, data) in events {
             if let Ok(event) = Event::new(kind, &data) {
-                socket.send_paced(Outgoing::new(event, None)).await;
+                place.send(socket, Outgoing::new(event, None)).await;
             }
         }
         Ok(count)
     }
 
-    async fn show(&self, socket: &Arc<Socket>, kind: EventKind, id: ConversationId) -> Result<usize> {
-        let view = {
-            let _place = self.shared.replays.wait().await;
-            self.shared.parts.hub.view(socket.user_id, id).await?
-        };
+    async fn show(&self, place: &mut Place<'_>, socket: &Arc<Socket>, kind: EventKind, id: ConversationId) -> Result<usize> {
+        place.take().await;
+        let view = self.shared.parts.hub.view(socket.user_id, id).await?;
         let Some(data) = view else { return Ok(0) };
-        socket.send_paced(Outgoing::new(Event { kind, data }, None)).await;
+        place.send(socket, Outgoing::new(Event { kind, data }, None)).await;
         Ok(1)
     }
 }
