@@ -3,9 +3,13 @@
 use urge::clock::Timestamp;
 use urge::id::{ConversationId, MessageId, Seq, UserId};
 use urge::log::{BUCKET_ROWS, Body, Content, Insert, LogRow, LogStore, bucket_of};
+use urge::store::StoreError;
 
 /// Rows of one statement.
 const SEEDED_ROWS: Seq = 256;
+
+/// How often a busy store is asked to take them.
+const TRIES: usize = 10;
 
 /// What somebody wrote.
 pub fn words(text: &str) -> Body {
@@ -39,7 +43,17 @@ pub async fn seed(store: &dyn LogStore, conversation: ConversationId, sender: Us
     while at <= upto {
         let end = (at + SEEDED_ROWS).min(upto + 1).min((bucket_of(at) + 1) * BUCKET_ROWS);
         let rows: Vec<_> = (at..end).map(|seq| row(conversation, seq, sender, words(&format!("row {seq}")))).collect();
-        assert_eq!(store.insert_rows(&rows).await.unwrap(), Insert::Applied);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match store.insert_rows(&rows).await {
+                Ok(Insert::Applied) => break,
+                // The try before was done after all, and all of it.
+                Ok(Insert::Exists(first)) if *first == rows[0] => break,
+                Err(StoreError::Unavailable(_)) if tries < TRIES => {}
+                refused => panic!("rows {at} to {end} were not taken: {refused:?}"),
+            }
+        }
         at = end;
     }
 }
