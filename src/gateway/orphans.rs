@@ -59,6 +59,11 @@ impl Orphans {
         self.0.lock().left.remove(&user);
     }
 
+    /// Others have told that he is gone, though he seemed to be online here.
+    pub fn was_told_gone(&self, user: UserId) -> bool {
+        self.0.lock().told.contains_key(&user)
+    }
+
     /// A node has told that he is online, or that he went; and is he online, for all that is known here?
     pub fn told(&self, user: UserId, went: bool, seems_online: bool, now: Instant) {
         let State { left, told } = &mut *self.0.lock();
@@ -114,6 +119,7 @@ mod tests {
         // He was gone for them here, too.
         orphans.told(cem, true, false, now);
         orphans.told(dan, true, true, now);
+        assert!(orphans.was_told_gone(ada) && !orphans.was_told_gone(ben) && !orphans.was_told_gone(cem));
         orphans.leave(&[ada, ben, cem], GONE, now + AHEAD / 2);
         let mut due: Vec<_> = orphans.due(now + AHEAD / 2 + GRACE).into_iter().map(|(user, _)| user).collect();
         due.sort();

@@ -32,7 +32,8 @@ impl Hub {
     /// A row with what has to be read for it: to whom the conversation is new is told of that first.
     pub(super) async fn tell_with_store(&self, row: &RowEvent) {
         let (id, place) = (row.conversation_id, Some((row.conversation_id, row.seq)));
-        let created = |user| self.tell_view(EventKind::ConversationCreated, user, id, Origin::default(), place);
+        let until = Instant::now() + TRIED_FOR;
+        let created = |user| self.tell_view(EventKind::ConversationCreated, user, id, Origin::default(), place, until);
         stream::iter(self.here(&row.introduces)).for_each_concurrent(LOOKS, created).await;
         match row.target_seq {
             Some(target) => self.tell_change(row, target).await,
@@ -89,17 +90,17 @@ impl Hub {
         stream::iter(self.here(&row.audience)).for_each_concurrent(LOOKS, told).await;
     }
 
-    async fn tell_view(&self, kind: EventKind, user: UserId, id: ConversationId, origin: Origin, place: Option<Place>) {
+    async fn tell_view(&self, kind: EventKind, user: UserId, id: ConversationId, origin: Origin, place: Option<Place>, until: Instant) {
         // What came later is told after it: counted here too, it would be unread twice.
         let upto = place.map(|(_, seq)| seq);
-        let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let mut pause = FIRST_PAUSE;
         let view = loop {
             let view = {
                 let _place = self.shared.looks.acquire().await;
                 self.shared.views.view_for(user, id, upto).await
             };
             match &view {
-                Err(error) if error.retry_after.is_some() && began.elapsed() < TRIED_FOR && !self.shared.tasks.is_stopping() => {
+                Err(error) if error.retry_after.is_some() && Instant::now() < until && !self.shared.tasks.is_stopping() => {
                     self.rest(&mut pause).await;
                 }
                 _ => break view,
@@ -160,7 +161,7 @@ impl Hub {
         let everybody = |one, other| if one == other { one } else { Origin::default() };
         let Some(mut round) = self.shared.refreshes.ask((user, id), origin, everybody) else { return };
         while let Some(origin) = round.next() {
-            self.tell_view(EventKind::ConversationUpdated, user, id, origin, None).await;
+            self.tell_view(EventKind::ConversationUpdated, user, id, origin, None, Instant::now() + TRIED_FOR).await;
         }
     }
 }

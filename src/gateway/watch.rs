@@ -55,8 +55,9 @@ impl Sessions {
             // He has others, or is back within the grace: nobody was told that he went.
             return;
         }
-        // If he is on another node too, that one has told of him.
-        let told = online.is_elsewhere(user).then_some(true);
+        // If he is on another node too, that one has told of him; unless it has ended, which others have found out before this one.
+        let is_told = online.is_elsewhere(user) && !self.shared.orphans.was_told_gone(user);
+        let told = is_told.then_some(true);
         // Should this node die, nobody is left to write when he went.
         self.look_at(user, Look { toward: Vec::new(), told, seen: Some(clock.now()) });
     }

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import select
 import shutil
 import signal
 import socket
@@ -87,16 +88,20 @@ class Server:
 
     def end(self, number=signal.SIGTERM):
         """Ends it and waits until it has; a paused one is woken, one that does not stop is killed."""
-        pid = self.send(number)
-        self.send(signal.SIGCONT)
-        until = time.monotonic() + STOP_LIMIT
-        while pid and self.pid == pid:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-            if time.monotonic() > until:
+        pid = self.pid
+        if not pid:
+            return
+        # What `/proc` shows of a process is gone before its ports are free; this tells when it has ended.
+        ended = os.pidfd_open(pid)
+        try:
+            self.send(number)
+            self.send(signal.SIGCONT)
+            while not select.select([ended], [], [], STOP_LIMIT)[0]:
                 self.send(signal.SIGKILL)
-                until += STOP_LIMIT
-            time.sleep(0.05)
+        finally:
+            os.close(ended)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
     def forget(self):
         for name in self.DATA:

@@ -270,7 +270,7 @@ impl Verify {
         let reading = self.nodes.rests.iter().map(|rest| {
             let rest = rest.as_account(&self.absent);
             let conversation = &self.conversation;
-            async move { timeout(limit, judge::read_log(&rest, conversation)).await.ok().transpose() }
+            async move { timeout(limit, insist(|| judge::read_log(&rest, conversation))).await.ok().transpose() }
         });
         let (caught_up, logs) = tokio::join!(catching_up, try_join_all(reading));
         caught_up.map_err(|_| VerifyError::NotRead(limit))??;

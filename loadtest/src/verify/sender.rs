@@ -95,8 +95,12 @@ impl Sender {
                     }
                     return Attempt::Unknown;
                 }
-                _ => {
+                Ok(Err(_)) => {
                     self.ledger.was_cut_off();
+                    return Attempt::Unknown;
+                }
+                Err(_) => {
+                    self.ledger.call_failed();
                     return Attempt::Unknown;
                 }
             },

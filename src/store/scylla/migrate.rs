@@ -55,7 +55,9 @@ pub async fn prepare(session: &Session, options: &ScyllaOptions) -> StoreResult<
             // A cluster that is starting shows its servers one by one: what is made meanwhile would die with the first of them.
             let named = wanted.min(options.nodes.len());
             if servers < named {
-                let words = format!("{servers} of {named} servers have joined the cluster, and the keyspace is made when all have");
+                let words = format!(
+                    "{servers} of {named} servers that URGE_STORE names have joined the cluster, and the keyspace is made when all have"
+                );
                 return Err(StoreError::Unavailable(words.into()));
             }
             if servers < wanted {

@@ -26,7 +26,7 @@ fn cluster_of_wrong_clocks() -> Option<Nodes> {
 /// The same, wrong by so much.
 fn cluster_wrong_by(wrong_by: i64) -> Option<Nodes> {
     let servers = cluster::servers()?;
-    let mut nodes = Nodes::none_on(servers, 1);
+    let mut nodes = Nodes::none_on(servers);
     for offset in [wrong_by, -wrong_by] {
         block_in_place(|| nodes.add(&[("URGE_TEST_CLOCK_OFFSET_MS", &offset.to_string())]));
     }

@@ -30,7 +30,7 @@ const PROBED_EVERY: Duration = Duration::from_millis(100);
 async fn on_own_nats(name: &'static str) -> Option<(Arc<OwnServers>, Cluster)> {
     tokio::task::spawn_blocking(move || {
         let (own, both) = OwnServers::nats_beside(name)?;
-        Some((Arc::new(own), Cluster::of(Nodes::on(&both, 2, 1))))
+        Some((Arc::new(own), Cluster::of(Nodes::on(&both, 2))))
     })
     .await
     .unwrap()
@@ -131,6 +131,7 @@ async fn sends_go_on_while_nats_is_away() {
     let told = back.elapsed();
     assert!(told < soon(), "told only {told:?} after it answered again");
     assert_eq!(verify.connections(), connections, "somebody had to connect again");
+    assert!(!took.is_empty(), "no send was acknowledged, {refused} were refused");
     let at = |part: usize| took[(took.len() - 1) * part / 100].as_secs_f64() * 1_000.0;
     report(
         "5 no nats-server",
@@ -147,7 +148,8 @@ async fn sends_go_on_while_nats_is_away() {
     let verdict = verify.judge(QUIET).await.unwrap();
     accept(&format!("5 no nats-server for {} s, all told {} ms after it answered", away.as_secs(), told.as_millis()), 1, &verdict);
     assert!(meanwhile as f64 > away.as_secs_f64() * 10.0, "sends hardly went on: {meanwhile}");
-    assert!(refused * 20 <= took.len(), "{refused} sends were refused, {} acknowledged", took.len());
+    // A machine that has much else to do stalls for longer than a send may take, once or twice.
+    assert!(refused * if is_long() { 20 } else { 5 } <= took.len(), "{refused} sends were refused, {} acknowledged", took.len());
     outbox.drains_once(&nats, &cluster, &kept, verdict.stored).await;
 }
 

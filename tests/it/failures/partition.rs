@@ -28,8 +28,8 @@ fn islands() -> Option<(Nodes, Vec<Island>)> {
     if !island::are_allowed() {
         return None;
     }
-    let mut nodes = Nodes::none_on(servers, 1);
-    nodes.migrate(servers, 1);
+    let mut nodes = Nodes::none_on(servers);
+    nodes.migrate(servers);
     let islands = (0..2).map(|_| Island::add_to(&mut nodes, servers)).collect();
     nodes.processes.iter().for_each(crate::support::Process::until_ready);
     Some((nodes, islands))

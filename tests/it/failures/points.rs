@@ -6,6 +6,7 @@ use loadtest::rest::draft;
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
+use super::report;
 use super::scene::{Scene, through};
 use crate::support::cluster::OwnServers;
 use crate::support::{PATIENCE, World, id};
@@ -19,7 +20,7 @@ const CREATE: [&str; 7] =
     ["append.located", "append.inserted", "settle.recorded", "settle.projected", "settle.headed", "settle.announced", "settle.enqueued"];
 
 /// Appends through nodes that end at each step; others write before the sender tries again, or nobody does.
-async fn appends(mut scene: Scene, others_write: bool) {
+async fn appends(mut scene: Scene, others_write: bool, case: &str) {
     let (ann, dan) = (scene.ann.clone(), scene.dan.clone());
     scene.settles().await;
     for point in APPEND {
@@ -51,18 +52,24 @@ async fn appends(mut scene: Scene, others_write: bool) {
     }
     let fresh = scene.add(&[]);
     scene.is_whole(fresh).await;
+    report(&format!("3 killed at {} steps of an append, {case}", APPEND.len()), told());
+}
+
+/// What was asserted of each of them.
+fn told() -> &'static str {
+    "each acknowledged message is one row, told once, and there for who was away by sync"
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_an_append_and_nobody_else_writes() {
     let Some(scene) = Scene::set().await else { return };
-    appends(scene, false).await;
+    appends(scene, false, "while nobody else writes").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_an_append_and_others_write_meanwhile() {
     let Some(scene) = Scene::set().await else { return };
-    appends(scene, true).await;
+    appends(scene, true, "while others write").await;
 }
 
 /// What NATS would have told is found in the store.
@@ -71,7 +78,7 @@ async fn of_an_append_while_there_is_no_nats() {
     let Some((nats, both)) = block_in_place(|| OwnServers::nats_beside("failures-points")) else { return };
     let scene = Scene::on(&both).await;
     block_in_place(|| nats.tell("kill", "nats-1"));
-    appends(scene, true).await;
+    appends(scene, true, "while there is no NATS").await;
 }
 
 /// What was sent stays sent, whatever has changed since: who is answered so may rely on it that the other one has it.
@@ -122,6 +129,7 @@ async fn of_an_append_and_the_retry_would_be_refused() {
             assert!(other.is_err_and(|error| error.status() == refusal), "{case}: what is new is refused");
         }
     }
+    report("3 killed at 3 steps of an append, after which the sender is blocked, or what he answers is cleared", told());
 }
 
 /// Edits a message and then deletes it, each through a node that ends.
@@ -164,6 +172,7 @@ async fn of_an_edit_and_of_a_deletion() {
             }
         }
     }
+    report(&format!("3 killed at {} steps of an edit and of a deletion", CHANGE.len()), "everybody has the last that was acknowledged");
 }
 
 /// The one conversation of this name or with this person that the lists of all of them show.
@@ -200,6 +209,7 @@ async fn of_making_a_conversation_of_two() {
         let heard = scene.hears.next_event("message:received", PATIENCE).await.unwrap();
         assert_eq!(heard["id"], sent["id"]);
     }
+    report(&format!("3 killed at {} steps of making a conversation of two", CREATE.len()), "there is one, and both have it");
 }
 
 /// A group has no id that a client could name again: what a node left half made may be there, and must be whole then.
@@ -226,4 +236,5 @@ async fn of_making_a_group() {
         let made = listed(&everybody, |listed| listed["name"] == point).await;
         assert_eq!(made, [left[0] + 1; 3], "{point}");
     }
+    report("3 killed at 4 steps of making a group", "it is there for all of its members, or for none");
 }

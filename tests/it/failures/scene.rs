@@ -55,7 +55,7 @@ impl Scene {
 
     /// The same on these servers.
     pub async fn on(servers: &Servers) -> Self {
-        let nodes = block_in_place(|| Nodes::on(servers, 1, 1));
+        let nodes = block_in_place(|| Nodes::on(servers, 1));
         let world = World::at(&nodes.processes[0].url());
         let [ann, ben, cem, dan] =
             [world.person("Ann").await, world.person("Ben").await, world.person("Cem").await, world.person("Dan").await];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loadtest::verify::Verify;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, interval, sleep, timeout};
 
 use super::{Cluster, QUIET, accept, is_long, report};
 use crate::support::Nodes;
@@ -17,6 +17,11 @@ const RATE: f64 = 15.0;
 const STORE: [&str; 3] = ["cassandra-1", "cassandra-2", "cassandra-3"];
 /// Those of which two go at once, and one in the short form.
 const GONE: [&str; 2] = ["cassandra-2", "cassandra-3"];
+
+/// So many sends are acknowledged again.
+async fn goes_on(verify: &Verify, count: usize) {
+    timeout(QUIET * 4, verify.acknowledge(count)).await.expect("sends do not go on");
+}
 
 /// A way to go, the way back, and the part of the sends that goes on without one of three: in 10 s, of which the first few may pass
 /// until the others ask it no more, and in a minute.
@@ -69,7 +74,7 @@ async fn one_is_gone(own: &Arc<OwnServers>, verify: &Verify, server: &'static st
     let count: usize = paces.iter().sum();
     let back = Instant::now();
     tell(own, harm.back, server).await;
-    verify.acknowledge(10).await;
+    goes_on(verify, 10).await;
     let expected = before.min(RATE) * gone as f64;
     report(
         &format!("6 {server} of three {}", harm.how),
@@ -106,7 +111,7 @@ async fn two_are_gone(own: &Arc<OwnServers>, verify: &Verify, harm: &Harm) {
     for server in GONE {
         tell(own, harm.back, server).await;
     }
-    verify.acknowledge(30).await;
+    goes_on(verify, 30).await;
     report(
         &format!("6 two store nodes of three {}", harm.how),
         format!(
@@ -122,7 +127,7 @@ async fn two_are_gone(own: &Arc<OwnServers>, verify: &Verify, harm: &Harm) {
 async fn one_of_three_may_die_and_of_two_nothing_is_made_up() {
     let started = tokio::task::spawn_blocking(|| {
         let own = OwnServers::start("failures-store", &["--count", "3", "--nats", "1"])?;
-        let cluster = Cluster::of(Nodes::on(&own.servers, 2, 3));
+        let cluster = Cluster::of(Nodes::on(&own.servers, 2));
         Some((Arc::new(own), cluster))
     });
     let Some((own, cluster)) = started.await.unwrap() else { return };

@@ -117,7 +117,7 @@ async fn a_keyspace_is_not_made_before_the_servers_that_are_named_have_joined() 
     let named = || vec![found[0].clone(), "127.0.0.1:9".to_owned()];
     let error = connect(named(), 3).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
-    assert!(error.to_string().contains("1 of 2 servers have joined the cluster"), "{error}");
+    assert!(error.to_string().contains("1 of 2 servers that URGE_STORE names have joined the cluster"), "{error}");
     // One replica is what one server can have.
     connect(named(), 1).await.unwrap();
     // What is there is used, whoever else is named.

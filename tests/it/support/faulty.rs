@@ -21,7 +21,12 @@ use urge::store::{StoreError, StoreResult};
 
 /// The seed of a run: `URGE_TEST_SEED`, or a fresh one.
 pub fn seed() -> u64 {
-    std::env::var("URGE_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(rand::random)
+    given_seed().unwrap_or_else(rand::random)
+}
+
+/// The one that is asked for.
+pub fn given_seed() -> Option<u64> {
+    std::env::var("URGE_TEST_SEED").ok().and_then(|text| text.parse().ok())
 }
 
 /// What can go wrong, and in how many of ten thousand calls.

@@ -23,17 +23,22 @@ pub struct Nodes {
     keyspace: String,
 }
 
+/// Everything is kept by each server of the store, by three at most.
+fn replicas(servers: &Servers) -> u8 {
+    servers.scylla.len().min(3) as u8
+}
+
 impl Nodes {
     /// So many nodes on the servers of this run; none on a machine that cannot have them. Blocks until all are ready.
     pub fn start(count: usize) -> Option<Self> {
-        Some(Self::on(servers()?, count, 1))
+        Some(Self::on(servers()?, count))
     }
 
     /// The same in a keyspace of their own: for who fills one, or counts what is done there.
     pub fn start_apart(count: usize) -> Option<Self> {
         let servers = servers()?;
-        let mut nodes = Self::none_in(new_keyspace(), servers, 1);
-        nodes.fill(servers, count, 1);
+        let mut nodes = Self::none_in(new_keyspace(), servers);
+        nodes.fill(servers, count);
         Some(nodes)
     }
 
@@ -45,32 +50,32 @@ impl Nodes {
     }
 
     /// The same on these servers, which keep everything so many times.
-    pub fn on(servers: &Servers, count: usize, replicas: u8) -> Self {
-        let mut nodes = Self::none_on(servers, replicas);
-        nodes.fill(servers, count, replicas);
+    pub fn on(servers: &Servers, count: usize) -> Self {
+        let mut nodes = Self::none_on(servers);
+        nodes.fill(servers, count);
         nodes
     }
 
-    fn fill(&mut self, servers: &Servers, count: usize, replicas: u8) {
-        self.migrate(servers, replicas);
+    fn fill(&mut self, servers: &Servers, count: usize) {
+        self.migrate(servers);
         for _ in 0..count {
             self.add(&[]);
         }
     }
 
     /// A cluster without nodes yet.
-    pub fn none_on(servers: &Servers, replicas: u8) -> Self {
+    pub fn none_on(servers: &Servers) -> Self {
         let is_shared = super::cluster::servers().is_some_and(|all| all.scylla == servers.scylla && all.nats == servers.nats);
         // Who has a NATS of its own counts what is kept for it.
         let keyspace = if is_shared { Self::shared_keyspace().to_owned() } else { new_keyspace() };
-        Self::none_in(keyspace, servers, replicas)
+        Self::none_in(keyspace, servers)
     }
 
-    fn none_in(keyspace: String, servers: &Servers, replicas: u8) -> Self {
+    fn none_in(keyspace: String, servers: &Servers) -> Self {
         let nats: Vec<_> = servers.nats.iter().map(String::as_str).collect();
         let settings = [
             ("URGE_STORE", format!("scylla://{}/{keyspace}", servers.scylla.join(","))),
-            ("URGE_STORE_SCYLLA_REPLICAS", replicas.to_string()),
+            ("URGE_STORE_SCYLLA_REPLICAS", replicas(servers).to_string()),
             ("URGE_BUS", format!("nats://{}", nats.join(","))),
             // Streams of its own: tests beside each other are no cluster.
             ("URGE_BUS_NATS_NAME", format!("test_{}", &uuid::Uuid::new_v4().simple().to_string()[..12])),
@@ -81,9 +86,9 @@ impl Nodes {
     }
 
     /// Makes their keyspace: several servers on one machine take longer for it than a node may to become ready.
-    pub fn migrate(&self, servers: &Servers, replicas: u8) {
+    pub fn migrate(&self, servers: &Servers) {
         let (nodes, keyspace) = (servers.scylla.clone(), self.keyspace.clone());
-        let options = ScyllaOptions { nodes, keyspace, login: None, migrate: Some(replicas) };
+        let options = ScyllaOptions { nodes, keyspace, login: None, migrate: Some(replicas(servers)) };
         let began = Instant::now();
         let connect = || {
             let options = options.clone();
