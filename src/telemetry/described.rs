@@ -21,7 +21,6 @@ const COUNTERS: &[(&str, &str)] = &[
     ("urge_events_failed_total", "Tries of a worker at an event that failed."),
     ("urge_events_publish_failures_total", "Events that the bus did not acknowledge in time."),
     ("urge_events_published_total", "Events that the bus has acknowledged."),
-    ("urge_gate_waiting", "Work that waits for a place, by gate: it is put off while too much of its kind is under way."),
     ("urge_gate_refusals_total", "Requests refused at once because too much of their kind was under way."),
     ("urge_http_requests_total", "Requests answered."),
     ("urge_hub_gap_fills_total", "Gaps between events that were filled from the log."),
@@ -46,6 +45,7 @@ const COUNTERS: &[(&str, &str)] = &[
 
 /// What there is now.
 const GAUGES: &[(&str, &str)] = &[
+    ("urge_gate_waiting", "Work that waits for a place, by gate: it is put off while too much of its kind is under way."),
     ("urge_bus_connected", "Whether the connection to the bus is up and its stream is followed, by kind."),
     ("urge_bus_consumer_differs", "Settings of a worker's consumer that are not as they should be."),
     ("urge_bus_nodes", "Nodes of the cluster that live, for all that this one knows."),
