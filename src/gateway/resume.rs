@@ -45,12 +45,12 @@ impl Resumed {
 
 /// A resume's place among those who read the store. It keeps the place to its end: were they to take turns at each read, all would be
 /// done when the last one is. While its client reads nothing others have it.
-struct Place<'a> {
+struct Reading<'a> {
     gate: &'a Gate,
     held: Option<OwnedSemaphorePermit>,
 }
 
-impl Place<'_> {
+impl Reading<'_> {
     async fn take(&mut self) {
         if self.held.is_none() {
             self.held = self.gate.wait().await;
@@ -88,7 +88,7 @@ impl Sessions {
             return Ok(Resumed::NOT);
         }
         // The heads after the seat was taken: a row is behind them and read here, or after them and comes live.
-        let mut place = Place { gate: &self.shared.replays, held: None };
+        let mut place = Reading { gate: &self.shared.replays, held: None };
         place.take().await;
         let memberships = hub.memberships(socket.user_id).await?;
         let since = last_seen(&known, &memberships);
@@ -140,7 +140,7 @@ impl Sessions {
 
     async fn replay_all(
         &self,
-        place: &mut Place<'_>,
+        place: &mut Reading<'_>,
         socket: &Arc<Socket>,
         seat: &Seat,
         missed: Vec<Missed>,
@@ -157,7 +157,7 @@ impl Sessions {
         Ok(count)
     }
 
-    async fn replay(&self, place: &mut Place<'_>, socket: &Arc<Socket>, seat: &Seat, missed: &Missed) -> Result<usize> {
+    async fn replay(&self, place: &mut Reading<'_>, socket: &Arc<Socket>, seat: &Seat, missed: &Missed) -> Result<usize> {
         let hub = &self.shared.parts.hub;
         let (user, membership) = (socket.user_id, &missed.membership);
         let (id, head) = (membership.conversation_id, membership.head.seq);
@@ -192,7 +192,7 @@ impl Sessions {
     }
 
     /// What others have received and read meanwhile, as the door tells it: by marks, or message by message.
-    async fn replay_receipts(&self, place: &mut Place<'_>, socket: &Arc<Socket>, missed: &Missed, since: Timestamp) -> Result<usize> {
+    async fn replay_receipts(&self, place: &mut Reading<'_>, socket: &Arc<Socket>, missed: &Missed, since: Timestamp) -> Result<usize> {
         let (membership, id) = (&missed.membership, missed.membership.conversation_id);
         let mut events = Vec::new();
         match (socket.door, membership.peer_id) {
@@ -223,7 +223,7 @@ impl Sessions {
         Ok(count)
     }
 
-    async fn show(&self, place: &mut Place<'_>, socket: &Arc<Socket>, kind: EventKind, id: ConversationId) -> Result<usize> {
+    async fn show(&self, place: &mut Reading<'_>, socket: &Arc<Socket>, kind: EventKind, id: ConversationId) -> Result<usize> {
         place.take().await;
         let view = self.shared.parts.hub.view(socket.user_id, id).await?;
         let Some(data) = view else { return Ok(0) };

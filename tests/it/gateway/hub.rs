@@ -14,7 +14,7 @@ use urge::app::{App, Backends, Stores};
 use urge::auth::{Client, Register};
 use urge::config::Config;
 use urge::conversations::CreateConversation;
-use urge::error::Result;
+use urge::error::{Error, Result};
 use urge::event::{Envelope, Event, EventKind, Origin, RowEvent};
 use urge::gateway::{Command, ConversationViews, Credentials, Door, Gateway, Hub, Login, Parts, Sessions, Socket, Visitor};
 use urge::id::{ConversationId, Seq, UserId};
@@ -29,6 +29,8 @@ struct Views {
     made: AtomicUsize,
     gate: Semaphore,
     panics: AtomicBool,
+    /// So many more cannot be read.
+    fail: AtomicUsize,
 }
 
 #[async_trait]
@@ -36,6 +38,9 @@ impl ConversationViews for Views {
     async fn view_for(&self, _: UserId, id: ConversationId, _: Option<Seq>) -> Result<Option<Bytes>> {
         let made = self.made.fetch_add(1, Ordering::SeqCst);
         assert!(!self.panics.swap(false, Ordering::SeqCst), "a view that the test makes panic");
+        if self.fail.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(Error::unavailable("the store does not answer"));
+        }
         self.gate.acquire().await.unwrap().forget();
         Ok(Some(json!({"id": id, "made": made}).to_string().into()))
     }
@@ -64,7 +69,12 @@ impl Bench {
         config.rate_limit = false;
         let backends = wrap(Backends::embedded(&config).unwrap());
         let app = App::new(config, backends).unwrap();
-        let views = Arc::new(Views { made: AtomicUsize::new(0), gate: Semaphore::new(permits), panics: AtomicBool::new(false) });
+        let views = Arc::new(Views {
+            made: AtomicUsize::new(0),
+            gate: Semaphore::new(permits),
+            panics: AtomicBool::new(false),
+            fail: AtomicUsize::new(0),
+        });
         let services = &app.services;
         let (appender, announcer, log) = (services.appender.clone(), services.announcer.clone(), app.backends.stores.log.clone());
         let hub = Hub::new(appender.clone(), announcer, log, views.clone(), 10, app.tasks.clone());
@@ -211,6 +221,16 @@ async fn who_joins_is_told_of_the_conversation_once_and_before_its_rows() {
     assert_eq!(names(&frames(&old, 2).await), ["message:received", "conversation:updated"]);
     bench.hub.take(Envelope::Row(row(id, 2, &[&old, &new])));
     assert_eq!(names(&frames(&new, 3).await), ["conversation:created", "message:received", "message:received"]);
+}
+
+#[tokio::test]
+async fn a_conversation_that_cannot_be_shown_for_a_moment_is_shown_before_its_rows() {
+    let bench = Bench::new(10);
+    let (socket, id) = (bench.socket().await, ConversationId::fresh());
+    bench.views.fail.store(2, Ordering::SeqCst);
+    bench.hub.take(Envelope::Row(RowEvent { introduces: [socket.user_id].into(), ..row(id, 1, &[&socket]) }));
+    assert_eq!(names(&frames(&socket, 2).await), ["conversation:created", "message:received"]);
+    assert_eq!(bench.views.made.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test]
