@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The failure matrix in its long form: every case for minutes and with several seeds, one after the other, on real servers. Prints
-# what docs/RELIABILITY.md is made of: date, commit, machine, and a line of figures a case; everything else is in the log that it
-# names. It fails when a test does, when one was skipped, and, if all cases were asked for, when one of the 13 has no line. An hour.
+# The failure matrix in its long form: every case for minutes and with several seeds, one after the other, on real servers: three
+# nodes of the store that sync each write, unless `URGE_TEST_SCYLLA` and `URGE_TEST_NATS` name others. Prints what
+# docs/RELIABILITY.md is made of: date, commit, machine, and a line of figures a case; everything else is in the log that it names.
+# It fails when a test does, when one was skipped, and, if all cases were asked for, when one of the 13 has no line. An hour and more.
 #
 #     tests/failures.sh [CASE ...]      as `cargo test` filters: failures::killed, failures::store ...
 set -euo pipefail
@@ -16,6 +17,12 @@ echo "log $log"
 # Nothing is skipped for want of a tool.
 export CI=1
 export URGE_TEST_FAILURES=long
+if [[ -z ${URGE_TEST_SCYLLA:-} || -z ${URGE_TEST_NATS:-} ]]; then
+    # They end with this script.
+    started=$(tests/servers/servers.py --state "$(dirname "$log")/failures-servers" start --count 3 --nats 1 --durable --until $$)
+    # shellcheck disable=SC2086  # lines of NAME=VALUE
+    export $started
+fi
 wrong=0
 cargo test --profile ci --locked --test it -- --nocapture --test-threads 1 "${cases[@]}" >"$log" 2>&1 || wrong=$?
 # The harness prints a test's name without ending the line.
