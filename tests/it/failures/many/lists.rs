@@ -180,7 +180,7 @@ async fn a_thousand_conversations_cost_what_is_shown_of_them() {
     tally.accept(
         "11 many conversations",
         format!(
-            "{CONVERSATIONS}; reads: list cold {}, warm {}, ten {}; sync all known {}, none {} in {synced} pages; \
+            "{CONVERSATIONS} conversations; reads: list cold {}, warm {}, ten {}; sync all known {}, none {} in {synced} pages; \
              other statements: {} {} {} {} {}",
             cold.reads, warm.reads, ten.reads, idle.reads, anew.reads, cold.others, warm.others, ten.others, idle.others, anew.others
         ),
