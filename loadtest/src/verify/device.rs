@@ -21,10 +21,13 @@ const RESUME_WAIT: Duration = Duration::from_millis(250);
 const AS_THE_APP_MS: [u64; 5] = [500, 1_000, 1_500, 2_000, 3_000];
 
 /// A message as a device was told of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Told {
+    /// Of the message.
     pub id: String,
+    /// Its place in the log.
     pub seq: i64,
+    /// What it says.
     pub content: String,
 }
 

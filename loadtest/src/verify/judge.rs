@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::device::{Seen, Told, told};
+use super::figures::Figures;
 use super::ledger::{Ledger, Sent};
 use crate::rest::{Rest, RestError};
 
@@ -30,20 +31,9 @@ pub struct Latency {
 /// read, and every device is there.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Verdict {
-    /// Messages that were acknowledged.
-    pub acknowledged: usize,
-    /// Messages in the log.
-    pub stored: usize,
-    /// Tellings over open connections, of all devices together.
-    pub delivered: usize,
-    /// Tellings when devices came back, by `resume` and `/sync`.
-    pub resumed: usize,
-    /// Acknowledged and not stored, or stored and never told to a device.
-    pub lost: usize,
-    /// Stored twice, or told twice to a device.
-    pub doubled: usize,
-    /// Told after a later one, or stored before what had been acknowledged before it was sent.
-    pub out_of_order: usize,
+    /// What became of messages.
+    #[serde(flatten)]
+    pub figures: Figures,
     /// Told and not stored, or stored otherwise; or a row of the log that does not stand next to the one before it.
     pub untrue: usize,
     /// Begun and neither acknowledged nor refused when all was quiet.
@@ -83,14 +73,12 @@ pub struct Verdict {
 impl Verdict {
     /// Whether the promise was kept.
     pub fn holds(&self) -> bool {
-        self.faults().iter().all(|(count, _)| *count == 0)
+        self.figures.hold() && self.faults().iter().all(|(count, _)| *count == 0)
     }
 
-    fn faults(&self) -> [(usize, &'static str); 10] {
+    /// Those beside the figures.
+    fn faults(&self) -> [(usize, &'static str); 7] {
         [
-            (self.lost, "lost"),
-            (self.doubled, "doubled"),
-            (self.out_of_order, "out of order"),
             (self.untrue, "untrue"),
             (self.unanswered, "unanswered"),
             (self.refused, "refused"),
@@ -104,13 +92,8 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "acknowledged {}, stored {}, delivered {}, resumed {}, lost {}, doubled {}, out of order {}",
-            self.acknowledged, self.stored, self.delivered, self.resumed, self.lost, self.doubled, self.out_of_order
-        )?;
-        // The first three are there in any case.
-        for (count, what) in self.faults().into_iter().skip(3).filter(|(count, _)| *count > 0) {
+        write!(f, "{}", self.figures)?;
+        for (count, what) in self.faults().into_iter().filter(|(count, _)| *count > 0) {
             write!(f, ", {what} {count}")?;
         }
         let Latency { p50_ms, p99_ms, max_ms } = self.latency;
@@ -185,7 +168,7 @@ pub fn judge(ledger: &Ledger, logs: &[Option<Vec<Told>>], views: &[(String, Seen
     let mut facts: Vec<String> = [&lost, &doubled, &order, &untrue].into_iter().flat_map(|findings| findings.facts.clone()).collect();
     facts.extend(refused.iter().chain(&internal_errors).take(FACTS).map(|why| format!("refused: {why}")));
     let sum = |count: fn(&Seen) -> usize| views.iter().map(|(_, seen)| count(seen)).sum::<usize>();
-    Verdict {
+    let figures = Figures {
         acknowledged: sent.len(),
         stored: log.len(),
         delivered: sum(|seen| seen.delivered),
@@ -193,6 +176,9 @@ pub fn judge(ledger: &Ledger, logs: &[Option<Vec<Told>>], views: &[(String, Seen
         lost: lost.count,
         doubled: doubled.count,
         out_of_order: order.count,
+    };
+    Verdict {
+        figures,
         untrue: untrue.count,
         unanswered: ledger.begun().len() - sent.len() - refused.len() - ledger.given_up(),
         failed_calls: ledger.failed_calls(),
@@ -334,14 +320,14 @@ mod tests {
 
     /// Lost, doubled, out of order, unanswered, untrue.
     fn counts(verdict: &Verdict) -> [usize; 5] {
-        [verdict.lost, verdict.doubled, verdict.out_of_order, verdict.unanswered, verdict.untrue]
+        [verdict.figures.lost, verdict.figures.doubled, verdict.figures.out_of_order, verdict.unanswered, verdict.untrue]
     }
 
     #[test]
     fn what_is_right_holds() {
         let verdict = judged(|_, _, _| {});
         assert!(verdict.holds(), "{verdict}");
-        assert_eq!((verdict.acknowledged, verdict.stored, verdict.delivered), (6, 6, 6));
+        assert_eq!((verdict.figures.acknowledged, verdict.figures.stored, verdict.figures.delivered), (6, 6, 6));
         assert!((verdict.latency.max_ms - 6.0).abs() < 0.01, "{verdict}");
     }
 
@@ -400,7 +386,7 @@ mod tests {
             (sent[0].seq, sent[1].seq) = (3, 2);
         });
         // The view of who was away has them in the old order.
-        assert_eq!(verdict.out_of_order, 2, "{verdict}");
+        assert_eq!(verdict.figures.out_of_order, 2, "{verdict}");
     }
 
     #[test]
@@ -425,7 +411,7 @@ mod tests {
         let ledger = Ledger::default();
         ledger.begin("content");
         let verdict = judge(&ledger, &[None, Some(log.to_vec()), Some(Vec::new())], &[], &Seen::default(), Duration::ZERO);
-        assert_eq!((verdict.disagreeing, verdict.unread, verdict.stored), (1, 1, 1));
+        assert_eq!((verdict.disagreeing, verdict.unread, verdict.figures.stored), (1, 1, 1));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! or cuts off meanwhile. It believes no node: what one says is asked of the others too.
 
 mod device;
+mod figures;
 mod judge;
 mod ledger;
 mod sender;
@@ -20,7 +21,9 @@ use self::ledger::{Ledger, Sent};
 use self::sender::Sender;
 use crate::{Account, Door, Rest, RestError};
 
-pub use self::judge::{Latency, Verdict};
+pub use self::device::{Told, told};
+pub use self::figures::Figures;
+pub use self::judge::{Latency, Verdict, read_log};
 
 /// How long one that is asked may take before another one is.
 const PATIENCE: Duration = Duration::from_secs(4);

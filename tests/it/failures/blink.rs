@@ -27,6 +27,6 @@ async fn clients_that_come_back_elsewhere_all_the_time_miss_nothing() {
         // A third of what there would be if connecting took no time.
         let most = form.length.as_millis() / BLINK.as_millis() * 8;
         assert!(verdict.connections as u128 > most / 3, "they were connected for too long: {verdict}");
-        assert!(verdict.resumed > verdict.delivered / 10, "hardly anything was resumed: {verdict}");
+        assert!(verdict.figures.resumed > verdict.figures.delivered / 10, "hardly anything was resumed: {verdict}");
     }
 }

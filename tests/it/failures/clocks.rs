@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use http::Method;
 use loadtest::socket::Event;
+use loadtest::verify::read_log;
 use loadtest::{Door, Rest, Socket};
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
+use super::is_long;
 use super::scene::through;
-use super::{is_long, report};
+use super::tally::Tally;
 use crate::support::{Nodes, PASSWORD, PATIENCE, Person, Process, World, cluster, id};
 
 /// By how much, in milliseconds.
@@ -64,30 +66,35 @@ async fn messages_stand_in_the_order_in_which_they_were_sent() {
     assert_eq!(seqs, (2..14).collect::<Vec<_>>());
     let times: Vec<_> = sent.iter().map(|message| message["createdAt"].as_str().unwrap()).collect();
     assert!(times.is_sorted(), "times go back: {times:#?}");
+    let what = |message: &Value| ["id", "seq", "createdAt", "replyToId"].map(|name| message[name].clone());
+    let (all, mut tally, mut pages) = (sent.iter().map(what).collect::<Vec<_>>(), Tally::default(), Vec::new());
     for node in &nodes.processes {
         let history = through(node, &cem).history(&place, "limit=100").await.unwrap();
         let mut page = history["messages"].as_array().unwrap().clone();
         page.sort_by_key(|message| message["seq"].as_u64());
-        assert!(page.iter().map(|message| &message["id"]).eq(sent.iter().map(|message| &message["id"])), "{page:#?}");
-        assert!(page.iter().map(|message| message["createdAt"].as_str().unwrap()).is_sorted());
         let quoted: Vec<_> = page[1..].iter().map(|message| message["replyTo"]["content"].clone()).collect();
         assert_eq!(quoted, (0..11).map(|number| json!(format!("word{number}"))).collect::<Vec<_>>());
+        pages.push(page.iter().map(what).collect::<Vec<_>>());
         let synced = through(node, &cem).sync(&json!({&place: 1}), None).await.unwrap();
         let messages = synced["conversations"][0]["messages"].as_array().unwrap();
-        assert!(messages.iter().map(|message| &message["id"]).eq(sent.iter().map(|message| &message["id"])));
+        tally.resumed("Cem", &all, &messages.iter().map(what).collect::<Vec<_>>());
     }
+    assert_eq!(pages[0], pages[1], "both nodes show one log");
+    tally.log(&[&all], &pages[0]);
     // And who listens was told the same, at once.
     let is_last = |event: &Event| event.name == "message:received" && event.json()["content"] == "word11";
     for (node, mut socket) in sockets.into_iter().enumerate() {
         let told = socket.collect_until(PATIENCE, |events| events.last().is_some_and(is_last)).await.unwrap();
-        let told: Vec<Value> = told.iter().filter(|event| event.name == "message:received").map(Event::json).collect();
-        let what = |message: &Value| ["id", "seq", "createdAt", "replyToId"].map(|name| message[name].clone());
-        assert!(told.iter().map(what).eq(sent.iter().map(what)), "at node {node}: {told:#?}");
+        let told = told.iter().filter(|event| event.name == "message:received").map(|event| what(&event.json()));
+        tally.told(&format!("Cem at node {node}"), &all, &told.collect::<Vec<_>>());
     }
-    report(
-        CASE,
-        "12 messages through both by turns: one order in history, by sync and at a socket of each node, replies to what came before",
-    );
+    tally.accept(CASE, "through both by turns: one order in history, by sync and at a socket of each node, replies to what came before");
+}
+
+/// What was acknowledged in a conversation, one after the other, as this node shows it.
+async fn log(tally: &mut Tally, rest: &Rest, place: &str, acknowledged: &[String]) {
+    let stored: Vec<_> = read_log(rest, place).await.unwrap().into_iter().map(|row| row.id).collect();
+    tally.log(&[acknowledged], &stored);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,11 +104,13 @@ async fn what_is_read_edited_and_deleted_stays_so() {
     let [ann, ben] = [world.person("Ann").await, world.person("Ben").await];
     let place = world.direct(&ann, &ben).await;
     let at = |node: usize, person| through(&nodes.processes[node], person);
+    let mut sent = Vec::new();
     // Written and read through the one that is ahead, then through the one that is behind, and so on.
     for round in 0..4 {
         let (here, there) = (round % 2, (round + 1) % 2);
         let first = at(here, &ann).send_text(&place, &format!("first{round}"), None).await.unwrap();
         let second = at(there, &ann).send_text(&place, &format!("second{round}"), None).await.unwrap();
+        sent.extend([&first, &second].map(id));
         for node in [here, there] {
             assert_eq!(of(&at(node, &ben).conversations().await.unwrap(), &place)["unreadCount"], 2, "round {round}");
         }
@@ -125,7 +134,10 @@ async fn what_is_read_edited_and_deleted_stays_so() {
             assert_eq!(at(node, &ben).message(&id(&first)).await.unwrap()["isDeleted"], true);
         }
     }
-    report(CASE, "4 rounds of writing, reading, editing and deleting: unread counts, READ, edits and deletions the same through both");
+    let mut tally = Tally::default();
+    log(&mut tally, &at(1, &ben), &place, &sent).await;
+    tally
+        .accept(CASE, "4 rounds of writing, reading, editing and deleting: unread counts, READ, edits and deletions the same through both");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,6 +151,7 @@ async fn what_is_switched_last_holds() {
     let shown = async |what: &str| {
         [at(0).conversation(&place).await.unwrap()[what].clone(), at(1).conversation(&place).await.unwrap()[what].clone()]
     };
+    let mut sent = Vec::new();
     // On through the one that is ahead, off through the one that is behind, and the other way round.
     for (on, off) in [(0, 1), (1, 0)] {
         for (what, to, back) in [("isMuted", "mute", "unmute"), ("isArchived", "archive", "unarchive")] {
@@ -174,8 +187,12 @@ async fn what_is_switched_last_holds() {
             let check = at(node).get(&format!("/settings/privacy/blocked/check/{}", ann.id())).await.unwrap();
             assert_eq!(check["i_blocked_them"], false, "blocked through node {on}, unblocked through node {off}");
         }
+        // And she can write to him again.
+        sent.push(id(&through(&nodes.processes[on], &ann).send_text(&place, "again", None).await.unwrap()));
     }
-    report(CASE, "what is switched last holds through both: mute, archive, favourites, privacy, notifications, blocks");
+    let mut tally = Tally::default();
+    log(&mut tally, &at(1), &place, &sent).await;
+    tally.accept(CASE, "what is switched last holds through both: mute, archive, favourites, privacy, notifications, blocks");
 }
 
 /// The ids of this person's list, the same through both nodes, where the times go back from one to the next.
@@ -211,15 +228,17 @@ async fn lists_go_by_what_was_said_last_and_search_finds_it() {
     let [ahead, behind] = [0, 1].map(|node: usize| through(&nodes.processes[node], &ann));
     // What is written through one node alone goes by one clock, whichever; and those of the one that is ahead stand first.
     let mixed = [3, 0, 4, 2, 5, 1];
+    let mut sent = vec![Vec::new(); places.len()];
     for number in mixed {
-        (if number < 3 { &ahead } else { &behind }).send_text(&places[number], "needle", None).await.unwrap();
+        let rest = if number < 3 { &ahead } else { &behind };
+        sent[number].push(id(&rest.send_text(&places[number], "needle", None).await.unwrap()));
     }
     let newest_first = [1, 2, 0, 5, 4, 3].map(|number| places[number].clone());
     assert_eq!(listed(&nodes, &ann).await, newest_first);
     // Within a conversation what was said last is what is shown, though it was said by a clock that is a minute behind: it gets the
     // time of what it follows and keeps its place.
-    for place in &places[..3] {
-        behind.send_text(place, "needle again", None).await.unwrap();
+    for (place, sent) in places[..3].iter().zip(&mut sent) {
+        sent.push(id(&behind.send_text(place, "needle again", None).await.unwrap()));
     }
     let order = listed(&nodes, &ann).await;
     assert_eq!(order[3..], newest_first[3..]);
@@ -231,7 +250,11 @@ async fn lists_go_by_what_was_said_last_and_search_finds_it() {
         }
         found(rest, "needle", places.len() + 3).await;
     }
-    report(CASE, "6 conversations: lists are the same through both, newest first by each node's own clock; search finds all");
+    let mut tally = Tally::default();
+    for (place, sent) in places.iter().zip(&sent) {
+        log(&mut tally, &ahead, place, sent).await;
+    }
+    tally.accept(CASE, "6 conversations: lists are the same through both, newest first by each node's own clock; search finds all");
 }
 
 /// What lies further apart than the clocks is in the right order, whoever it went through.
@@ -242,20 +265,26 @@ async fn lists_have_what_is_further_apart_than_the_clocks_in_order() {
     let Some(nodes) = cluster_wrong_by(wrong_by) else { return };
     let (ann, places) = places(&nodes, 3).await;
     let [ahead, behind] = [0, 1].map(|node: usize| through(&nodes.processes[node], &ann));
-    for place in &places {
-        ahead.send_text(place, "ahead", None).await.unwrap();
+    let mut sent = vec![Vec::new(); places.len()];
+    for (place, sent) in places.iter().zip(&mut sent) {
+        sent.push(id(&ahead.send_text(place, "ahead", None).await.unwrap()));
     }
     // By so much their clocks differ.
     sleep(Duration::from_millis(2 * wrong_by as u64 + 500)).await;
-    for place in places.iter().rev() {
-        behind.send_text(place, "behind", None).await.unwrap();
+    for (place, sent) in places.iter().zip(&mut sent).rev() {
+        sent.push(id(&behind.send_text(place, "behind", None).await.unwrap()));
     }
     assert_eq!(listed(&nodes, &ann).await, places, "what was written last stands first");
-    behind.send_text(&places[2], "behind", None).await.unwrap();
-    ahead.send_text(&places[1], "ahead", None).await.unwrap();
+    for (rest, number, words) in [(&behind, 2_usize, "behind"), (&ahead, 1, "ahead")] {
+        sent[number].push(id(&rest.send_text(&places[number], words, None).await.unwrap()));
+    }
     assert_eq!(listed(&nodes, &ann).await, [1, 2, 0].map(|number: usize| places[number].clone()));
+    let mut tally = Tally::default();
+    for (place, sent) in places.iter().zip(&sent) {
+        log(&mut tally, &behind, place, sent).await;
+    }
     let apart = 2 * wrong_by / 1_000;
-    report(
+    tally.accept(
         &format!("4 clocks {} s ahead and behind", wrong_by / 1_000),
         format!("conversations whose last messages lie more than {apart} s apart are listed newest first"),
     );
@@ -278,12 +307,17 @@ async fn found(rest: &Rest, word: &str, count: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_of_one_node_hold_on_the_other_and_both_report_their_clocks() {
     let Some(nodes) = cluster_of_wrong_clocks() else { return };
+    let mut tally = Tally::default();
     for (made_on, used_on) in [(0, 1), (1, 0)] {
         let (made, used) = (&nodes.processes[made_on], &nodes.processes[used_on]);
         let ann = World::at(&made.url()).person_with_password("Ann").await;
         assert_eq!(through(used, &ann).me().await.unwrap()["id"], *ann.id());
         let renewed = Rest::new(&used.url()).refresh(&ann.account.refresh_token).await.unwrap();
         assert_eq!(Rest::new(&made.url()).as_account(&renewed).me().await.unwrap()["id"], *ann.id());
+        // What is written with the one is there for the other.
+        let place = World::at(&used.url()).direct(&ann, &World::at(&used.url()).person("Ben").await).await;
+        let sent = Rest::new(&made.url()).as_account(&renewed).send_text(&place, "renewed", None).await.unwrap();
+        log(&mut tally, &through(used, &ann), &place, &[id(&sent)]).await;
         let again = Rest::new(&used.url()).login(&ann.phone, PASSWORD).await.unwrap();
         let there = Rest::new(&made.url()).as_account(&again);
         there.me().await.unwrap();
@@ -298,7 +332,7 @@ async fn logins_of_one_node_hold_on_the_other_and_both_report_their_clocks() {
     for (node, offset) in nodes.processes.iter().zip([WRONG_BY, -WRONG_BY]) {
         reports(node, offset).await;
     }
-    report(CASE, "logins, refreshes and logouts hold through both, and each node says how far its clock is from the bus's");
+    tally.accept(CASE, "logins, refreshes and logouts hold through both, and each node says how far its clock is from the bus's");
 }
 
 /// Says by how much it is wrong, once enough of its words have come back from the bus.

@@ -30,24 +30,24 @@ async fn judged(lie: Option<BusLie>) -> Verdict {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_keeps_its_promises_passes() {
     let verdict = judged(None).await;
-    assert!(verdict.holds() && verdict.acknowledged >= 200, "{verdict}");
+    assert!(verdict.holds() && verdict.figures.acknowledged >= 200, "{verdict}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_does_not_tell_is_found() {
     let verdict = judged(Some(BusLie::EventsDropped)).await;
-    assert!(verdict.lost > 0, "{verdict}");
+    assert!(verdict.figures.lost > 0, "{verdict}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_falls_silent_is_found() {
     // What a sync would bring is not what sockets were told.
     let verdict = judged(Some(BusLie::Silence)).await;
-    assert!(verdict.lost > 0, "{verdict}");
+    assert!(verdict.figures.lost > 0, "{verdict}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_tells_in_another_order_is_found() {
     let verdict = judged(Some(BusLie::RowsSwapped)).await;
-    assert!(verdict.out_of_order > 0, "{verdict}");
+    assert!(verdict.figures.out_of_order > 0, "{verdict}");
 }

@@ -3,63 +3,63 @@
 
 use std::time::Duration;
 
+use loadtest::verify::Verdict;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, interval, sleep};
 
 use super::{Cluster, QUIET, accept, form};
+use crate::support::{Nodes, Process};
 
 /// How often one is.
-const KILLED_EVERY: Duration = Duration::from_secs(3);
+const HARMED_EVERY: Duration = Duration::from_secs(3);
 /// For how long a node stands still.
 const STANDS_STILL: Duration = Duration::from_millis(2_500);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_are_killed_lose_nothing() {
-    let form = form();
+/// While people write, one of so many nodes by chance is harmed every few seconds; `case` says what was done to them so many times.
+async fn one_by_chance(count: usize, case: impl Fn(usize) -> String, harm: impl AsyncFn(&Cluster, usize)) -> Vec<Verdict> {
+    let (form, mut verdicts) = (form(), Vec::new());
     for seed in form.seeds {
-        let Some(cluster) = Cluster::start(4).await else { return };
+        let Some(cluster) = Cluster::start(count).await else { return verdicts };
         let verify = cluster.verify(|options| options.seed = seed).await;
-        let (mut dice, began, mut ticks, mut kills) = (StdRng::seed_from_u64(seed), Instant::now(), interval(KILLED_EVERY), 0);
+        let (mut dice, began, mut ticks, mut times) = (StdRng::seed_from_u64(seed), Instant::now(), interval(HARMED_EVERY), 0);
         // Not before something is under way.
         verify.acknowledge(10).await;
         while began.elapsed() < form.length {
             ticks.tick().await;
-            let which = dice.random_range(0..4);
-            cluster
-                .with(move |nodes| {
-                    nodes.processes[which].kill();
-                    nodes.processes[which].start_again();
-                })
-                .await;
-            kills += 1;
+            harm(&cluster, dice.random_range(0..count)).await;
+            times += 1;
         }
-        cluster.with(|nodes| nodes.processes.iter().for_each(crate::support::Process::until_ready)).await;
+        cluster.with(|nodes| nodes.processes.iter().for_each(Process::until_ready)).await;
         let verdict = verify.judge(QUIET).await.unwrap();
-        accept(&format!("1 four nodes, {kills} kills"), seed, &verdict);
-        assert!(kills >= 3 && verdict.connections > 8, "{kills} kills for which nobody had to come back prove nothing");
+        let case = case(times);
+        accept(&case, seed, &verdict);
+        assert!(times >= 3, "{case}: too few to prove anything");
+        verdicts.push(verdict);
+    }
+    verdicts
+}
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_are_killed_lose_nothing() {
+    let killed = async |cluster: &Cluster, which: usize| {
+        let harm = move |nodes: &mut Nodes| {
+            nodes.processes[which].kill();
+            nodes.processes[which].start_again();
+        };
+        cluster.with(harm).await;
+    };
+    for verdict in one_by_chance(4, |kills| format!("1 four nodes, {kills} kills"), killed).await {
+        assert!(verdict.connections > 8, "kills for which nobody had to come back prove nothing: {verdict}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_stand_still_lose_nothing() {
-    let form = form();
-    for seed in form.seeds {
-        let Some(cluster) = Cluster::start(3).await else { return };
-        let verify = cluster.verify(|options| options.seed = seed).await;
-        let (mut dice, began, mut ticks, mut pauses) = (StdRng::seed_from_u64(seed), Instant::now(), interval(KILLED_EVERY), 0);
-        verify.acknowledge(10).await;
-        while began.elapsed() < form.length {
-            ticks.tick().await;
-            let which = dice.random_range(0..3);
-            cluster.with(move |nodes| nodes.processes[which].signal("STOP")).await;
-            // For so long it stands still, in the middle of whatever it does: some claims are given up meanwhile, no connection is.
-            sleep(STANDS_STILL).await;
-            cluster.with(move |nodes| nodes.processes[which].signal("CONT")).await;
-            pauses += 1;
-        }
-        let verdict = verify.judge(QUIET).await.unwrap();
-        accept(&format!("2 three nodes, {pauses} times one stood still for {STANDS_STILL:?}"), seed, &verdict);
-        assert!(pauses >= 3, "too few pauses to prove anything");
-    }
+    let paused = async |cluster: &Cluster, which: usize| {
+        cluster.with(move |nodes| nodes.processes[which].signal("STOP")).await;
+        // For so long it stands still, in the middle of whatever it does: some claims are given up meanwhile, no connection is.
+        sleep(STANDS_STILL).await;
+        cluster.with(move |nodes| nodes.processes[which].signal("CONT")).await;
+    };
+    one_by_chance(3, |pauses| format!("2 three nodes, {pauses} times one stood still for {STANDS_STILL:?}"), paused).await;
 }

@@ -15,6 +15,7 @@ mod receiver;
 mod rolling;
 mod scene;
 mod store;
+mod tally;
 mod windows;
 mod winners;
 
@@ -73,7 +74,7 @@ pub fn report(case: &str, what: impl Display) {
 fn accept(case: &str, seed: u64, verdict: &Verdict) {
     report(&format!("{case}, seed {seed}"), verdict);
     assert!(verdict.holds(), "{case}, seed {seed}: {verdict}");
-    assert!(verdict.acknowledged > 0 && verdict.delivered > 0, "nothing was proved: {verdict}");
+    assert!(verdict.figures.acknowledged > 0 && verdict.figures.delivered > 0, "nothing was proved: {verdict}");
 }
 
 /// Lines of a node's `/metrics` that begin with this, by their label.

@@ -150,7 +150,7 @@ async fn sends_go_on_while_nats_is_away() {
     assert!(meanwhile as f64 > away.as_secs_f64() * 10.0, "sends hardly went on: {meanwhile}");
     // A machine that has much else to do stalls for longer than a send may take, once or twice.
     assert!(refused * if is_long() { 20 } else { 5 } <= took.len(), "{refused} sends were refused, {} acknowledged", took.len());
-    outbox.drains_once(&nats, &cluster, &kept, verdict.stored).await;
+    outbox.drains_once(&nats, &cluster, &kept, verdict.figures.stored).await;
 }
 
 /// The events of a cluster that workers are told.

@@ -1,13 +1,16 @@
 //! A node that ends at each step of what it writes. Its client tries again through another one and is answered: from then on the
 //! message is stored, counted, listed, and told to those who listen, though nobody writes anything more.
 
+use std::collections::BTreeMap;
+
 use loadtest::Rest;
 use loadtest::rest::draft;
+use loadtest::verify::{Told, read_log, told};
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
-use super::report;
 use super::scene::{Scene, through};
+use super::tally::Tally;
 use crate::support::cluster::OwnServers;
 use crate::support::{PATIENCE, World, id};
 
@@ -43,21 +46,14 @@ async fn appends(mut scene: Scene, others_write: bool, case: &str) {
         let at = scene.said.iter().position(|(_, words)| words == point).unwrap();
         assert_eq!(again["seq"], at as u64 + 2, "its place");
         let last = scene.said.last().unwrap().1.clone();
-        let heard = scene.heard(&last).await;
-        let since = scene.said.len() - 1 - usize::from(others_write);
-        let said: Vec<_> = scene.said[since..].iter().map(|(_, words)| words.as_str()).collect();
-        assert_eq!(heard, said, "each once, in order, though a node ended at {point}");
+        scene.heard(&last).await;
         assert_eq!(ann.rest.send_text(&scene.place, point, Some(point)).await.unwrap()["id"], again["id"]);
         scene.is_whole(0).await;
     }
     let fresh = scene.add(&[]);
     scene.is_whole(fresh).await;
-    report(&format!("3 killed at {} steps of an append, {case}", APPEND.len()), told());
-}
-
-/// What was asserted of each of them.
-fn told() -> &'static str {
-    "each acknowledged message is one row, told once, and there for who was away by sync"
+    let case = format!("3 killed at {} steps of an append, {case}", APPEND.len());
+    scene.tally(fresh).await.accept(&case, "as a node shows it that was none of them");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,6 +83,7 @@ async fn of_an_append_and_the_retry_would_be_refused() {
     let Some(mut scene) = Scene::set().await else { return };
     let world = World::at(&scene.nodes.processes[0].url());
     scene.settles().await;
+    let mut tally = Tally::default();
     for point in ["append.inserted", "settle.headed", "settle.announced"] {
         for is_blocked in [true, false] {
             let dan = world.person("Dan").await;
@@ -121,15 +118,19 @@ async fn of_an_append_and_the_retry_would_be_refused() {
             let synced = scene.ben.rest.sync(&json!({&place: before["seq"]}), None).await.unwrap();
             let entries = synced["conversations"].as_array().unwrap();
             let entry = entries.iter().find(|entry| entry["id"] == *place).unwrap_or_else(|| panic!("{case}: {synced}"));
-            let found: Vec<_> = entry["messages"].as_array().unwrap().iter().map(|message| &message["id"]).collect();
-            assert_eq!((found, &entry["lastSeq"]), (vec![&again["id"]], &again["seq"]), "{case}");
-            let is_it = |event: &loadtest::socket::Event| event.name == "message:received" && event.json()["id"] == again["id"];
-            scene.hears.next_match("the message", PATIENCE, is_it).await.unwrap_or_else(|error| panic!("{case}: {error}"));
+            assert_eq!(entry["lastSeq"], again["seq"], "{case}");
+            let brought: Vec<_> = entry["messages"].as_array().unwrap().iter().map(told).collect();
+            let heard = scene.heard_in(&place, again["seq"].as_i64().unwrap()).await;
             let other = dan.rest.post("/messages", &named("another")).await;
             assert!(other.is_err_and(|error| error.status() == refusal), "{case}: what is new is refused");
+            let sent = [told(&before), told(&again)];
+            tally.log(&[&sent], &read_log(&scene.ben.rest, &place).await.unwrap());
+            tally.resumed("Ben", &sent[1..], &brought);
+            tally.told("Ben", &sent, &heard);
         }
     }
-    report("3 killed at 3 steps of an append, after which the sender is blocked, or what he answers is cleared", told());
+    let case = "3 killed at 3 steps of an append, after which the sender is blocked, or what he answers is cleared";
+    tally.accept(case, "what is tried again is answered as it was sent");
 }
 
 /// Edits a message and then deletes it, each through a node that ends.
@@ -138,32 +139,33 @@ async fn of_an_edit_and_of_a_deletion() {
     let Some(mut scene) = Scene::set().await else { return };
     let ann = scene.ann.clone();
     scene.settles().await;
+    let (mut tally, mut messages) = (Tally::default(), Vec::new());
     for point in CHANGE {
         let sent = scene.sends(&ann, point).await;
         scene.heard(point).await;
+        messages.push(id(&sent));
         let message = sent["id"].as_str().unwrap();
         let place = sent["seq"].as_i64().unwrap();
         let edited = format!("{point} edited");
         for (seq, event, words) in [(place, "message:updated", edited.as_str()), (place + 1, "message:deleted", "")] {
             let node = scene.failing(&format!("{point}=kill"));
-            let change = async |rest: &Rest| match words {
+            let make = async |rest: &Rest| match words {
                 "" => rest.delete_message(message).await,
                 words => rest.edit(message, words).await,
             };
-            let first_try = change(&through(&scene.nodes.processes[node], &ann)).await;
+            let first_try = make(&through(&scene.nodes.processes[node], &ann)).await;
             assert!(first_try.is_err_and(|error| error.status() == 0), "nobody answers from {point}");
             block_in_place(|| scene.nodes.processes[node].ended());
-            change(&ann.rest).await.unwrap();
+            make(&ann.rest).await.unwrap();
             // Without anybody doing more: Ben hears of it, Cem finds it, and the lists show it.
             let came = scene.hears.collect_until(PATIENCE, |events| events.last().is_some_and(|last| last.name == event)).await;
             let came = came.unwrap_or_else(|error| panic!("{event} is not heard from {point}: {error}"));
-            let told: Vec<_> = came.iter().filter(|event| ["message:updated", "message:deleted"].contains(&event.name.as_str())).collect();
-            let [heard] = told[..] else { panic!("not once from {point}: {told:?}") };
-            let seen = heard.json();
-            assert_eq!((&seen["id"], seen["changeSeq"].as_i64()), (&sent["id"], Some(seq + 1)));
+            let heard = came.iter().filter(|event| ["message:updated", "message:deleted"].contains(&event.name.as_str()));
             let (found, listed) = scene.synced(0, seq).await;
-            let places: Vec<_> = found.iter().map(|message| (&message["id"], message["changeSeq"].as_i64().unwrap())).collect();
-            assert_eq!((places, &listed["lastSeq"]), (vec![(&sent["id"], seq + 1)], &json!(seq + 1)), "one change, from {point}");
+            let due = [(message.to_owned(), seq + 1)];
+            tally.told("Ben", &due, &heard.map(|event| change(&event.json())).collect::<Vec<_>>());
+            tally.resumed("Cem", &due, &found.iter().map(change).collect::<Vec<_>>());
+            assert_eq!(listed["lastSeq"], seq + 1, "from {point}");
             assert_eq!((&found[0]["isDeleted"], &found[0]["isEdited"]), (&json!(words.is_empty()), &json!(!words.is_empty())));
             for person in [&scene.ann, &scene.ben, &scene.cem, &scene.dan] {
                 let list = person.rest.conversations().await.unwrap();
@@ -172,7 +174,16 @@ async fn of_an_edit_and_of_a_deletion() {
             }
         }
     }
-    report(&format!("3 killed at {} steps of an edit and of a deletion", CHANGE.len()), "everybody has the last that was acknowledged");
+    let stored = read_log(&scene.cem.rest, &scene.place).await.unwrap();
+    tally.log(&[&messages], &stored.into_iter().map(|row| row.id).collect::<Vec<_>>());
+    scene.tells(&mut tally);
+    let case = format!("3 killed at {} steps of an edit and of a deletion", CHANGE.len());
+    tally.accept(&case, "changes are told and synced once, too, and everybody has the last that was acknowledged");
+}
+
+/// Which message has changed, and by which row.
+fn change(message: &Value) -> (String, i64) {
+    (id(message), message["changeSeq"].as_i64().unwrap())
 }
 
 /// The one conversation of this name or with this person that the lists of all of them show.
@@ -188,7 +199,7 @@ async fn listed(people: &[&Rest], is_it: impl Fn(&Value) -> bool) -> Vec<usize> 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_making_a_conversation_of_two() {
     let Some(mut scene) = Scene::set().await else { return };
-    let world = World::at(&scene.nodes.processes[0].url());
+    let (world, mut tally) = (World::at(&scene.nodes.processes[0].url()), Tally::default());
     scene.settles().await;
     for point in CREATE {
         let node = scene.failing(&format!("{point}=kill"));
@@ -206,16 +217,19 @@ async fn of_making_a_conversation_of_two() {
         created.await.unwrap_or_else(|error| panic!("it is not told of from {point}: {error}"));
         let sent = dan.rest.send_text(&place, point, Some(point)).await.unwrap();
         assert_eq!(sent["seq"], 2);
-        let heard = scene.hears.next_event("message:received", PATIENCE).await.unwrap();
-        assert_eq!(heard["id"], sent["id"]);
+        let sent = [told(&sent)];
+        tally.log(&[&sent], &read_log(&scene.ben.rest, &place).await.unwrap());
+        tally.told("Ben", &sent, &scene.heard_in(&place, 2).await);
     }
-    report(&format!("3 killed at {} steps of making a conversation of two", CREATE.len()), "there is one, and both have it");
+    let case = format!("3 killed at {} steps of making a conversation of two", CREATE.len());
+    tally.accept(&case, "there is one, and both have it and can write in it");
 }
 
 /// A group has no id that a client could name again: what a node left half made may be there, and must be whole then.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_making_a_group() {
     let Some(mut scene) = Scene::set().await else { return };
+    let mut tally = Tally::default();
     for point in ["append.inserted", "settle.recorded", "settle.projected", "settle.headed"] {
         let node = scene.failing(&format!("{point}=kill"));
         let others = [scene.ben.id(), scene.cem.id()];
@@ -224,17 +238,26 @@ async fn of_making_a_group() {
         let everybody = [&scene.ann.rest, &scene.ben.rest, &scene.cem.rest];
         let left = listed(&everybody, |listed| listed["name"] == point).await;
         assert!(left.iter().all(|count| *count == left[0]), "all or nobody: {left:?} from {point}");
+        scene.ann.rest.create_group(point, &others).await.unwrap();
+        let made = listed(&everybody, |listed| listed["name"] == point).await;
+        assert_eq!(made, [left[0] + 1; 3], "{point}");
+        let mut sent = BTreeMap::<String, Vec<Told>>::new();
         for rest in everybody {
             rest.sync(&json!({}), None).await.unwrap();
             let list = rest.conversations().await.unwrap();
             // What is listed can be written to, by each of them.
             for found in list["conversations"].as_array().unwrap().iter().filter(|listed| listed["name"] == point) {
-                rest.send_text(found["id"].as_str().unwrap(), "here", None).await.unwrap();
+                let place = id(found);
+                let message = rest.send_text(&place, "here", None).await.unwrap();
+                sent.entry(place).or_default().push(told(&message));
             }
         }
-        scene.ann.rest.create_group(point, &others).await.unwrap();
-        let made = listed(&everybody, |listed| listed["name"] == point).await;
-        assert_eq!(made, [left[0] + 1; 3], "{point}");
+        for (place, sent) in sent {
+            tally.log(&[&sent], &read_log(&scene.ben.rest, &place).await.unwrap());
+            let synced = scene.cem.rest.sync(&json!({&place: 1}), None).await.unwrap();
+            let entry = synced["conversations"].as_array().unwrap().iter().find(|entry| entry["id"] == *place).unwrap();
+            tally.resumed("Cem", &sent, &entry["messages"].as_array().unwrap().iter().map(told).collect::<Vec<_>>());
+        }
     }
-    report("3 killed at 4 steps of making a group", "it is there for all of its members, or for none");
+    tally.accept("3 killed at 4 steps of making a group", "it is there for all of its members, or for none, and they can write in it");
 }

@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use loadtest::socket::Event;
+use loadtest::verify::{Told, read_log, told};
 use loadtest::{Door, Rest, RestError, Socket};
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::tally::Tally;
 use crate::support::cluster::{self, Servers};
 use crate::support::{Nodes, PATIENCE, Person, Process, World};
 
@@ -28,11 +30,19 @@ pub struct Scene {
     hears_since: Instant,
     /// Who sent what, in the order of the log.
     pub said: Vec<(String, String)>,
+    /// What Ben was told of it.
+    told: Vec<String>,
 }
 
 /// The same person as a client of this node.
 pub fn through(node: &Process, person: &Person) -> Rest {
     Rest::new(&node.url()).as_account(&person.account)
+}
+
+/// What somebody was told of messages, in order.
+pub fn contents(events: &[Event]) -> Vec<String> {
+    let messages = events.iter().filter(|event| event.name == "message:received");
+    messages.map(|event| told(&event.json()).content).collect()
 }
 
 /// Waits until this node stands still, as its fail point says.
@@ -61,7 +71,7 @@ impl Scene {
             [world.person("Ann").await, world.person("Ben").await, world.person("Cem").await, world.person("Dan").await];
         let place = world.group(&ann, "place", &[&ben, &cem, &dan]).await;
         let hears = ben.connect(Door::WebSocket).await;
-        Self { nodes, ann, ben, cem, dan, place, hears, hears_since: Instant::now(), said: Vec::new() }
+        Self { nodes, ann, ben, cem, dan, place, hears, hears_since: Instant::now(), said: Vec::new(), told: Vec::new() }
     }
 
     /// One more node, with settings of its own; its number.
@@ -98,13 +108,43 @@ impl Scene {
         self.said.push((person.name.clone(), words.to_owned()));
     }
 
-    /// Ben hears this, without anything else being done: the messages that came until then.
-    pub async fn heard(&mut self, words: &str) -> Vec<String> {
+    /// Ben hears this, and what came until then, without anything else being done.
+    pub async fn heard(&mut self, words: &str) {
         let is_it = |event: &Event| event.name == "message:received" && event.json()["content"] == words;
         let events = self.hears.collect_until(PATIENCE, |events| events.last().is_some_and(is_it)).await;
         let events = events.unwrap_or_else(|error| panic!("{words} is not heard: {error}"));
-        let messages = events.into_iter().filter(|event| event.name == "message:received");
-        messages.map(|event| event.json()["content"].as_str().unwrap().to_owned()).collect()
+        self.told.extend(contents(&events));
+    }
+
+    /// The same up to this row of a conversation beside it.
+    pub async fn heard_in(&mut self, place: &str, seq: i64) -> Vec<Told> {
+        let is_there = |event: &Event| event.name == "message:received" && event.json()["conversationId"] == *place;
+        let is_it = |event: &Event| is_there(event) && event.json()["seq"] == seq;
+        let events = self.hears.collect_until(PATIENCE, |events| events.last().is_some_and(is_it)).await;
+        let events = events.unwrap_or_else(|error| panic!("row {seq} of {place} is not heard: {error}"));
+        events.iter().filter(|event| is_there(event)).map(|event| told(&event.json())).collect()
+    }
+
+    /// What Ben was told until now.
+    pub fn tells(&mut self, tally: &mut Tally) {
+        self.told.extend(contents(&self.hears.drain()));
+        tally.told("Ben", &self.words(), &self.told);
+    }
+
+    /// What was said, as it stands in Ann's history and comes by /sync for Cem, through this node, and as Ben was told.
+    pub async fn tally(&mut self, node: usize) -> Tally {
+        let said = self.words();
+        let stored = read_log(&through(&self.nodes.processes[node], &self.ann), &self.place).await.unwrap();
+        let brought: Vec<_> = self.synced(node, 1).await.0.iter().map(|message| told(message).content).collect();
+        let mut tally = Tally::default();
+        tally.log(&[&said], &stored.into_iter().map(|row| row.content).collect::<Vec<_>>());
+        tally.resumed("Cem", &said, &brought);
+        self.tells(&mut tally);
+        tally
+    }
+
+    fn words(&self) -> Vec<String> {
+        self.said.iter().map(|(_, words)| words.clone()).collect()
     }
 
     /// What Cem, who has the log up to `after`, finds by /sync through this node: new and changed messages, and where it ends.
@@ -124,9 +164,9 @@ impl Scene {
 
     /// What was said is there for everybody, through this node: once, in order, without a gap, and counted.
     pub async fn is_whole(&self, node: usize) {
-        let words: Vec<_> = self.said.iter().map(|(_, words)| words.as_str()).collect();
+        let words = self.words();
         let (synced, entry) = self.synced(node, 1).await;
-        let contents: Vec<_> = synced.iter().map(|message| message["content"].as_str().unwrap()).collect();
+        let contents: Vec<_> = synced.iter().map(|message| told(message).content).collect();
         assert_eq!(contents, words, "by /sync");
         // Row 1 is the group's making.
         let seqs: Vec<_> = synced.iter().map(|message| message["seq"].as_u64().unwrap()).collect();
@@ -139,11 +179,11 @@ impl Scene {
             let history = rest.history(&self.place, "limit=100").await.unwrap();
             let mut page = history["messages"].as_array().unwrap().clone();
             page.sort_by_key(|message| message["seq"].as_u64());
-            let contents: Vec<_> = page.iter().map(|message| message["content"].as_str().unwrap()).collect();
+            let contents: Vec<_> = page.iter().map(|message| told(message).content).collect();
             assert_eq!((contents, &history["total"]), (words.clone(), &json!(words.len())), "{}'s history", person.name);
             let list = rest.conversations().await.unwrap();
             let listed = list["conversations"].as_array().unwrap().iter().find(|listed| listed["id"] == *self.place).unwrap();
-            assert_eq!(listed["lastMessage"]["content"], **words.last().unwrap(), "{}'s list", person.name);
+            assert_eq!(listed["lastMessage"]["content"], *words.last().unwrap(), "{}'s list", person.name);
             let unread = self.said.iter().rev().take_while(|(sender, _)| *sender != person.name).count();
             assert_eq!(listed["unreadCount"], unread, "{} has not read so many: {listed}", person.name);
         }

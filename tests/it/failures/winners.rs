@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use loadtest::socket::Event;
+use loadtest::verify::{read_log, told};
 use loadtest::{Auth, Door, Options, Rest, RestError};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use urge::log::{Body, MemberState};
 
+use super::tally::Tally;
 use super::{is_long, report};
 use crate::support::{Nodes, PASSWORD, PATIENCE, Person, World};
 
@@ -177,21 +180,29 @@ async fn conversations_begin_once(four: &Four) {
         let sent = join_all((0..4).map(|n| {
             let rest = four.through(n, if n % 2 == 0 { ann } else { ben });
             let id = &id;
-            async move { rest.send_text(id, "hello", None).await.unwrap()["seq"].as_i64().unwrap() }
+            async move { told(&rest.send_text(id, "hello", None).await.unwrap()) }
         }));
-        let mut seqs = sent.await;
+        let sent = sent.await;
+        let mut seqs: Vec<_> = sent.iter().map(|sent| sent.seq).collect();
         seqs.sort_unstable();
         assert_eq!(seqs, [2, 3, 4, 5]);
+        (sent, read_log(&four.through(1, ann), &id).await.unwrap())
     });
-    futures_util::stream::iter(pairs).buffer_unordered(PAIRS_TOGETHER).collect::<Vec<()>>().await;
-    report("10 winners, conversations", format!("100 pairs at four nodes, each log began once; {:.1} s", began.elapsed().as_secs_f64()));
+    let mut tally = Tally::default();
+    for (sent, stored) in futures_util::stream::iter(pairs).buffer_unordered(PAIRS_TOGETHER).collect::<Vec<_>>().await {
+        // Nobody waits for the others.
+        tally.log(&sent.chunks(1).collect::<Vec<_>>(), &stored);
+    }
+    let words = format!("100 pairs at four nodes, each log began once; {:.1} s", began.elapsed().as_secs_f64());
+    tally.accept("10 winners, conversations", words);
 }
 
 async fn messages_are_stored_once(four: &Four) {
     let people = four.people(2).await;
     let [ann, ben] = people.as_slice() else { unreachable!() };
     let place = four.worlds[0].direct(ann, ben).await;
-    let mut conflicts = 0;
+    let mut socket = ben.connect(Door::WebSocket).await;
+    let (mut acknowledged, mut conflicts) = (Vec::new(), 0);
     for n in 0..50 {
         let name = format!("message {n}");
         let sent = join_all((0..8).map(|n| {
@@ -203,10 +214,23 @@ async fn messages_are_stored_once(four: &Four) {
         assert!(refused.iter().all(|refused| refused.as_ref().is_err_and(|error| error.status() == 503)), "{refused:?}");
         let sent: Vec<_> = sent.into_iter().map(|sent| sent.unwrap()).collect();
         assert!(sent.iter().all(|message| message["id"] == sent[0]["id"] && message["seq"] == json!(n + 2)), "{sent:?}");
+        // All eight may have been told to send it again.
+        let again = unless_busy(async || four.through(n, ann).send_text(&place, &name, Some(&name)).await).await;
+        acknowledged.push(told(sent.first().unwrap_or(&again)));
+        assert_eq!(told(&again), acknowledged[n]);
     }
-    let history = four.through(1, ben).history(&place, "limit=100").await.unwrap();
-    assert_eq!(history["total"], 50);
-    report("10 winners, messages", format!("50 messages sent 8 times at once, each stored once; {conflicts} to be sent again"));
+    let is_last = |event: &Event| event.name == "message:received" && event.json()["content"] == "message 49";
+    let heard = socket.collect_until(PATIENCE, |events| events.last().is_some_and(is_last)).await.unwrap();
+    let heard: Vec<_> = heard.iter().filter(|event| event.name == "message:received").map(|event| told(&event.json())).collect();
+    let synced = four.through(3, ben).sync(&json!({&place: 1}), None).await.unwrap();
+    let brought: Vec<_> = synced["conversations"][0]["messages"].as_array().unwrap().iter().map(told).collect();
+    let rest = four.through(1, ben);
+    assert_eq!(rest.history(&place, "limit=1").await.unwrap()["total"], 50);
+    let mut tally = Tally::default();
+    tally.log(&[&acknowledged], &read_log(&rest, &place).await.unwrap());
+    tally.told("Ben", &acknowledged, &heard);
+    tally.resumed("Ben", &acknowledged, &brought);
+    tally.accept("10 winners, messages", format!("each sent 8 times at once; {conflicts} to be sent again"));
 }
 
 async fn numbers_have_one_account(four: &Four) {

@@ -1,0 +1,202 @@
+//! Everybody comes back at once: all are let in and brought up to date, whatever a try came to, within bounded memory.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use loadtest::socket::{Close, ConnectError, Ending, Event, Events};
+use loadtest::{Auth, Door, Options};
+use rand::RngExt as _;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use urge::id::{ConversationId, Seq};
+use urge::log::ConversationKind;
+
+use super::{TOGETHER, conversation, log};
+use crate::failures::tally::Tally;
+use crate::failures::{is_long, metric};
+use crate::support::{Nodes, PATIENCE, Person, Process, World};
+
+/// Messages that each client has, and those that it has missed.
+const HAD: Seq = 10;
+const MISSED: Seq = 10;
+/// Until the last one is back, on a machine that has much else to do.
+const LONG: Duration = Duration::from_mins(2);
+/// How often the app tries to come back.
+const APP_TRIES: usize = 5;
+/// How long it waits for one of them to bring it up to date.
+const APP_WAITS: Duration = Duration::from_secs(8);
+/// What a node may take for each socket that comes back, in KiB: 12 for itself, and as much again for what is kept of its user, his
+/// login and his conversation, with threefold slack, for the heap does not shrink between them.
+const SOCKET_KIB: u64 = 72;
+/// What it may take beside them: buffers of requests that are under way, caches that begin to be filled.
+const BESIDE_KIB: u64 = 32 << 10;
+
+/// Somebody who was away, and what he has seen since.
+struct Client {
+    person: Person,
+    conversation: ConversationId,
+    number: usize,
+}
+
+/// How he came back.
+struct Back {
+    /// How long each try took, the last of which was let in and brought up to date.
+    tries: Vec<Duration>,
+    took: Duration,
+    refusals: Vec<String>,
+    /// Which rows he was told then.
+    told: Vec<Seq>,
+    emitter: loadtest::socket::Emitter,
+    events: Events,
+}
+
+/// Whether one who was sent away like this may come again, as the official clients see it.
+fn is_passing(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Refused(_) | ConnectError::Protocol(_) => false,
+        ConnectError::Http { status, .. } => [429, 503].contains(status),
+        ConnectError::Closed(Close { ending, code, .. }) => {
+            !matches!(ending, Ending::Disconnect | Ending::ConnectError) && !code.is_some_and(|code| [4401, 4403, 4409].contains(&code))
+        }
+        ConnectError::Io(_) | ConnectError::Timeout(_) => true,
+    }
+}
+
+impl Client {
+    /// Tries as the app does, if more often, until what was missed has been told.
+    async fn come_back(&self, urls: &[String], mut go: watch::Receiver<bool>) -> Back {
+        go.wait_for(|go| *go).await.unwrap();
+        let (began, mut refusals, mut pause) = (Instant::now(), Vec::new(), Duration::from_secs(1));
+        let mut tries = Vec::new();
+        loop {
+            let door = if self.number.is_multiple_of(3) { Door::WebSocket } else { Door::SocketIo };
+            let url = &urls[(self.number + tries.len()) % urls.len()];
+            let this_try = Instant::now();
+            let token = Auth::Token(self.person.account.access_token.clone());
+            // Longer than the app would: what is too slow is to be seen, not to be tried again.
+            let refused = match (Options { timeout: LONG, ..Options::new(url, door, token) }).connect().await {
+                Ok(socket) => {
+                    let (emitter, mut events) = socket.split();
+                    match emitter.resume(&json!({self.conversation.to_string(): HAD + 1})).await {
+                        Ok(answer) if answer["recovered"] == true => {
+                            let told = received(&events.drain());
+                            tries.push(this_try.elapsed());
+                            return Back { tries, took: began.elapsed(), refusals, told, emitter, events };
+                        }
+                        other => format!("{other:?}"),
+                    }
+                }
+                Err(error) => {
+                    assert!(is_passing(&error), "refused for good: {error}");
+                    error.to_string()
+                }
+            };
+            refusals.push(refused);
+            tries.push(this_try.elapsed());
+            assert!(began.elapsed() < LONG, "not let in: {refusals:?}");
+            // As socket.io-client does.
+            let jitter = rand::rng().random_range(0.5..1.5);
+            sleep(pause.mul_f64(jitter)).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+}
+
+/// The rows of these messages.
+fn received(events: &[Event]) -> Vec<Seq> {
+    events.iter().filter(|event| event.name == "message:received").map(|event| event.json()["seq"].as_i64().unwrap()).collect()
+}
+
+/// A figure of a process, in KiB.
+fn kib(pid: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_comes_back_at_once() {
+    let Some(nodes) = tokio::task::spawn_blocking(|| Nodes::start_apart(2)).await.unwrap() else { return };
+    let (stores, urls) = (nodes.stores().await, nodes.urls());
+    let count = if is_long() { 5_000 } else { 1_000 };
+    let worlds: Vec<_> = urls.iter().map(|url| World::at(url)).collect();
+    let (stores, worlds) = (&stores, &worlds);
+    let writing = (0..10).map(async |n| worlds[0].person(&format!("Writer {n}")).await);
+    let writers: &Vec<Person> = &futures_util::stream::iter(writing).buffered(TOGETHER).collect().await;
+    let making = (0..count).map(async |number| {
+        let person = worlds[number % 2].person(&format!("Client {number}")).await;
+        let people = [&person, &writers[number % writers.len()]].map(|person| person.id().parse().unwrap());
+        let conversation = conversation(stores, ConversationKind::Direct, &people, HAD + MISSED, 1_000_000).await;
+        Client { person, conversation, number }
+    });
+    let clients: Vec<Client> = futures_util::stream::iter(making).buffered(TOGETHER).collect().await;
+    let pids: Vec<u32> = nodes.processes.iter().map(Process::pid).collect();
+    let before: Vec<u64> = pids.iter().map(|pid| kib(*pid, "VmRSS")).collect();
+
+    let (go, gone) = watch::channel(false);
+    let urls: Arc<[String]> = urls.into();
+    let coming: Vec<_> = clients
+        .into_iter()
+        .map(|client| {
+            let (urls, gone) = (Arc::clone(&urls), gone.clone());
+            tokio::spawn(async move {
+                let back = client.come_back(&urls, gone).await;
+                (client, back)
+            })
+        })
+        .collect();
+    go.send_replace(true);
+    let mut back: Vec<(Client, Back)> = join_all(coming).await.into_iter().map(Result::unwrap).collect();
+    let peaks: Vec<u64> = pids.iter().map(|pid| kib(*pid, "VmHWM")).collect();
+
+    let sum = async |name| join_all(worlds.iter().map(async |world| metric(&world.rest, name).await.values().sum::<u64>())).await;
+    let (sockets, refused) = (sum("urge_sockets").await, sum("urge_gate_refusals_total").await);
+    assert_eq!(sockets.iter().sum::<u64>(), count as u64);
+    let most = back.iter().map(|(_, back)| back.tries.len()).max().unwrap();
+    let tries = || back.iter().flat_map(|(_, back)| &back.tries).copied();
+    let (longest, slow) = (tries().max().unwrap(), tries().filter(|took| *took > APP_WAITS).count());
+    let mut took: Vec<Duration> = back.iter().map(|(_, back)| back.took).collect();
+    took.sort_unstable();
+    let again = back.iter().filter(|(_, back)| back.tries.len() > 1).count();
+    let reasons: BTreeSet<String> = back.iter().flat_map(|(_, back)| &back.refusals).map(|why| why.chars().take(100).collect()).collect();
+    let grown: Vec<u64> = before.iter().zip(&peaks).map(|(before, peak)| peak - before).collect();
+    // And they hear what comes from now on.
+    let (mut tally, mut sent) = (Tally::default(), Vec::new());
+    for (n, (client, back)) in back.iter_mut().enumerate() {
+        let mut acknowledged: Vec<Seq> = (2..=HAD + MISSED + 1).collect();
+        tally.resumed(&client.person.name, &acknowledged[HAD as usize..], &back.told);
+        if n.is_multiple_of(count / 50) {
+            let writer = &writers[client.number % writers.len()];
+            let rest = worlds[client.number % 2].rest.as_account(&writer.account);
+            let live = rest.send_text(&client.conversation.to_string(), "live", None).await.unwrap();
+            let told = back.events.collect_until(PATIENCE, |events| !received(events).is_empty()).await.unwrap();
+            assert_eq!(told.last().unwrap().json()["id"], live["id"]);
+            acknowledged.push(live["seq"].as_i64().unwrap());
+            tally.told(&client.person.name, &acknowledged[(HAD + MISSED) as usize..], &received(&told));
+        }
+        sent.push((client.conversation, acknowledged));
+    }
+    log(&mut tally, stores, sent.into_iter()).await;
+    tally.accept(
+        "11 many clients",
+        format!(
+            "{count} back at 2 nodes; half after {:.2} s, the last after {:.2} s; {again} tried again, at most {most} times; a try took \
+             at most {:.2} s, {slow} longer than the app waits; gates refused {refused:?}; memory grew by {grown:?} KiB for \
+             {sockets:?} sockets from {before:?}; {reasons:?}",
+            took[count / 2].as_secs_f64(),
+            took[count - 1].as_secs_f64(),
+            longest.as_secs_f64(),
+        ),
+    );
+    assert!(most <= APP_TRIES, "the app would have stopped trying: {reasons:?}");
+    for (grown, sockets) in grown.iter().zip(&sockets) {
+        assert!(*grown <= BESIDE_KIB + SOCKET_KIB * sockets, "{grown} KiB for {sockets} sockets");
+    }
+    for (_, back) in &back {
+        let _ = back.emitter.abort().await;
+    }
+}
