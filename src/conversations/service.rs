@@ -86,8 +86,7 @@ impl Conversations {
             // What was before the row he does not see.
             membership.head = Head::default().after(&row);
         }
-        let last = self.last_message(caller, &state, &membership).await?;
-        let unread = self.unread(caller, &membership).await?;
+        let (last, unread) = tokio::try_join!(self.last_message(caller, &state, &membership), self.unread(caller, &membership))?;
         let entry = Entry { state, membership, last, unread };
         let mut views = self.show(caller, vec![entry], VIEWED_PARTICIPANTS).await?;
         views.pop().ok_or_else(|| Error::not_found("there is no such conversation"))
@@ -98,9 +97,8 @@ impl Conversations {
         let entries = try_join_all(memberships.into_iter().map(|membership| async move {
             let id = membership.conversation_id;
             let entry = async {
-                let state = self.parts.appender.state(id).await?;
-                let last = self.last_message(caller, &state, &membership).await?;
-                let unread = self.unread(caller, &membership).await?;
+                let state = self.parts.appender.state_upto(id, membership.head.seq).await?;
+                let (last, unread) = tokio::try_join!(self.last_message(caller, &state, &membership), self.unread(caller, &membership))?;
                 Ok::<_, Error>(Entry { state, membership, last, unread })
             };
             unless_spoilt(id, entry.await)

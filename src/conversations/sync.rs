@@ -181,7 +181,7 @@ impl Conversations {
 
     async fn entry(&self, caller: UserId, membership: Membership, known: Option<Seq>) -> Result<SyncEntry> {
         let id = membership.conversation_id;
-        let state = self.parts.appender.state(id).await?;
+        let state = self.parts.appender.state_upto(id, membership.head.seq).await?;
         let Missed { rows, up_to, more } = match known {
             Some(known) => self.missed(caller, &membership, known).await?,
             None => self.newest(caller, &membership).await?,

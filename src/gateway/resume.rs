@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::seat::Seat;
 use super::session::Sessions;
@@ -84,13 +85,16 @@ impl Sessions {
     pub(super) async fn resume(&self, socket: &Arc<Socket>, seat: &Seat, known: HashMap<ConversationId, Seq>) -> Result<Resumed> {
         let hub = &self.shared.parts.hub;
         seat.hold();
+        let _turn = seat.resuming().await;
         if !seat.can_resume() {
             return Ok(Resumed::NOT);
         }
         // The heads after the seat was taken: a row is behind them and read here, or after them and comes live.
         let mut place = Reading { gate: &self.shared.replays, held: None };
         place.take().await;
+        let now = Instant::now();
         let memberships = hub.memberships(socket.user_id).await?;
+        let all = memberships.clone();
         let since = last_seen(&known, &memberships);
         let mut on_their_way = Vec::new();
         for membership in memberships.iter().filter(|membership| known.contains_key(&membership.conversation_id)) {
@@ -110,14 +114,14 @@ impl Sessions {
                 seat.skip_upto(id, head);
             }
         }
-        let lagging: Vec<_> = missed.iter().map(|missed| missed.membership.clone()).collect();
         let shown: Vec<_> = missed.iter().filter(|missed| missed.is_shown()).map(|missed| missed.membership.conversation_id).collect();
         let replayed = async {
             let count = self.replay_all(&mut place, socket, seat, missed, since).await?;
-            hub.ensure(socket.user_id, &lagging).await.map(|()| count)
+            hub.ensure(socket.user_id, &all).await.map(|()| count)
         };
         match replayed.await {
             Ok(count) => {
+                seat.heads_read(now);
                 seat.resumes_no_more();
                 // What waits was made before what has been shown, and comes after it.
                 let holds_view = seat.holds_view();

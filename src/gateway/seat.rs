@@ -6,6 +6,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::{Mutex as Turn, MutexGuard};
+use tokio::time::Instant;
 
 use super::socket::{CloseReason, Outgoing, Socket};
 use crate::event::EventKind;
@@ -29,8 +31,8 @@ struct Gate {
     replayed: HashMap<ConversationId, Seq>,
     /// The first live row of each conversation since the seat was taken; dropped once it is too late to resume.
     first_live: Option<HashMap<ConversationId, Seq>>,
-    /// The heads of the user's conversations have been read since the seat was taken.
-    knows_heads: bool,
+    /// When the heads of the user's conversations were read last since the seat was taken.
+    heads_read: Option<Instant>,
     /// A conversation as it was some time ago waits, while the seat is held.
     holds_view: bool,
 }
@@ -73,13 +75,19 @@ impl Gate {
 pub(super) struct Seat {
     pub socket: Arc<Socket>,
     gate: Mutex<Gate>,
+    resume: Turn<()>,
 }
 
 impl Seat {
     /// A held seat.
     pub fn held(socket: Arc<Socket>) -> Arc<Self> {
         let gate = Gate { held: Some(VecDeque::new()), first_live: Some(HashMap::new()), ..Gate::default() };
-        Arc::new(Self { socket, gate: Mutex::new(gate) })
+        Arc::new(Self { socket, gate: Mutex::new(gate), resume: Turn::new(()) })
+    }
+
+    /// For who resumes, or is to wait until nobody does.
+    pub async fn resuming(&self) -> MutexGuard<'_, ()> {
+        self.resume.lock().await
     }
 
     /// A live event, in the order of its log if it has a place in one.
@@ -183,14 +191,19 @@ impl Seat {
         self.gate.lock().holds_view
     }
 
-    /// From here on a conversation that the hub knows nothing of is new to this user.
-    pub fn heads_read(&self) {
-        self.gate.lock().knows_heads = true;
+    /// They were read at `when`, or later. From here on a conversation that the hub knows nothing of is new to this user.
+    pub fn heads_read(&self, when: Instant) {
+        self.gate.lock().heads_read = Some(when);
     }
 
     /// Whether the user's conversations were read since the seat was taken.
     pub fn knows_heads(&self) -> bool {
-        self.gate.lock().knows_heads
+        self.gate.lock().heads_read.is_some()
+    }
+
+    /// Whether they were read since then, and the rows that they tell of are on their way.
+    pub fn knows_heads_of(&self, since: Instant) -> bool {
+        self.gate.lock().heads_read.is_some_and(|read| read >= since)
     }
 
     /// Whether a replay can know what has gone out live: not when that was long ago, or in too many conversations.

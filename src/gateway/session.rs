@@ -19,6 +19,7 @@ use super::online::Online;
 use super::orphans::Orphans;
 use super::resume::READING;
 use super::rounds::Rounds;
+use super::seat::Seat;
 use super::socket::{CloseReason, Mark, Socket};
 use super::typing::TypingNow;
 use super::watch::{Look, WATCHING};
@@ -156,15 +157,15 @@ impl Gateway for Sessions {
         }
         // The other nodes send what concerns him from about now on; what falls between this and the heads is found below.
         self.came(socket.user_id);
+        let opened = Instant::now();
         let memberships = hub.memberships(socket.user_id).await?;
         hub.ensure(socket.user_id, &memberships).await?;
         hub.leave_out_the_past(&seat, &memberships);
-        seat.heads_read();
+        seat.heads_read(opened);
         hub.catch_up(&seat, &memberships).await?;
         let hold = seat.hold();
         let (hub, bus) = (hub.clone(), Arc::clone(bus));
         let (socket, stopping) = (Arc::clone(socket), tasks.stopping());
-        let opened = tokio::time::Instant::now();
         tasks.spawn(async move {
             let seat_at = async |time| {
                 stopping.run_until_cancelled(tokio::time::sleep_until(opened + time)).await?;
@@ -174,8 +175,8 @@ impl Gateway for Sessions {
                 tokio::time::sleep(RESUME_WAIT).await;
                 seat.release(Some(hold)).await;
                 drop(seat);
-                if seat_at(SECOND_LOOK).await.is_some() {
-                    look_again(&hub, &socket).await;
+                if let Some(seat) = seat_at(SECOND_LOOK).await {
+                    look_again(&hub, &seat, opened + SECOND_LOOK).await;
                 }
                 if let Some(seat) = seat_at(LATE_RESUME).await {
                     seat.resumes_no_more();
@@ -184,7 +185,9 @@ impl Gateway for Sessions {
             let routed = async {
                 if bus.has_others() {
                     bus.known().await;
-                    look_again(&hub, &socket).await;
+                    if let Some(seat) = seat_at(Duration::ZERO).await {
+                        look_again(&hub, &seat, Instant::now()).await;
+                    }
                 }
             };
             // Of who goes away again nothing is left: those who come and go all the time would pile up.
@@ -268,10 +271,17 @@ impl Gateway for Sessions {
     }
 }
 
-/// Reads the heads of somebody who has been let in again: rows may have been on their way when he came.
-async fn look_again(hub: &Hub, socket: &Socket) {
-    if let Err(error) = hub.repair_user(socket.user_id).await {
-        tracing::warn!(%error, socket = %socket.id, "heads could not be read a second time");
+/// Reads the heads of somebody who has been let in again, unless they have been read since: rows may have been on their way when he
+/// came. A resume that is under way, or waits for its turn, reads them too.
+async fn look_again(hub: &Hub, seat: &Seat, since: Instant) {
+    drop(seat.resuming().await);
+    if seat.knows_heads_of(since) {
+        return;
+    }
+    let now = Instant::now();
+    match hub.repair_user(seat.socket.user_id).await {
+        Ok(()) => seat.heads_read(now),
+        Err(error) => tracing::warn!(%error, socket = %seat.socket.id, "heads could not be read a second time"),
     }
 }
 

@@ -180,6 +180,11 @@ impl Appender {
         self.shared.load_whole(id).await
     }
 
+    /// The same for one who has just read that the log goes to `head`: nothing is read where that is known already.
+    pub async fn state_upto(&self, id: ConversationId, head: Seq) -> StoreResult<Arc<ConversationState>> {
+        self.shared.load_upto(id, head).await
+    }
+
     /// The conversation as this node knows it, read from the store when it does not: for what is asked often and may be a little old.
     pub async fn known(&self, id: ConversationId) -> StoreResult<Arc<ConversationState>> {
         self.shared.load(id).await

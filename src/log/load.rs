@@ -43,10 +43,22 @@ impl Shared {
             }
         }
         let head = record.as_ref().map_or(0, |record| record.head.seq);
-        let last = if head > 0 { self.store.row(id, head).await? } else { None };
+        // The last row, for its time, and with it those behind it: mostly there are none.
+        let mut rows = self.reader.after(id, (head - 1).max(0), CATCH_UP_ROWS).await?;
+        let is_next = rows.iter().zip(head.max(1)..).all(|(row, seq)| row.seq == seq);
+        let is_whole = is_next && (usize::from(head > 0)..CATCH_UP_ROWS).contains(&rows.len());
+        let last = match head {
+            0 => None,
+            _ if is_whole => Some(rows.remove(0)),
+            _ => self.store.row(id, head).await?,
+        };
         let last_at = last.map_or(Timestamp(0), |row| row.created_at);
         let mut state = ConversationState::projected(id, record, members, last_at);
-        self.catch_up(&mut state).await?;
+        if is_whole {
+            self.take_in(&mut state, &rows).await?;
+        } else {
+            self.catch_up(&mut state).await?;
+        }
         let state = Arc::new(state);
         if state.record.is_some() {
             self.remember(Arc::clone(&state));
@@ -62,9 +74,20 @@ impl Shared {
             return Ok(state);
         }
         let head = self.store.conversation(id).await?.map_or(0, |record| record.head.seq);
+        self.at_least(state, head).await
+    }
+
+    /// The conversation with every row up to `head` at least.
+    pub async fn load_upto(&self, id: ConversationId, head: Seq) -> StoreResult<Arc<ConversationState>> {
+        let state = self.load(id).await?;
+        self.at_least(state, head).await
+    }
+
+    async fn at_least(&self, state: Arc<ConversationState>, head: Seq) -> StoreResult<Arc<ConversationState>> {
         if head <= state.head.seq {
             return Ok(state);
         }
+        let id = state.id;
         let _turn = self.loading.turn(id).await;
         let known = self.cached(id).unwrap_or(state);
         if known.head.seq >= head {
@@ -83,26 +106,33 @@ impl Shared {
         let mut all = Vec::new();
         loop {
             let rows = persist(|| self.whole_rows(state.id, state.head.seq, 0)).await?;
-            let count = rows.len();
-            if count > 0 {
-                // Whoever moved the head had projected everything up to there: what another node has seen to is taken in, not
-                // done again. Read after the rows, so that it is not older than they are.
-                let settled = persist(|| self.store.conversation(state.id)).await?.map_or(0, |record| record.head.seq);
-                let (done, left) = rows.split_at(rows.partition_point(|row| row.seq <= settled));
-                for row in done {
-                    state.apply(row);
-                    self.announce.took_in(row);
-                }
-                if !left.is_empty() {
-                    metrics::counter!("urge_log_rows_rolled_forward_total").increment(left.len() as u64);
-                    self.settle(state, left, None, &[]).await?;
-                }
-            }
+            let is_last = rows.len() < CATCH_UP_ROWS;
+            self.take_in(state, &rows).await?;
             all.extend(rows);
-            if count < CATCH_UP_ROWS {
+            if is_last {
                 return Ok(all);
             }
         }
+    }
+
+    /// Takes in the next rows.
+    async fn take_in(&self, state: &mut ConversationState, rows: &[LogRow]) -> StoreResult<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        // Whoever moved the head had projected everything up to there: what another node has seen to is taken in, not
+        // done again. Read after the rows, so that it is not older than they are.
+        let settled = persist(|| self.store.conversation(state.id)).await?.map_or(0, |record| record.head.seq);
+        let (done, left) = rows.split_at(rows.partition_point(|row| row.seq <= settled));
+        for row in done {
+            state.apply(row);
+            self.announce.took_in(row);
+        }
+        if !left.is_empty() {
+            metrics::counter!("urge_log_rows_rolled_forward_total").increment(left.len() as u64);
+            self.settle(state, left, None, &[]).await?;
+        }
+        Ok(())
     }
 
     /// Rows after `after`, some at least while the log goes to `upto`: a replica that lacks rows must not pass for a log without them.

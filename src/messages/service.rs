@@ -114,13 +114,20 @@ impl Messages {
     /// # Errors
     /// `NotFound`: no such conversation; `Forbidden`: not, or no longer, a participant.
     pub async fn membership(&self, caller: UserId, id: ConversationId) -> Result<(Arc<ConversationState>, Membership)> {
-        let state = self.appender.state(id).await?;
-        state.record()?;
-        let membership = self.log.membership(caller, id).await?.filter(|membership| membership.state == MemberState::Active);
+        let read = async || Ok::<_, Error>(self.log.membership(caller, id).await?.filter(|found| found.state == MemberState::Active));
+        let mut membership = read().await?;
+        if membership.is_none() {
+            // Whoever let him in may not have lived to write it down: that is done now.
+            self.appender.state(id).await?.record()?;
+            membership = read().await?;
+        }
         let mut membership = membership.ok_or_else(|| Error::forbidden("you are not a participant of this conversation"))?;
         if membership.large {
             membership.head = self.log.conversation(id).await?.map(|record| record.head).unwrap_or_default();
         }
+        // After it, so that it is not older.
+        let state = self.appender.state_upto(id, membership.head.seq).await?;
+        state.record()?;
         Ok((state, membership))
     }
 

@@ -42,7 +42,7 @@ impl Messages {
         let reached = others.iter().map(|member| member.delivered_seq.max(member.read_seq)).max().unwrap_or(0);
         let mut rows = self.reader.before(id, reached + 1, LOOK_BACK_ROWS).await?;
         rows.retain(|row| row.sender_id == caller && row.body.is_counted() && row.seq > membership.cleared_seq);
-        let state = self.appender.state(id).await?;
+        let state = self.appender.state_upto(id, membership.head.seq).await?;
         let statuses = self.receipts.statuses(caller, &state, membership, &rows).await?;
         let turned = rows.iter().zip(statuses).rev().filter(|(_, status)| *status > MessageStatus::Sent);
         Ok(turned.map(|(row, status)| Turned { message_id: row.message_id, status, user_id: last.user_id }).collect())

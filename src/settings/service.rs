@@ -108,8 +108,12 @@ impl Settings {
         Ok(self.relation(user, other).await?.blocked)
     }
 
-    /// How the two stand: asked with every message, so it must not cost more for who is blocked by many.
+    /// How the two stand: asked with every message, so it must not cost more for who is blocked by many. Who is online has been
+    /// looked at whole, to know whom to tell.
     async fn relation(&self, user: UserId, other: UserId) -> Result<Relation> {
+        if let Some(relations) = self.relations.get(&user) {
+            return Ok(Relation { blocked: relations.blocked.contains_key(&other), blocked_by: relations.blocked_by.contains_key(&other) });
+        }
         Ok(self.pairs.get_or_read((user, other), || self.store.relation(user, other)).await?)
     }
 
