@@ -39,6 +39,7 @@ async fn one_by_chance(count: usize, case: impl Fn(usize) -> String, harm: impl 
     }
     verdicts
 }
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_are_killed_lose_nothing() {
     let killed = async |cluster: &Cluster, which: usize| {

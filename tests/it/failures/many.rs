@@ -51,13 +51,14 @@ async fn conversation(stores: &Stores, kind: ConversationKind, people: &[UserId]
     };
     let members: Vec<_> = people.iter().map(member).collect();
     let seq = messages + 1;
-    log.insert_rows(&[rows::row(id, 1, founder, Body::Created(creation))]).await.unwrap();
+    let first = [rows::row(id, 1, founder, Body::Created(creation))];
+    rows::written(async || log.insert_rows(&first).await).await;
     rows::seed(log, id, writer, 2, seq).await;
-    log.put_conversation(id, &record, 1).await.unwrap();
-    log.put_members(id, &record, &members, &Cleared::default()).await.unwrap();
-    log.mark_indexed(id, seq).await.unwrap();
+    rows::written(async || log.put_conversation(id, &record, 1).await).await;
+    rows::written(async || log.put_members(id, &record, &members, &Cleared::default()).await).await;
+    rows::written(async || log.mark_indexed(id, seq).await).await;
     let head = Head { seq, n: messages, total: messages, message_seq: seq, at: Timestamp(at) };
-    log.advance_heads(id, &head, people, &[]).await.unwrap();
+    rows::written(async || log.advance_heads(id, &head, people, &[]).await).await;
     id
 }
 

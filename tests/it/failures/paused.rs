@@ -1,7 +1,7 @@
 //! A node that stands still amid an append, while the sender tries again through another one and others write: when it goes on
 //! it finds what has become of its message.
 
-use super::scene::{Scene, stands_still, through};
+use super::scene::{Scene, through};
 
 /// Holds Ann's node at this place; when she is answered elsewhere it goes on.
 async fn goes_on_after(point: &str, place: &str) {
@@ -11,8 +11,7 @@ async fn goes_on_after(point: &str, place: &str) {
     let held = scene.failing(&format!("{point}=stop"));
     scene.settles().await;
 
-    let first = scene.ann_sends(held, "held");
-    stands_still(&scene.nodes.processes[held]).await;
+    let first = scene.ann_is_held(held, "held").await;
     // What is in the log by then has its place; what is not takes one behind those who were faster.
     let is_written = point != "append.located";
     if is_written {

@@ -46,7 +46,7 @@ pub fn contents(events: &[Event]) -> Vec<String> {
 }
 
 /// Waits until this node stands still, as its fail point says.
-pub async fn stands_still(node: &Process) {
+async fn stands_still(node: &Process) {
     let began = Instant::now();
     let state = || std::fs::read_to_string(format!("/proc/{}/stat", node.pid())).unwrap();
     // "pid (name) state ...": T is stopped.
@@ -94,6 +94,21 @@ impl Scene {
     pub fn ann_sends(&self, node: usize, words: &str) -> JoinHandle<Result<Value, RestError>> {
         let (rest, place, words) = (through(&self.nodes.processes[node], &self.ann), self.place.clone(), words.to_owned());
         tokio::spawn(async move { rest.send_text(&place, &words, Some(&words)).await })
+    }
+
+    /// The same through one that stands still over it, which it does now. A busy store may have her refused before it comes to that.
+    pub async fn ann_is_held(&self, node: usize, words: &str) -> JoinHandle<Result<Value, RestError>> {
+        let began = Instant::now();
+        loop {
+            let mut sent = self.ann_sends(node, words);
+            tokio::select! {
+                () = stands_still(&self.nodes.processes[node]) => return sent,
+                answer = &mut sent => {
+                    let is_busy = matches!(answer.as_ref().unwrap(), Err(error) if error.status() == 503);
+                    assert!(is_busy && began.elapsed() < PATIENCE, "{words:?} is not held: {answer:?}");
+                }
+            }
+        }
     }
 
     /// Somebody writes through the sound node.

@@ -3,7 +3,7 @@
 use urge::clock::Timestamp;
 use urge::id::{ConversationId, MessageId, Seq, UserId};
 use urge::log::{BUCKET_ROWS, Body, Content, Insert, LogRow, LogStore, bucket_of};
-use urge::store::StoreError;
+use urge::store::{StoreError, StoreResult};
 
 /// Rows of one statement.
 const SEEDED_ROWS: Seq = 256;
@@ -37,22 +37,30 @@ pub fn row(conversation_id: ConversationId, seq: Seq, sender_id: UserId, body: B
     }
 }
 
+/// Asks a busy store again, for what may be written twice.
+pub async fn written<T: std::fmt::Debug>(write: impl AsyncFn() -> StoreResult<T>) -> T {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match write().await {
+            Ok(written) => return written,
+            Err(StoreError::Unavailable(_)) if tries < TRIES => {}
+            Err(error) => panic!("it was not written: {error}"),
+        }
+    }
+}
+
 /// Fills the log from row `from` up to and including row `upto` with this person's messages.
 pub async fn seed(store: &dyn LogStore, conversation: ConversationId, sender: UserId, from: Seq, upto: Seq) {
     let mut at = from;
     while at <= upto {
         let end = (at + SEEDED_ROWS).min(upto + 1).min((bucket_of(at) + 1) * BUCKET_ROWS);
         let rows: Vec<_> = (at..end).map(|seq| row(conversation, seq, sender, words(&format!("row {seq}")))).collect();
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match store.insert_rows(&rows).await {
-                Ok(Insert::Applied) => break,
-                // The try before was done after all, and all of it.
-                Ok(Insert::Exists(first)) if *first == rows[0] => break,
-                Err(StoreError::Unavailable(_)) if tries < TRIES => {}
-                refused => panic!("rows {at} to {end} were not taken: {refused:?}"),
-            }
+        match written(async || store.insert_rows(&rows).await).await {
+            Insert::Applied => {}
+            // The try before was done after all, and all of it.
+            Insert::Exists(first) if *first == rows[0] => {}
+            refused @ Insert::Exists(_) => panic!("rows {at} to {end} were not taken: {refused:?}"),
         }
         at = end;
     }
