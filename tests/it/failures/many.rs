@@ -3,14 +3,19 @@
 mod lists;
 mod returns;
 
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
+use loadtest::Rest;
+use tokio::time::{Instant, sleep};
 use urge::app::Stores;
 use urge::clock::Timestamp;
 use urge::id::{ConversationId, Seq, UserId};
 use urge::log::{Body, Cleared, ConversationKind, ConversationRecord, Creation, Head, Member, MemberState, Profile, Role};
 
+use super::metric;
 use super::tally::Tally;
-use crate::support::rows;
+use crate::support::{PATIENCE, rows};
 
 /// What is made side by side.
 const TOGETHER: usize = 32;
@@ -60,6 +65,34 @@ async fn conversation(stores: &Stores, kind: ConversationKind, people: &[UserId]
     let head = Head { seq, n: messages, total: messages, message_seq: seq, at: Timestamp(at) };
     rows::written(async || log.advance_heads(id, &head, people, &[]).await).await;
     id
+}
+
+/// What a node has asked its store for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Statements {
+    reads: u64,
+    others: u64,
+}
+
+/// The statements so far, once a node is quiet: what follows an answer, marks and the like, is done and counted.
+async fn statements(rest: &Rest) -> Statements {
+    let read = async || {
+        let mut statements = Statements::default();
+        for (labels, count) in metric(rest, "urge_store_statements_total").await {
+            *(if labels.contains("\"read\"") { &mut statements.reads } else { &mut statements.others }) += count;
+        }
+        statements
+    };
+    let (mut before, began) = (read().await, Instant::now());
+    loop {
+        // Nobody tells that nothing more comes.
+        sleep(Duration::from_millis(300)).await;
+        let now = read().await;
+        if now == before || began.elapsed() > PATIENCE {
+            return now;
+        }
+        before = now;
+    }
 }
 
 /// The places of the messages in its log.

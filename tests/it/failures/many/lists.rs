@@ -2,22 +2,20 @@
 //! conversation that is shown, however many messages there are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use loadtest::{Rest, RestError};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 use urge::app::Stores;
 use urge::clock::Timestamp;
 use urge::id::{ConversationId, Seq, UserId};
 use urge::log::ConversationKind;
 use urge::users::UserRecord;
 
-use super::{TOGETHER, conversation, log};
+use super::{Statements, TOGETHER, conversation, log, statements};
+use crate::failures::is_long;
 use crate::failures::tally::Tally;
-use crate::failures::{is_long, metric};
-use crate::support::{Nodes, PATIENCE, World, id};
+use crate::support::{Nodes, World, id};
 
 /// Conversations of one person.
 const CONVERSATIONS: usize = 1_000;
@@ -30,13 +28,13 @@ const NEWEST: Seq = 50;
 
 /// Reads that a page may take beside those for what it shows: the login, the person, blocks, and the partition of memberships.
 const OF_A_PAGE: u64 = 10;
-/// Reads for a conversation that is listed by a node that knows it: its head, the last message, what of it was hidden or starred, what
-/// is hidden of the unread ones, in a group the members' marks.
-const KNOWN: u64 = 8;
+/// Reads for a conversation that is listed by a node that knows it: the last message, what of it was hidden or starred, what is hidden
+/// of the unread ones, in a group the members' marks.
+const KNOWN: u64 = 7;
 /// The same of one that it has not met, with members, the rows behind the head, and people who are mostly new too.
-const UNKNOWN: u64 = 16;
+const UNKNOWN: u64 = 14;
 /// Reads for one that is synced anew: its newest page besides, and the marks that show what has been delivered.
-const SYNCED: u64 = 24;
+const SYNCED: u64 = 22;
 /// Statements that are no reads, for one that is synced anew: what it brings counts as delivered.
 const MARKS: u64 = 2;
 
@@ -49,34 +47,6 @@ async fn strangers(stores: &Stores, count: usize) -> Vec<UserId> {
         id
     });
     futures_util::stream::iter(making).buffered(TOGETHER).collect().await
-}
-
-/// What a node has asked its store for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Statements {
-    reads: u64,
-    others: u64,
-}
-
-/// The statements so far, once a node is quiet: what follows an answer, marks and the like, is done and counted.
-async fn statements(rest: &Rest) -> Statements {
-    let read = async || {
-        let mut statements = Statements::default();
-        for (labels, count) in metric(rest, "urge_store_statements_total").await {
-            *(if labels.contains("\"read\"") { &mut statements.reads } else { &mut statements.others }) += count;
-        }
-        statements
-    };
-    let (mut before, began) = (read().await, Instant::now());
-    loop {
-        // Nobody tells that nothing more comes.
-        sleep(Duration::from_millis(300)).await;
-        let now = read().await;
-        if now == before || began.elapsed() > PATIENCE {
-            return now;
-        }
-        before = now;
-    }
 }
 
 /// What this took of the node's store.

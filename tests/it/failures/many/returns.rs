@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use urge::id::{ConversationId, Seq};
 use urge::log::ConversationKind;
 
-use super::{TOGETHER, conversation, log};
+use super::{Statements, TOGETHER, conversation, log, statements};
 use crate::failures::tally::Tally;
 use crate::failures::{is_long, metric};
 use crate::support::{Nodes, PATIENCE, Person, Process, World};
@@ -25,6 +25,9 @@ const HAD: Seq = 10;
 const MISSED: Seq = 10;
 /// Until the last one is back, on a machine that has much else to do.
 const LONG: Duration = Duration::from_mins(2);
+/// Reads of the store for one who comes back at his first try to a node that knows nobody: his login, who he is, whom he blocks and who
+/// him, his conversations, what he missed in one of them, how it looks now, and what others are told of all that.
+const READS: f64 = 26.0;
 /// How often the app tries to come back.
 const APP_TRIES: usize = 5;
 /// How long it waits for one of them to bring it up to date.
@@ -136,6 +139,7 @@ async fn everybody_comes_back_at_once() {
     let clients: Vec<Client> = futures_util::stream::iter(making).buffered(TOGETHER).collect().await;
     let pids: Vec<u32> = nodes.processes.iter().map(Process::pid).collect();
     let before: Vec<u64> = pids.iter().map(|pid| kib(*pid, "VmRSS")).collect();
+    let so_far = join_all(worlds.iter().map(|world| statements(&world.rest))).await;
 
     let (go, gone) = watch::channel(false);
     let urls: Arc<[String]> = urls.into();
@@ -153,6 +157,9 @@ async fn everybody_comes_back_at_once() {
     let mut back: Vec<(Client, Back)> = join_all(coming).await.into_iter().map(Result::unwrap).collect();
     let peaks: Vec<u64> = pids.iter().map(|pid| kib(*pid, "VmHWM")).collect();
 
+    let since = join_all(worlds.iter().map(|world| statements(&world.rest))).await;
+    let all = |now: fn(&Statements) -> u64| since.iter().map(now).sum::<u64>() - so_far.iter().map(now).sum::<u64>();
+    let (reads, others) = (all(|of| of.reads) as f64 / count as f64, all(|of| of.others) as f64 / count as f64);
     let sum = async |name| join_all(worlds.iter().map(async |world| metric(&world.rest, name).await.values().sum::<u64>())).await;
     let (sockets, refused) = (sum("urge_sockets").await, sum("urge_gate_refusals_total").await);
     assert_eq!(sockets.iter().sum::<u64>(), count as u64);
@@ -185,7 +192,7 @@ async fn everybody_comes_back_at_once() {
         "11 many clients",
         format!(
             "{count} back at 2 nodes; half after {:.2} s, the last after {:.2} s; {again} tried again, at most {most} times; a try took \
-             at most {:.2} s, {slow} longer than the app waits; gates refused {refused:?}; memory grew by {grown:?} KiB for \
+             at most {:.2} s, {slow} longer than the app waits; each took {reads:.1} reads and {others:.1} other statements; gates refused {refused:?}; memory grew by {grown:?} KiB for \
              {sockets:?} sockets from {before:?}; {reasons:?}",
             took[count / 2].as_secs_f64(),
             took[count - 1].as_secs_f64(),
@@ -193,6 +200,7 @@ async fn everybody_comes_back_at_once() {
         ),
     );
     assert!(most <= APP_TRIES, "the app would have stopped trying: {reasons:?}");
+    assert!(reads <= READS * (1.0 + again as f64 / count as f64), "{reads} reads a client");
     for (grown, sockets) in grown.iter().zip(&sockets) {
         assert!(*grown <= BESIDE_KIB + SOCKET_KIB * sockets, "{grown} KiB for {sockets} sockets");
     }
