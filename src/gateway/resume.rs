@@ -94,7 +94,6 @@ impl Sessions {
         place.take().await;
         let now = Instant::now();
         let memberships = hub.memberships(socket.user_id).await?;
-        let all = memberships.clone();
         let since = last_seen(&known, &memberships);
         let mut on_their_way = Vec::new();
         for membership in memberships.iter().filter(|membership| known.contains_key(&membership.conversation_id)) {
@@ -103,7 +102,7 @@ impl Sessions {
                 on_their_way.push((id, head));
             }
         }
-        let missed: Vec<_> = memberships.into_iter().filter_map(|membership| missed(&known, membership)).collect();
+        let missed: Vec<_> = memberships.iter().filter_map(|membership| missed(&known, membership.clone())).collect();
         let rows: Seq = missed.iter().map(|missed| (missed.membership.head.seq - missed.after).max(0)).sum();
         if rows > MAX_REPLAY {
             return Ok(Resumed::NOT);
@@ -115,13 +114,17 @@ impl Sessions {
             }
         }
         let shown: Vec<_> = missed.iter().filter(|missed| missed.is_shown()).map(|missed| missed.membership.conversation_id).collect();
+        let lagging: Vec<_> = missed.iter().map(|missed| missed.membership.clone()).collect();
         let replayed = async {
             let count = self.replay_all(&mut place, socket, seat, missed, since).await?;
-            hub.ensure(socket.user_id, &all).await.map(|()| count)
+            hub.ensure(socket.user_id, &lagging).await.map(|()| count)
         };
         match replayed.await {
             Ok(count) => {
-                seat.heads_read(now);
+                // Of the others too. What cannot be read of those the next look finds, and says why it cannot.
+                if hub.ensure(socket.user_id, &memberships).await.is_ok() {
+                    seat.heads_read(now);
+                }
                 seat.resumes_no_more();
                 // What waits was made before what has been shown, and comes after it.
                 let holds_view = seat.holds_view();

@@ -39,9 +39,9 @@ use crate::users::Users;
 
 /// Live events wait this long for a `resume`; any other command of the client ends the wait.
 pub const RESUME_WAIT: Duration = Duration::from_millis(250);
-/// Heads are read again this long after a socket was let in.
+/// Heads are read again this long after a socket has come.
 const SECOND_LOOK: Duration = Duration::from_secs(5);
-/// How long after a socket was let in its client may still resume.
+/// How long after a socket has come its client may still resume.
 const LATE_RESUME: Duration = Duration::from_secs(30);
 
 /// The services behind the doors.
@@ -272,7 +272,7 @@ impl Gateway for Sessions {
 }
 
 /// Reads the heads of somebody who has been let in again, unless they have been read since: rows may have been on their way when he
-/// came. A resume that is under way, or waits for its turn, reads them too.
+/// came. A resume that waits for its turn is going to.
 async fn look_again(hub: &Hub, seat: &Seat, since: Instant) {
     drop(seat.resuming().await);
     if seat.knows_heads_of(since) {

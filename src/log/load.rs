@@ -74,20 +74,9 @@ impl Shared {
             return Ok(state);
         }
         let head = self.store.conversation(id).await?.map_or(0, |record| record.head.seq);
-        self.at_least(state, head).await
-    }
-
-    /// The conversation with every row up to `head` at least.
-    pub async fn load_upto(&self, id: ConversationId, head: Seq) -> StoreResult<Arc<ConversationState>> {
-        let state = self.load(id).await?;
-        self.at_least(state, head).await
-    }
-
-    async fn at_least(&self, state: Arc<ConversationState>, head: Seq) -> StoreResult<Arc<ConversationState>> {
         if head <= state.head.seq {
             return Ok(state);
         }
-        let id = state.id;
         let _turn = self.loading.turn(id).await;
         let known = self.cached(id).unwrap_or(state);
         if known.head.seq >= head {
@@ -95,6 +84,30 @@ impl Shared {
         }
         let mut state = (*known).clone();
         self.catch_up(&mut state).await?;
+        let state = Arc::new(state);
+        self.remember(Arc::clone(&state));
+        Ok(state)
+    }
+
+    /// The conversation with every row up to `head` at least, which somebody has read. Whoever moved a head had projected everything
+    /// up to there: that is taken in, and nothing is done for anybody.
+    pub async fn load_upto(&self, id: ConversationId, head: Seq) -> StoreResult<Arc<ConversationState>> {
+        let state = self.load(id).await?;
+        if head <= state.head.seq {
+            return Ok(state);
+        }
+        let _turn = self.loading.turn(id).await;
+        let known = self.cached(id).unwrap_or(state);
+        if head <= known.head.seq {
+            return Ok(known);
+        }
+        let mut state = (*known).clone();
+        while state.head.seq < head {
+            for row in self.whole_rows(id, state.head.seq, head).await?.iter().take_while(|row| row.seq <= head) {
+                state.apply(row);
+                self.announce.took_in(row);
+            }
+        }
         let state = Arc::new(state);
         self.remember(Arc::clone(&state));
         Ok(state)

@@ -13,7 +13,7 @@ use super::{Message, MessageStatus, MessageStore, Receipts};
 use crate::bus::Bus;
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, MessageId, Seq, UserId};
-use crate::log::{Appender, Body, Content, ConversationState, LogReader, LogRow, LogStore, MemberState, Membership};
+use crate::log::{Appender, Body, Content, ConversationState, LogReader, LogRow, LogStore, Member, MemberState, Membership};
 use crate::settings::Settings;
 use crate::task::Gate;
 use crate::users::{Seen, Users};
@@ -117,7 +117,7 @@ impl Messages {
         let read = async || Ok::<_, Error>(self.log.membership(caller, id).await?.filter(|found| found.state == MemberState::Active));
         let mut membership = read().await?;
         if membership.is_none() {
-            // Whoever let him in may not have lived to write it down: that is done now.
+            // Whoever let him in may not have lived to write that down; who learns of it does.
             self.appender.state(id).await?.record()?;
             membership = read().await?;
         }
@@ -128,6 +128,11 @@ impl Messages {
         // After it, so that it is not older.
         let state = self.appender.state_upto(id, membership.head.seq).await?;
         state.record()?;
+        // Nor may whoever put him out have lived to.
+        let is_out = |member: &Member| member.state != MemberState::Active && member.change_seq > membership.change_seq;
+        if state.members.get(&caller).is_some_and(is_out) {
+            return Err(Error::forbidden("you are not a participant of this conversation"));
+        }
         Ok((state, membership))
     }
 

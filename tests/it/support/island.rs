@@ -3,9 +3,10 @@
 //! and `ip`; everything is undone when it is dropped.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
-use std::process::{Child, Command};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::cluster;
 use super::nodes::Nodes;
@@ -15,6 +16,9 @@ use super::process::{Process, lasting_address};
 const FORWARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/forward.py");
 /// What leads nowhere: packets to it are dropped at the other end of a cable.
 const NOBODY: &str = "02:00:00:00:00:99";
+
+/// How long an answer over a cable is waited for.
+const TRIED_FOR: Duration = Duration::from_secs(1);
 
 /// A cable of an island.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub struct Island {
     name: String,
     number: u32,
     forwarders: Vec<Child>,
+    /// Where each cable leads: of that to clients, on the island.
+    ends: Vec<(Link, SocketAddr)>,
 }
 
 /// Whether this machine lets us make namespaces, which is tried; where it does not, that is said loudly. Anything else that is in the
@@ -74,7 +80,7 @@ impl Island {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let island = Self { name: format!("urge{}n{number}", std::process::id()), number, forwarders: Vec::new() };
+        let island = Self { name: format!("urge{}n{number}", std::process::id()), number, forwarders: Vec::new(), ends: Vec::new() };
         must(&format!("ip netns add {}", island.name));
         must(&format!("ip -n {} link set lo up", island.name));
         for link in [Link::Clients, Link::Nats, Link::Store] {
@@ -98,6 +104,7 @@ impl Island {
                 let at = format!("{}:{near}", island.address(link, 1));
                 cluster::block_on(cluster::forward(at.parse().unwrap(), server.to_string()));
                 island.forward(&server.to_string(), &at);
+                island.ends.push((link, at.parse().unwrap()));
             }
         }
         let prelude = format!("exec ip netns exec {} \"$0\"", island.name);
@@ -105,11 +112,12 @@ impl Island {
         let address = node.address;
         let far = format!("{}:{}", island.address(Link::Clients, 2), address.port());
         island.forward(&far, &address.to_string());
+        island.ends.push((Link::Clients, far.parse().unwrap()));
         cluster::block_on(cluster::forward(address, far));
         island
     }
 
-    /// From now on this does not arrive.
+    /// From now on this does not arrive, which is tried: who asks gets no answer, whichever of the two is lost.
     pub fn cut(&self, link: Link, cut: Cut) {
         let (near, far, name) = (self.near(link), far(link), &self.name);
         let out = format!("ip -n {name} neigh replace {} lladdr {NOBODY} dev {far} nud permanent", self.address(link, 1));
@@ -119,6 +127,7 @@ impl Island {
                 must(&command);
             }
         }
+        assert!(!self.leads(link), "{link:?} of {} is cut ({cut:?}), and answers", self.name);
     }
 
     /// Everything arrives again.
@@ -127,6 +136,19 @@ impl Island {
         // What is not there is no trouble: it was cut in one direction, or not at all.
         let _ = run(&format!("ip -n {name} neigh del {} dev {far}", self.address(link, 1)));
         let _ = run(&format!("ip neigh del {} dev {near}", self.address(link, 2)));
+        assert!(self.leads(link), "{link:?} of {} is healed, and does not answer", self.name);
+    }
+
+    /// Whether somebody answers at the other end of this cable.
+    fn leads(&self, link: Link) -> bool {
+        let (_, end) = self.ends.iter().find(|(which, _)| *which == link).unwrap();
+        if link == Link::Clients {
+            return TcpStream::connect_timeout(end, TRIED_FOR).is_ok();
+        }
+        let (host, port, limit) = (end.ip(), end.port(), TRIED_FOR.as_secs());
+        let connect = format!("import socket; socket.create_connection(('{host}', {port}), {limit})");
+        let tried = Command::new("ip").args(["netns", "exec", &self.name, "python3", "-c", &connect]).stderr(Stdio::null()).status();
+        tried.unwrap().success()
     }
 
     fn forward(&mut self, from: &str, to: &str) {
