@@ -36,12 +36,23 @@ def free_ports(addresses):
 class Server:
     """One server of a set: a folder with its configuration, data, log and process id."""
 
-    def __init__(self, state, kind, number, settings):
+    def __init__(self, state, kind, number, settings, network):
         self.name = f"{kind}-{number}"
         self.number = number
-        self.address = f"127.0.0.{number}" if kind == "cassandra" else "127.0.0.1"
+        self.kind = kind
+        self.network = network
         self.folder = state / self.name
         self.settings = settings
+
+    def address_of(self, number):
+        """Of the server of this kind with this number."""
+        if self.network:
+            return self.network.address(f"{self.kind}-{number}")
+        return f"127.0.0.{number}" if self.kind == "cassandra" else "127.0.0.1"
+
+    @property
+    def address(self):
+        return self.address_of(self.number)
 
     @property
     def pid(self):
@@ -59,7 +70,7 @@ class Server:
         if self.pid:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = self.configure()
+        command = [*(self.network.enter(self.name) if self.network else []), *self.configure()]
         with open(self.folder / "log", "ab") as log:
             environment = os.environ | self.environment()
             process = subprocess.Popen(
@@ -115,6 +126,12 @@ class Server:
         words = "paused" if state == "T" else "answers" if self.answers() else "does not answer"
         return f"pid {pid}, {words}"
 
+    def reaches(self, other):
+        """Whether that one can be connected to from where this one is."""
+        connect = f"import socket; socket.create_connection(('{other.address}', {other.port}), 1)"
+        tried = subprocess.run([*self.network.enter(self.name), "python3", "-c", connect], stderr=subprocess.DEVNULL)
+        return tried.returncode == 0
+
     def talk(self, port, request, enough):
         try:
             with socket.create_connection((self.address, port), timeout=1) as connection:
@@ -133,11 +150,11 @@ class Nats(Server):
 
     @property
     def routes(self):
-        return [f"nats-route://127.0.0.1:{port}" for port in self.settings["nats_routes"]]
+        return [f"nats-route://{self.address_of(number)}:{port}" for number, port in enumerate(self.settings["nats_routes"], 1)]
 
     @property
     def route(self):
-        return f"127.0.0.1:{self.settings['nats_routes'][self.number - 1]}"
+        return f"{self.address}:{self.settings['nats_routes'][self.number - 1]}"
 
     def configure(self):
         several = len(self.settings["nats"]) > 1
@@ -147,7 +164,7 @@ class Nats(Server):
         else:
             lines = [
                 f"server_name: {self.name}",
-                f"listen: 127.0.0.1:{self.port}",
+                f"listen: {self.address}:{self.port}",
                 f'jetstream {{ store_dir: "{self.folder / "jetstream"}", max_memory_store: 256GB, max_file_store: 4TB }}',
             ]
             if several:
@@ -199,7 +216,7 @@ class Cassandra(Server):
     def configure(self):
         settings, several = self.settings, self.settings["count"] > 1
         token = -(2**63) + (self.number - 1) * (2**64 // 3) if several else 0
-        seeds = "127.0.0.1"
+        seeds = self.address_of(1)
         passwords = {"authenticator": "PasswordAuthenticator", "authorizer": "CassandraAuthorizer", "role_manager": "CassandraRoleManager"}
         commitlog = {"commitlog_sync": "batch"} if settings["durable"] else {"commitlog_sync": "periodic", "commitlog_sync_period": "10000ms"}
         options = {

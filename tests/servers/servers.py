@@ -4,15 +4,17 @@
 Everything lives below the build folder: what is downloaded (packages.py), data, logs, ports. How each is run says kinds.py. Each
 command may be given again: what is done is not done twice.
 
-    servers.py start [--count 1|3] [--nats 1|3] [--tls [expired]] [--until PID] [--durable] [--passwords] [--only nats|cassandra]
+    servers.py start [--count 1|3] [--nats 1|3] [--tls [expired]] [--until PID] [--durable] [--passwords] [--only nats|cassandra] [--apart]
                                                               prints where they are, as NAME=VALUE lines; with --until they end
                                                               and are forgotten when that process has ended
     servers.py status                                         one line a server
     servers.py kill|pause|resume|restart|wipe SERVER          nats-1, cassandra-2 ...; wipe forgets its data and starts it empty
+    servers.py cut SERVER SERVER                              of those started `--apart`: what the first sends to the second vanishes
+    servers.py heal                                           everything arrives again
     servers.py stop
 
 `--state FOLDER` names a set of servers of its own. `--tls` runs NATS as nats/server/ says: TLS, accounts, bounds; its certificates
-are made at the start and stand below the state's `tls` folder. It needs python3 with venv, a JDK 17 (11 works) and Maven, and
+are made at the start and stand below the state's `tls` folder. `--apart` gives each server a network namespace (network.py), as root. It needs python3 with venv, a JDK 17 (11 works) and Maven, and
 for `--tls` openssl.
 """
 
@@ -26,6 +28,7 @@ import shutil
 import signal
 
 from kinds import KINDS, Cassandra, Nats, certificates, free_ports
+from network import Network
 from packages import build_folder, fail, locked
 
 
@@ -39,14 +42,20 @@ class Set:
         if not self.settings:
             fail("nothing was started: servers.py start")
         counts = {"cassandra": self.settings["count"], "nats": len(self.settings["nats"])}
-        return [KINDS[kind](self.state, kind, n, self.settings) for kind in self.settings["kinds"] for n in range(1, counts[kind] + 1)]
+        places = [(kind, n) for kind in self.settings["kinds"] for n in range(1, counts[kind] + 1)]
+        network = Network(self.state, [f"{kind}-{n}" for kind, n in places]) if self.settings.get("apart") else None
+        return [KINDS[kind](self.state, kind, n, self.settings, network) for kind, n in places]
+
+    @property
+    def network(self):
+        return self.servers()[0].network or fail("these servers have no network of their own: start --apart")
 
     def named(self, name):
         found = [server for server in self.servers() if server.name == name]
         return found[0] if found else fail(f"{name} is none of {', '.join(server.name for server in self.servers())}")
 
-    def start(self, count, nats, tls, durable, passwords, kinds):
-        wanted = {"count": count, "nats_count": nats, "tls": tls, "durable": durable, "passwords": passwords, "kinds": kinds}
+    def start(self, count, nats, tls, durable, passwords, kinds, apart):
+        wanted = {"count": count, "nats_count": nats, "tls": tls, "durable": durable, "passwords": passwords, "kinds": kinds, "apart": apart}
         if self.settings and any(self.settings.get(name) != value for name, value in wanted.items()):
             if any(server.pid for server in self.servers()):
                 fail("other servers run here: servers.py stop, or --state another folder")
@@ -68,6 +77,8 @@ class Set:
         if tls:
             certificates(self.state / "tls")
         servers = self.servers()
+        if apart:
+            self.network.lay()
         if count == 1:
             # Without their schema on disk, data from before is of no use.
             for server in servers:
@@ -106,6 +117,8 @@ class Set:
         if self.settings:
             for server in self.servers():
                 server.end(number)
+            if self.settings.get("apart"):
+                self.network.remove()
 
 
 def watch(servers, pid):
@@ -136,6 +149,11 @@ def main():
     start.add_argument("--only", choices=KINDS, help="servers of this kind alone")
     start.add_argument("--passwords", action="store_true", help="Cassandra asks for a login: cassandra, cassandra")
     start.add_argument("--until", type=int, metavar="PID", help="end and forget them when this process has ended")
+    start.add_argument("--apart", action="store_true", help="each server in a network namespace, so that they can be cut off from each other")
+    cut = commands.add_parser("cut")
+    cut.add_argument("sender")
+    cut.add_argument("receiver")
+    commands.add_parser("heal")
     commands.add_parser("stop")
     commands.add_parser("status")
     for name in ("kill", "pause", "resume", "restart", "wipe"):
@@ -147,10 +165,20 @@ def main():
         if arguments.command == "start":
             kinds = [arguments.only] if arguments.only else list(KINDS)
             durable = arguments.durable or arguments.count > 1
-            servers.start(arguments.count, arguments.nats or arguments.count, arguments.tls, durable, arguments.passwords, kinds)
+            if arguments.apart and arguments.tls:
+                fail("the certificates of --tls are for this machine's own addresses: not together with --apart")
+            nats = arguments.nats or arguments.count
+            servers.start(arguments.count, nats, arguments.tls, durable, arguments.passwords, kinds, arguments.apart)
             print("\n".join(servers.places()), flush=True)
         elif arguments.command == "stop":
             servers.stop()
+        elif arguments.command == "cut":
+            sender, receiver = servers.named(arguments.sender), servers.named(arguments.receiver)
+            servers.network.cut(sender.name, receiver.name)
+            if sender.reaches(receiver):
+                fail(f"{sender.name} still reaches {receiver.name}")
+        elif arguments.command == "heal":
+            servers.network.heal()
         elif arguments.command == "status":
             for server in servers.servers():
                 print(f"{server.name} {server.address}:{server.port} {server.status()}")

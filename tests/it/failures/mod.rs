@@ -8,6 +8,7 @@ mod control;
 mod killed;
 mod many;
 mod nats;
+mod parted;
 mod partition;
 mod paused;
 mod points;

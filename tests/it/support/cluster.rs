@@ -116,7 +116,12 @@ impl OwnServers {
 
     /// `pause`, `resume`, `kill` or `restart`, and which.
     pub fn tell(&self, what: &str, server: &str) {
-        tell(&self.state, &[what, server]);
+        self.ask(&[what, server]);
+    }
+
+    /// Any command of `servers.py`.
+    pub fn ask(&self, command: &[&str]) {
+        tell(&self.state, command);
     }
 }
 

@@ -77,6 +77,7 @@ impl Nodes {
             ("URGE_STORE", format!("scylla://{}/{keyspace}", servers.scylla.join(","))),
             ("URGE_STORE_SCYLLA_REPLICAS", replicas(servers).to_string()),
             ("URGE_BUS", format!("nats://{}", nats.join(","))),
+            ("URGE_BUS_NATS_REPLICAS", nats.len().min(3).to_string()),
             // Streams of its own: tests beside each other are no cluster.
             ("URGE_BUS_NATS_NAME", format!("test_{}", &uuid::Uuid::new_v4().simple().to_string()[..12])),
             ("URGE_SECRET_KEY", "the same on all nodes of the cluster".to_owned()),
@@ -127,7 +128,8 @@ impl Nodes {
         let stores = self.stores().await;
         let servers = self.setting("URGE_BUS").trim_start_matches("nats://").split(',').map(|server| format!("nats://{server}")).collect();
         let name = self.setting("URGE_BUS_NATS_NAME").to_owned();
-        let settings = NatsSettings { servers, name, login: None, credentials: None, ca: None, replicas: 1 };
+        let replicas = self.setting("URGE_BUS_NATS_REPLICAS").parse().unwrap();
+        let settings = NatsSettings { servers, name, login: None, credentials: None, ca: None, replicas };
         let bus = Arc::new(Nats::connect(&settings, Arc::new(RealClock)).await.unwrap());
         let secret = Hidden::new(self.setting("URGE_SECRET_KEY").to_owned());
         let folder = Arc::new(TempDir::new().unwrap());
