@@ -50,7 +50,8 @@ async fn servers_that_are_cut_off_from_each_other_lose_nothing() {
     let every = [("nats", "a NATS server"), ("cassandra", "a store node")];
     let kinds = if is_long() { &every[..] } else { &every[..1] };
     let (cuts, length) = if is_long() { (&[Cut::Both, Cut::Out, Cut::In][..], LONG) } else { (&[Cut::Both][..], SHORT) };
-    for seed in form.seeds {
+    // Of one seed: chance has little to say here, and each cut takes its time.
+    for seed in form.seeds.into_iter().take(1) {
         for (kind, what) in kinds {
             for direction in cuts {
                 let verify = cluster.verify(|options| (options.rate, options.seed) = (30.0, seed)).await;
