@@ -241,7 +241,7 @@ impl Verify {
     pub async fn try_once(&self, content: &str) -> Result<(), RestError> {
         let account = &self.devices[0].0;
         let began = Instant::now();
-        self.ledger.begin(content);
+        self.ledger.begin(content, &account.user_id);
         let rest = self.nodes.any().with_timeout(READING).as_account(account);
         let answer = rest.send_text(&self.conversation, content, Some(content)).await.inspect_err(|_| self.ledger.give_up())?;
         let (id, seq) = (answer["id"].as_str().unwrap_or_default().to_owned(), answer["seq"].as_i64().unwrap_or(0));

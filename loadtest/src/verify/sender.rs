@@ -61,7 +61,7 @@ impl Sender {
     async fn send(&self, count: u64) {
         let content = format!("{} of {}", count, self.number);
         let (began, mut tries) = (Instant::now(), 0);
-        self.ledger.begin(&content);
+        self.ledger.begin(&content, &self.account.user_id);
         loop {
             tries += 1;
             let attempt = Instant::now();
