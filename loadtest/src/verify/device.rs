@@ -60,8 +60,8 @@ pub struct Seen {
     pub late_resumes: usize,
     /// How often a node did not bring it up to date, and it fetched what it lacked.
     pub fetches: usize,
-    /// Its connection, while it has one.
-    pub emitter: Option<Emitter>,
+    /// Its connection, while it has one and is up to date.
+    pub emitter: watch::Sender<Option<Emitter>>,
 }
 
 impl Seen {
@@ -140,7 +140,7 @@ impl Device {
                 _ = stop.wait_for(|stop| *stop) => {}
             }
             left = Some(Instant::now());
-            self.seen.lock().emitter = None;
+            self.seen.lock().emitter.send_replace(None);
             let _ = emitter.abort().await;
             // What had come over it is read to its end.
             while let Ok(Ok(event)) = timeout(PATIENCE, events.next()).await {
@@ -199,7 +199,7 @@ impl Device {
         }
         seen.connections += 1;
         seen.late_resumes += usize::from(is_late);
-        seen.emitter = Some(emitter.clone());
+        seen.emitter.send_replace(Some(emitter.clone()));
         drop(seen);
         Some((emitter, events))
     }

@@ -203,6 +203,11 @@ impl Verify {
         Ok(verify)
     }
 
+    /// In which they write.
+    pub fn conversation(&self) -> &str {
+        &self.conversation
+    }
+
     /// How many messages have been acknowledged.
     pub fn acknowledged(&self) -> usize {
         self.ledger.acknowledged()
@@ -251,6 +256,17 @@ impl Verify {
         let (user, content, ended) = (account.user_id.clone(), content.to_owned(), Instant::now());
         self.ledger.acknowledge(Sent { user, content, began, ended, took: ended - began, id, seq, tries: 1 });
         Ok(())
+    }
+
+    /// Waits, up to `limit`, until every device is connected and up to date at the same time; whether it came to that.
+    pub async fn all_connected(&self, limit: Duration) -> bool {
+        let mut emitters: Vec<_> = self.devices.iter().map(|(_, seen)| seen.lock().emitter.subscribe()).collect();
+        let all = async {
+            while emitters.iter().any(|emitter| emitter.borrow().is_none()) {
+                join_all(emitters.iter_mut().map(|emitter| emitter.wait_for(Option::is_some))).await;
+            }
+        };
+        timeout(limit, all).await.is_ok()
     }
 
     /// How often devices have connected so far, the first time included.

@@ -81,7 +81,7 @@ impl Sender {
 
     async fn attempt(&self, content: &str, over_socket: bool) -> Attempt {
         let draft = draft(&self.conversation, content, Some(content));
-        let emitter = if over_socket { self.seen.lock().emitter.clone() } else { None };
+        let emitter = if over_socket { self.seen.lock().emitter.borrow().clone() } else { None };
         let answer = match emitter {
             Some(emitter) => match tokio::time::timeout(PATIENCE, emitter.call("message:sent", &draft)).await {
                 Ok(Ok(message)) => message,
