@@ -186,7 +186,7 @@ impl Device {
             return None;
         }
         let mut came: Vec<Told> = events.drain().iter().filter_map(|event| self.told_by(event)).collect();
-        let is_late = answered >= RESUME_WAIT - ON_ITS_WAY;
+        let is_late = answered + ON_ITS_WAY >= RESUME_WAIT;
         if is_late {
             // The node may have waited for the resume in vain. A live event can have overtaken it then, and be one that this
             // device has, or one from behind the replay; but nothing comes twice over this connection.
