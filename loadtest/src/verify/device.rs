@@ -14,8 +14,11 @@ use super::{Nodes, PATIENCE, PAUSE};
 use crate::rest::{Account, RestError};
 use crate::socket::{Auth, Door, Emitter, Event, Events, Options};
 
-/// How long a node holds live events back for a `resume` (docs/API.md).
+/// How long a node holds live events back for a `resume` (docs/API.md), from when it has let the device in, and says so.
 const RESUME_WAIT: Duration = Duration::from_millis(250);
+/// What those words may take until this device has read them: they go through two tasks there and one here, each of which waits for its
+/// turn where much else is done. The way back needs none: what was answered within the rest was asked within it.
+const ON_ITS_WAY: Duration = Duration::from_millis(75);
 
 /// The pauses before each try of the app to come back, milliseconds.
 const AS_THE_APP_MS: [u64; 5] = [500, 1_000, 1_500, 2_000, 3_000];
@@ -57,8 +60,8 @@ pub struct Seen {
     pub late_resumes: usize,
     /// How often a node did not bring it up to date, and it fetched what it lacked.
     pub fetches: usize,
-    /// Its connection, while it has one.
-    pub emitter: Option<Emitter>,
+    /// Its connection, while it has one and is up to date.
+    pub emitter: watch::Sender<Option<Emitter>>,
 }
 
 impl Seen {
@@ -137,7 +140,7 @@ impl Device {
                 _ = stop.wait_for(|stop| *stop) => {}
             }
             left = Some(Instant::now());
-            self.seen.lock().emitter = None;
+            self.seen.lock().emitter.send_replace(None);
             let _ = emitter.abort().await;
             // What had come over it is read to its end.
             while let Ok(Ok(event)) = timeout(PATIENCE, events.next()).await {
@@ -170,10 +173,11 @@ impl Device {
     async fn connect(&self) -> Option<(Emitter, Events)> {
         let mut options = Options::new(&self.nodes.any().base(), self.door, Auth::Token(self.account.access_token.clone()));
         options.timeout = PATIENCE;
-        let began = Instant::now();
         let (emitter, mut events) = options.connect().await.ok()?.split();
+        let let_in = Instant::now();
         let known = self.seen.lock().known();
         let resumed = emitter.resume(&json!({&*self.conversation: known})).await;
+        let answered = let_in.elapsed();
         if !resumed.is_ok_and(|answer| answer["recovered"] == true) {
             // Too much was missed, or the node went away: what it lacks is fetched.
             self.seen.lock().fetches += 1;
@@ -182,7 +186,7 @@ impl Device {
             return None;
         }
         let mut came: Vec<Told> = events.drain().iter().filter_map(|event| self.told_by(event)).collect();
-        let is_late = began.elapsed() >= RESUME_WAIT;
+        let is_late = answered + ON_ITS_WAY >= RESUME_WAIT;
         if is_late {
             // The node may have waited for the resume in vain. A live event can have overtaken it then, and be one that this
             // device has, or one from behind the replay; but nothing comes twice over this connection.
@@ -195,7 +199,7 @@ impl Device {
         }
         seen.connections += 1;
         seen.late_resumes += usize::from(is_late);
-        seen.emitter = Some(emitter.clone());
+        seen.emitter.send_replace(Some(emitter.clone()));
         drop(seen);
         Some((emitter, events))
     }

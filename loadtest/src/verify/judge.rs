@@ -145,13 +145,14 @@ pub fn judge(ledger: &Ledger, logs: &[Option<Vec<Told>>], views: &[(String, Seen
     let read: Vec<&Vec<Told>> = logs.iter().flatten().collect();
     let (sent, log) = (ledger.sent(), read.first().copied().cloned().unwrap_or_default());
     let (mut lost, mut doubled, mut order, mut untrue) = Default::default();
-    judge_log(&sent, &log, &ledger.begun(), &mut lost, &mut doubled);
+    // Whatever is stored is told, also what its author was never answered.
+    let authors = ledger.begun();
+    judge_log(&sent, &log, &authors, &mut lost, &mut doubled);
     judge_places(&log, &mut untrue);
     judge_answers(&sent, &mut order);
-    let authors: HashMap<&str, &str> = sent.iter().map(|sent| (sent.id.as_str(), sent.user.as_str())).collect();
     for (user, seen) in views {
         let has: HashSet<&str> = seen.told.iter().map(|told| told.id.as_str()).collect();
-        let of_others = log.iter().filter(|row| authors.get(row.id.as_str()).is_some_and(|author| author != user));
+        let of_others = log.iter().filter(|row| authors.get(&row.content).is_some_and(|author| author != user));
         for row in of_others.filter(|row| !has.contains(row.id.as_str())) {
             lost.add(|| format!("{user} was never told of row {}, {:?}", row.seq, row.content));
         }
@@ -180,7 +181,7 @@ pub fn judge(ledger: &Ledger, logs: &[Option<Vec<Told>>], views: &[(String, Seen
     Verdict {
         figures,
         untrue: untrue.count,
-        unanswered: ledger.begun().len() - sent.len() - refused.len() - ledger.given_up(),
+        unanswered: authors.len() - sent.len() - refused.len() - ledger.given_up(),
         failed_calls: ledger.failed_calls(),
         cut_off: ledger.cut_off(),
         refused: refused.len(),
@@ -199,7 +200,7 @@ pub fn judge(ledger: &Ledger, logs: &[Option<Vec<Told>>], views: &[(String, Seen
     }
 }
 
-fn judge_log(sent: &[Sent], log: &[Told], begun: &[String], lost: &mut Findings, doubled: &mut Findings) {
+fn judge_log(sent: &[Sent], log: &[Told], begun: &HashMap<String, String>, lost: &mut Findings, doubled: &mut Findings) {
     let rows: HashMap<&str, &Told> = log.iter().map(|row| (row.id.as_str(), row)).collect();
     for one in sent {
         match rows.get(one.id.as_str()) {
@@ -210,12 +211,12 @@ fn judge_log(sent: &[Sent], log: &[Told], begun: &[String], lost: &mut Findings,
             None => lost.add(|| format!("{:?} was acknowledged at {} and is not stored", one.content, one.seq)),
         }
     }
-    let (begun, mut contents) = (begun.iter().map(String::as_str).collect::<HashSet<_>>(), HashMap::new());
+    let mut contents = HashMap::new();
     for row in log {
         if let Some(before) = contents.insert(row.content.as_str(), row.seq) {
             doubled.add(|| format!("{:?} stands at {before} and at {}", row.content, row.seq));
         }
-        if !begun.contains(row.content.as_str()) {
+        if !begun.contains_key(&row.content) {
             doubled.add(|| format!("nobody has sent {:?}, at {}", row.content, row.seq));
         }
     }
@@ -301,7 +302,7 @@ mod tests {
         let of_others = |user: &str| sent.iter().filter(|sent| sent.user != user).map(told).collect::<Vec<_>>();
         let mut views = [of_others(SENDERS[0]), of_others(SENDERS[1]), log.clone()];
         for n in 0..6 {
-            ledger.begin(&format!("content {n}"));
+            ledger.begin(&format!("content {n}"), SENDERS[n % 2]);
         }
         change(&mut sent, &mut log, &mut views);
         for sent in sent {
@@ -338,6 +339,12 @@ mod tests {
         assert_eq!(counts(&judged(|_, log, views| [log].into_iter().chain(views).for_each(without))), [1, 0, 0, 0, 1]);
         // Stored, and one device was not told.
         assert_eq!(counts(&judged(|_, _, views| drop(views[1].remove(0)))), [1, 0, 0, 0, 0]);
+        // The same, and its author was never answered.
+        let unanswered = judged(|sent, _, views| {
+            sent.remove(2);
+            views[1].remove(1);
+        });
+        assert_eq!(counts(&unanswered), [1, 0, 0, 1, 0], "{unanswered}");
         // Who was away does not find it.
         assert_eq!(counts(&judged(|_, _, views| drop(views[2].pop()))), [1, 0, 0, 0, 0]);
         // Another message stands where it was acknowledged.
@@ -347,13 +354,13 @@ mod tests {
     #[test]
     fn what_comes_twice_is_found() {
         let again = |told: &Told, seq| Told { id: format!("id at {seq}"), seq, content: told.content.clone() };
-        // Stored twice; who was away finds both, and the second has an author that nobody acknowledged.
+        // Stored twice; who was away finds both, and the device that was to be told of it was told once.
         let verdict = judged(|_, log, views| {
             let row = again(&log[1], 8);
             log.push(row.clone());
             views[2].push(row);
         });
-        assert_eq!(counts(&verdict), [0, 1, 0, 0, 0], "{verdict}");
+        assert_eq!(counts(&verdict), [1, 1, 0, 0, 0], "{verdict}");
         // Told twice.
         let verdict = judged(|_, _, views| {
             let told = views[0][1].clone();
@@ -409,7 +416,7 @@ mod tests {
     fn nodes_that_disagree_or_cannot_be_read_are_found() {
         let log = [Told { id: "id".to_owned(), seq: 2, content: "content".to_owned() }];
         let ledger = Ledger::default();
-        ledger.begin("content");
+        ledger.begin("content", "ada");
         let verdict = judge(&ledger, &[None, Some(log.to_vec()), Some(Vec::new())], &[], &Seen::default(), Duration::ZERO);
         assert_eq!((verdict.disagreeing, verdict.unread, verdict.figures.stored), (1, 1, 1));
     }

@@ -1,5 +1,6 @@
 //! What was sent and what was answered, in the order in which it was known.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ pub struct Sent {
 #[derive(Debug, Default)]
 pub struct Ledger {
     sent: Mutex<Vec<Sent>>,
-    begun: Mutex<Vec<String>>,
+    /// By what they say: whose.
+    begun: Mutex<HashMap<String, String>>,
     refused: Mutex<Vec<String>>,
     given_up: AtomicUsize,
     failed_calls: AtomicUsize,
@@ -40,9 +42,9 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Somebody begins to send this.
-    pub fn begin(&self, content: &str) {
-        self.begun.lock().push(content.to_owned());
+    /// This person begins to send this.
+    pub fn begin(&self, content: &str, user: &str) {
+        self.begun.lock().insert(content.to_owned(), user.to_owned());
     }
 
     /// It is acknowledged.
@@ -121,8 +123,8 @@ impl Ledger {
         self.sent.lock().clone()
     }
 
-    /// What was begun, acknowledged or not.
-    pub fn begun(&self) -> Vec<String> {
+    /// What was begun, acknowledged or not, and by whom.
+    pub fn begun(&self) -> HashMap<String, String> {
         self.begun.lock().clone()
     }
 

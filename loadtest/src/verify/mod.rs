@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::device::{Device, Seen};
 use self::ledger::{Ledger, Sent};
@@ -32,6 +32,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long a node may take to let the log be read, and so long more for each of its rows; who was away to fetch it.
 const READING: Duration = Duration::from_mins(1);
 const READING_A_ROW: Duration = Duration::from_millis(20);
+/// How long devices listen on when all is told, for what is told a second time. Longer than a node lets pass, 5 s, until it reads the
+/// heads of who has come once more (`SECOND_LOOK`); what waits behind a cut that is healed, or fills a gap, comes sooner.
+const LISTENING_ON: Duration = Duration::from_secs(6);
 /// How long people and their group may take to be made.
 const PREPARING: Duration = Duration::from_mins(1);
 
@@ -89,7 +92,7 @@ impl Nodes {
 async fn insist<T, F: Future<Output = Result<T, RestError>>>(ask: impl Fn() -> F) -> Result<T, RestError> {
     loop {
         match ask().await {
-            Err(error) if !is_final(&error) => tokio::time::sleep(PAUSE).await,
+            Err(error) if !is_final(&error) => sleep(PAUSE).await,
             answer => return answer,
         }
     }
@@ -200,6 +203,11 @@ impl Verify {
         Ok(verify)
     }
 
+    /// In which they write.
+    pub fn conversation(&self) -> &str {
+        &self.conversation
+    }
+
     /// How many messages have been acknowledged.
     pub fn acknowledged(&self) -> usize {
         self.ledger.acknowledged()
@@ -241,7 +249,7 @@ impl Verify {
     pub async fn try_once(&self, content: &str) -> Result<(), RestError> {
         let account = &self.devices[0].0;
         let began = Instant::now();
-        self.ledger.begin(content);
+        self.ledger.begin(content, &account.user_id);
         let rest = self.nodes.any().with_timeout(READING).as_account(account);
         let answer = rest.send_text(&self.conversation, content, Some(content)).await.inspect_err(|_| self.ledger.give_up())?;
         let (id, seq) = (answer["id"].as_str().unwrap_or_default().to_owned(), answer["seq"].as_i64().unwrap_or(0));
@@ -250,13 +258,25 @@ impl Verify {
         Ok(())
     }
 
+    /// Waits, up to `limit`, until every device is connected and up to date at the same time; whether it came to that.
+    pub async fn all_connected(&self, limit: Duration) -> bool {
+        let mut emitters: Vec<_> = self.devices.iter().map(|(_, seen)| seen.lock().emitter.subscribe()).collect();
+        let all = async {
+            while emitters.iter().any(|emitter| emitter.borrow().is_none()) {
+                join_all(emitters.iter_mut().map(|emitter| emitter.wait_for(Option::is_some))).await;
+            }
+        };
+        timeout(limit, all).await.is_ok()
+    }
+
     /// How often devices have connected so far, the first time included.
     pub fn connections(&self) -> usize {
         self.devices.iter().map(|(_, seen)| seen.lock().connections).sum()
     }
 
-    /// Waits until everybody has been told everything, ends all connections, lets who was away fetch what he lacks, reads the
-    /// conversation through every node, and judges. What a device was not told by its connections within `limit` it does not fetch.
+    /// Waits until everybody has been told everything, and some seconds more for what is told again, ends all connections, lets who
+    /// was away fetch what he lacks, reads the conversation through every node, and judges. What a device was not told by its
+    /// connections within `limit` it does not fetch.
     ///
     /// # Errors
     /// A node refuses what everybody may read, or none can be read.
@@ -264,6 +284,8 @@ impl Verify {
         self.fall_silent(limit).await;
         let took = self.began.elapsed();
         self.all_told(limit).await;
+        // Nobody says that nothing more will be told.
+        sleep(LISTENING_ON).await;
         self.stop_listening.send_replace(true);
         while self.listening.join_next().await.is_some() {}
         let limit = READING + READING_A_ROW * u32::try_from(self.acknowledged()).unwrap_or(u32::MAX);

@@ -61,7 +61,7 @@ impl Sender {
     async fn send(&self, count: u64) {
         let content = format!("{} of {}", count, self.number);
         let (began, mut tries) = (Instant::now(), 0);
-        self.ledger.begin(&content);
+        self.ledger.begin(&content, &self.account.user_id);
         loop {
             tries += 1;
             let attempt = Instant::now();
@@ -81,7 +81,7 @@ impl Sender {
 
     async fn attempt(&self, content: &str, over_socket: bool) -> Attempt {
         let draft = draft(&self.conversation, content, Some(content));
-        let emitter = if over_socket { self.seen.lock().emitter.clone() } else { None };
+        let emitter = if over_socket { self.seen.lock().emitter.borrow().clone() } else { None };
         let answer = match emitter {
             Some(emitter) => match tokio::time::timeout(PATIENCE, emitter.call("message:sent", &draft)).await {
                 Ok(Ok(message)) => message,

@@ -1,5 +1,5 @@
-//! That the judge can find anything: nodes that really lose, or change the order of, what they tell are found by it, and one that
-//! keeps its promises passes.
+//! That the judge can find anything: nodes that really lose, repeat, or change the order of, what they tell are found by it, and one
+//! that keeps its promises passes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,4 +50,11 @@ async fn a_node_that_falls_silent_is_found() {
 async fn a_node_that_tells_in_another_order_is_found() {
     let verdict = judged(Some(BusLie::RowsSwapped)).await;
     assert!(verdict.figures.out_of_order > 0, "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_tells_again_when_all_is_told_is_found() {
+    // Everything has been told for two seconds then.
+    let verdict = judged(Some(BusLie::ToldAgain(Duration::from_secs(2)))).await;
+    assert!(verdict.figures.doubled > 0 && verdict.figures.lost == 0, "{verdict}");
 }

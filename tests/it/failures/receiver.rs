@@ -34,6 +34,10 @@ fn offline(events: &[Event], who: &Person) -> Vec<Value> {
     events.iter().filter(of).map(Event::json).collect()
 }
 
+fn is_message(events: &[Event]) -> bool {
+    events.last().is_some_and(|event| event.name == "message:received")
+}
+
 async fn say(socket: &Socket, place: &str, text: &str) -> i64 {
     let sent = socket.call("message:sent", &json!({"conversationId": place, "content": text, "clientMessageId": text})).await;
     sent.unwrap()["seq"].as_i64().unwrap()
@@ -78,7 +82,6 @@ async fn goes_away(case: &str, door: Door, harm: fn(&mut crate::support::Process
         ["before".to_owned()].into_iter().chain((0..MISSED).map(|number| number.to_string())).chain(["after".to_owned()]).collect();
     let (first, missed, last) = (&said[..1], &said[1..=MISSED], &said[MISSED + 1..]);
     let mut tally = Tally::default();
-    let is_message = |events: &[Event]| events.last().is_some_and(|event| event.name == "message:received");
     let known = say(&watching, &place, &first[0]).await;
     tally.told("Ben", first, &contents(&his.collect_until(PATIENCE, is_message).await.unwrap()));
 
@@ -157,15 +160,18 @@ const APART: Duration = Duration::from_secs(10);
 /// Until whatever is told twice has been told.
 const TWICE: Duration = Duration::from_secs(8);
 
-/// The node of the receiver dies, and then the one whose business it is to tell of that.
+/// The node of the receivers dies, and then the one whose business it is to tell of that; they come back at the one that is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn whose_node_dies_with_the_one_that_is_to_tell_is_gone_once() {
     let Some(cluster) = Cluster::start(3).await else { return };
     let urls = cluster.urls();
     let world = World::at(&urls[2]);
     let [ann, ben, cem] = [world.person("Ann").await, world.person("Ben").await, world.person("Cem").await];
-    world.group(&ann, "place", &[&ben, &cem]).await;
+    let place = world.group(&ann, "place", &[&ben, &cem]).await;
     let mut watching = ann.connect(Door::WebSocket).await;
+    let mut tally = Tally::default();
+    let said: Vec<String> = (0..4).map(|number| number.to_string()).collect();
+    let (first, missed, last) = (&said[..1], &said[1..3], &said[3..]);
     let of = |who: &Person, name: &'static str| {
         let id = who.id().to_owned();
         move |event: &Event| event.name == name && event.json()["userId"] == *id
@@ -178,20 +184,51 @@ async fn whose_node_dies_with_the_one_that_is_to_tell_is_gone_once() {
     stays(arrived).await;
     let more = through(&urls[1], &cem).connect(Door::WebSocket).await;
     watching.next_match("Cem is there", PATIENCE, of(&cem, "user:online")).await.unwrap();
+    let (mut sockets, known) = ([his, more], say(&watching, &place, &first[0]).await);
+    for (who, socket) in ["Ben", "Cem"].iter().zip(&mut sockets) {
+        tally.told(who, first, &contents(&socket.collect_until(PATIENCE, is_message).await.unwrap()));
+    }
     let harmed = Utc::now();
     cluster.with(|nodes| nodes.processes[1].kill()).await;
+    say(&watching, &place, &missed[0]).await;
     sleep(APART).await;
     // The oldest is the first of those that live.
     cluster.with(|nodes| nodes.processes[0].kill()).await;
+    say(&watching, &place, &missed[1]).await;
 
     let all_gone = |events: &[Event]| !offline(events, &ben).is_empty() && !offline(events, &cem).is_empty();
+    let began = Instant::now();
     let mut told =
         watching.collect_until(BURIAL, all_gone).await.unwrap_or_else(|error| panic!("nobody tells that they are gone: {error}"));
+    let after = began.elapsed();
     for who in [&ben, &cem] {
         seen_last(&offline(&told, who)[0], &urls[2], &ann, who, harmed).await;
     }
     sleep(TWICE).await;
     told.extend(watching.drain());
     assert_eq!([offline(&told, &ben).len(), offline(&told, &cem).len()], [1, 1], "{told:?}");
-    drop((his, more, watching));
+    drop(sockets);
+
+    let mut back = Vec::new();
+    for who in [&ben, &cem] {
+        let mut socket = who.connect(Door::WebSocket).await;
+        assert_eq!(socket.resume(&json!({&place: known})).await.unwrap()["recovered"], true);
+        tally.resumed(&who.name, missed, &contents(&socket.drain()));
+        back.push(socket);
+    }
+    say(&watching, &place, &last[0]).await;
+    let mut heard = Vec::new();
+    for socket in &mut back {
+        heard.push(socket.collect_until(PATIENCE, is_message).await.unwrap());
+    }
+    let stored = read_log(&ann.rest, &place).await.unwrap();
+    for ((who, socket), heard) in ["Ben, who is back", "Cem, who is back"].iter().zip(&mut back).zip(&mut heard) {
+        heard.extend(socket.drain());
+        tally.told(who, last, &contents(heard));
+    }
+    tally.log(&[&said], &stored.into_iter().map(|row| row.content).collect::<Vec<_>>());
+    tally.accept(
+        "7 the receivers' node killed, and the one that is to tell of it",
+        format!("offline told once, {:.1} s after the second", after.as_secs_f64()),
+    );
 }

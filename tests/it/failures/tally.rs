@@ -44,6 +44,8 @@ impl Tally {
     fn compare<K: Debug + Eq + Hash>(&mut self, whose: &str, due: &[&[K]], came: &[K]) -> usize {
         let places = due.iter().enumerate().flat_map(|(which, keys)| keys.iter().enumerate().map(move |(at, key)| (key, (which, at))));
         let places: HashMap<_, _> = places.collect();
+        let count: usize = due.iter().map(|keys| keys.len()).sum();
+        assert_eq!(places.len(), count, "{whose}: a message that is due twice cannot be told from its double");
         let (mut reached, mut seen) = (vec![0; due.len()], HashSet::new());
         for key in came {
             let Some((which, at)) = places.get(key) else {
@@ -74,6 +76,8 @@ impl Tally {
         assert_eq!(self.fault(), None, "{case}");
     }
 
+    /// Nothing was proved if nothing was acknowledged; that anything was told live, or to who came back, is for the case to ask for:
+    /// some have nobody who listens.
     fn fault(&self) -> Option<String> {
         if !self.figures.hold() {
             Some(format!("{}: {}", self.figures, self.facts.iter().take(FACTS).map(String::as_str).collect::<Vec<_>>().join("; ")))

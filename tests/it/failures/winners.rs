@@ -9,6 +9,7 @@ use loadtest::socket::Event;
 use loadtest::verify::{read_log, told};
 use loadtest::{Auth, Door, Options, Rest, RestError};
 use serde_json::{Value, json};
+use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 use urge::log::{Body, MemberState};
 
@@ -98,24 +99,13 @@ impl Four {
         join_all(posts).await.into_iter()
     }
 
-    /// The code that this node sent last to this number, after so many before.
-    async fn code(&self, node: usize, phone: &str, before: usize) -> String {
-        let (words, began) = (format!("phone={phone} code="), Instant::now());
-        loop {
-            let log = self.nodes.processes[node].log();
-            let codes: Vec<_> = log.iter().filter_map(|line| line.split_once(&words)).map(|(_, code)| code[..6].to_owned()).collect();
-            if codes.len() > before {
-                return codes[before].clone();
-            }
-            assert!(began.elapsed() < PATIENCE, "no code was sent");
-            // Its log is read by a thread that tells nobody of single lines.
-            sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    async fn send_code(&self, node: usize, path: &str, phone: &str, before: usize) -> String {
+    /// The code that this node sends to this number, to which it has sent none so far.
+    async fn send_code(&self, node: usize, path: &str, phone: &str) -> String {
+        let (process, words) = (&self.nodes.processes[node], format!("phone={phone} code="));
+        assert!(!process.has_logged(&words), "node {node} has sent {phone} a code before");
         self.rest(node).post(path, &json!({"phone_number": phone})).await.unwrap();
-        self.code(node, phone, before).await
+        let line = block_in_place(|| process.logged(&words));
+        line.split_once(&words).unwrap().1[..6].to_owned()
     }
 }
 
@@ -220,10 +210,12 @@ async fn messages_are_stored_once(four: &Four) {
         assert_eq!(told(&again), acknowledged[n]);
     }
     let is_last = |event: &Event| event.name == "message:received" && event.json()["content"] == "message 49";
-    let heard = socket.collect_until(PATIENCE, |events| events.last().is_some_and(is_last)).await.unwrap();
-    let heard: Vec<_> = heard.iter().filter(|event| event.name == "message:received").map(|event| told(&event.json())).collect();
+    let mut heard = socket.collect_until(PATIENCE, |events| events.last().is_some_and(is_last)).await.unwrap();
     let synced = four.through(3, ben).sync(&json!({&place: 1}), None).await.unwrap();
     let brought: Vec<_> = synced["conversations"][0]["messages"].as_array().unwrap().iter().map(told).collect();
+    // What came until now: whatever is told again does so behind the last.
+    heard.extend(socket.drain());
+    let heard: Vec<_> = heard.iter().filter(|event| event.name == "message:received").map(|event| told(&event.json())).collect();
     let rest = four.through(1, ben);
     assert_eq!(rest.history(&place, "limit=1").await.unwrap()["total"], 50);
     let mut tally = Tally::default();
@@ -257,9 +249,16 @@ async fn refresh_tokens_show_a_theft(four: &Four) {
         let race = four.race(20, "/auth/refresh", |_| json!({"refresh_token": first})).await;
         race.lost_with(&[]);
         busy += race.refused.len();
-        assert!(!race.won.is_empty(), "{race:?}");
+        // All of them are as good: who used it gets the same next one, and an access token that holds.
+        assert!(!race.won.is_empty() && race.won.len() + race.with(503) == 20, "{race:?}");
         let next = race.won[0]["refresh_token"].clone();
         assert_ne!(next, json!(first));
+        assert!(race.won.iter().all(|login| login["refresh_token"] == next && login["user"]["id"] == person.id()), "{race:?}");
+        let lets_in = race.won.iter().enumerate().map(|(n, login)| {
+            let rest = four.rest(n + 1).with_token(login["access_token"].as_str().unwrap());
+            async move { unless_busy(async || rest.me().await).await }
+        });
+        assert!(join_all(lets_in).await.iter().all(|me| me["id"] == person.id()));
 
         let race = four.race(16, "/auth/refresh", |n| json!({"refresh_token": if n % 8 < 4 { json!(first) } else { next.clone() }})).await;
         race.lost_with(&[401]);
@@ -287,7 +286,7 @@ async fn guesses_are_counted(four: &Four) {
     let (phone, mut wrong, mut busy) = (World::new_phone(), 0, 0);
     four.rest(0).register(&phone, "Guessed").await.unwrap();
     for round in 0..4 {
-        let code = four.send_code(round, "/auth/send-code", &phone, 0).await;
+        let code = four.send_code(round, "/auth/send-code", &phone).await;
         let right: usize = code.parse().unwrap();
         let guess = |n: usize| json!({"phone_number": phone, "code": format!("{:06}", (right + 1 + n) % 1_000_000)});
         let race = four.race(GUESSES, "/auth/verify-phone", guess).await;
@@ -314,7 +313,7 @@ async fn the_right_guess_wins_once_or_is_not_compared(four: &Four) {
         assert!(rounds < 5 * RIGHT_GUESSES, "the right guess never wins; {busy} guesses were answered 503");
         let phone = World::new_phone();
         four.rest(0).register(&phone, "Guessed").await.unwrap();
-        let code = four.send_code(rounds % 4, "/auth/send-code", &phone, 0).await;
+        let code = four.send_code(rounds % 4, "/auth/send-code", &phone).await;
         let right: usize = code.parse().unwrap();
         // Alone it is among the first, or it would hardly ever be compared.
         let is_right = |n: usize| if rounds % 2 == 0 { n == rounds / 2 % 4 } else { n.is_multiple_of(5) };
@@ -354,7 +353,7 @@ async fn codes_are_used_once(four: &Four) {
     for round in 0..5 {
         let phone = World::new_phone();
         four.rest(0).register(&phone, "Verified").await.unwrap();
-        let code = four.send_code(round % 4, "/auth/send-code", &phone, 0).await;
+        let code = four.send_code(round % 4, "/auth/send-code", &phone).await;
         let mut token = Value::Null;
         for (path, name, refusal) in [("/auth/verify-phone", "code", 400), ("/auth/login", "verification_code", 401)] {
             let mut won = 0;
@@ -389,7 +388,7 @@ async fn codes_are_used_once(four: &Four) {
 async fn passwords_are_reset_once(four: &Four) {
     let phone = World::new_phone();
     four.rest(0).register_with_password(&phone, "Forgetful", PASSWORD).await.unwrap();
-    let code = four.send_code(2, "/auth/forgot-password", &phone, 0).await;
+    let code = four.send_code(2, "/auth/forgot-password", &phone).await;
     let password = |n: usize| format!("another password {n}");
     let command = |n| json!({"phone_number": phone, "code": code, "new_password": password(n)});
     let mut won = 0;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use urge::bus::{Bus, BusError, Subscription};
 use urge::clock::Timestamp;
-use urge::event::{Envelope, RowEvent};
+use urge::event::{Envelope, LooseEvent, RowEvent};
 use urge::id::{ConversationId, MessageId, Seq, UserId};
 use urge::log::{
     Cleared, ConversationRecord, Flags, Head, Insert, Location, LogRow, LogStore, Member, MemberMark, Membership, OwnMark, Rewrite,
@@ -190,6 +190,8 @@ pub enum BusLie {
     Silence,
     /// Two rows that follow each other come in each other's place.
     RowsSwapped,
+    /// The last row is told once more when nothing has followed it for so long.
+    ToldAgain(Duration),
 }
 
 /// How many rows go out before [`BusLie::Silence`].
@@ -199,14 +201,28 @@ const SILENT_AFTER: u64 = 100;
 pub struct SabotagedBus {
     bus: Arc<dyn Bus>,
     lie: Option<BusLie>,
-    rows: AtomicU64,
+    /// Those that went out.
+    rows: Arc<AtomicU64>,
     /// Rows that wait for the one behind them.
     held: Mutex<HashMap<ConversationId, RowEvent>>,
 }
 
 impl SabotagedBus {
     pub fn new(bus: Arc<dyn Bus>, lie: Option<BusLie>) -> Self {
-        Self { bus, lie, rows: AtomicU64::default(), held: Mutex::default() }
+        Self { bus, lie, rows: Arc::default(), held: Mutex::default() }
+    }
+
+    /// Tells of it again after this time, past the order of the log, unless another one has followed.
+    fn tell_again(&self, row: &RowEvent, after: Duration) {
+        let Some(event) = row.event.clone() else { return };
+        let told_again = LooseEvent { audience: Arc::clone(&row.audience), event, origin: row.origin, receipt_of: None };
+        let (bus, rows, count) = (Arc::clone(&self.bus), Arc::clone(&self.rows), self.rows.load(Ordering::Relaxed));
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            if rows.load(Ordering::Relaxed) == count {
+                let _ = bus.publish(Envelope::Loose(told_again)).await;
+            }
+        });
     }
 
     /// What goes on instead of this row.
@@ -230,6 +246,10 @@ impl SabotagedBus {
                     }
                     None => vec![row],
                 }
+            }
+            Some(BusLie::ToldAgain(after)) => {
+                self.tell_again(&row, after);
+                vec![row]
             }
             _ => vec![row],
         }
