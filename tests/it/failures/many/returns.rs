@@ -237,7 +237,9 @@ async fn everybody_comes_back_at_once() {
     let mut tally = Tally::default();
     let had: Vec<Seq> = (2..=HAD + MISSED + 1).collect();
     let missed = &had[HAD as usize..];
-    back.iter().for_each(|(client, back)| tally.resumed(&client.person.name, missed, &back.told));
+    for (client, back) in &back {
+        tally.resumed(&client.person.name, missed, &back.told);
+    }
 
     // Once more: what they took the first time is used again.
     let clients = two.leave(back).await;
