@@ -85,6 +85,11 @@ impl Dialogue {
             finish(&self.doors, running.work, running.is_lasting);
             Err(Error::unavailable("this took too long: it may have been done, try again").with_source("the command's deadline passed"))
         });
+        self.reply_to(asked, answer);
+        self.socket.asked(false);
+    }
+
+    fn reply_to(&self, asked: Asked, answer: Result<Bytes>) {
         match (asked, answer) {
             (Asked::In(ack), Ok(_)) => {
                 let Socket { door, user_id, .. } = *self.socket;
@@ -118,6 +123,7 @@ impl Dialogue {
                 metrics::counter!("urge_socket_commands", "event" => command.name()).increment(1);
                 // A resume takes as long as its client takes to read.
                 let until = (!matches!(command, Command::Resume { .. })).then(|| Instant::now() + self.doors.settings.command_timeout);
+                self.socket.asked(until.is_some());
                 let (asked, is_lasting) = (Asked::Command(ack.map(Into::into)), command.is_lasting());
                 let work = Box::pin(async move { gateway.command(&socket, command).await });
                 self.running = Some(Running { work, asked, until, is_lasting });

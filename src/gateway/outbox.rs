@@ -46,6 +46,8 @@ pub(super) struct Outbox {
     pub closing: Option<CloseReason>,
     /// When a stuck write is waited for no longer, once it closes.
     pub closed_at: Option<Instant>,
+    /// A command is under way: a close in good order waits for its answer.
+    pub is_asked: bool,
     /// Its side of the talk is over: nobody makes room any more.
     pub is_over: bool,
     pub opened: Vec<ConversationId>,
@@ -55,7 +57,17 @@ pub(super) struct Outbox {
 impl Outbox {
     pub fn new(max_waiting: usize) -> Self {
         let (opened, dialect) = (Vec::new(), Dialect::default());
-        Self { max_waiting, frames: VecDeque::new(), bytes: 0, closing: None, closed_at: None, is_over: false, opened, dialect }
+        Self {
+            max_waiting,
+            frames: VecDeque::new(),
+            bytes: 0,
+            closing: None,
+            closed_at: None,
+            is_asked: false,
+            is_over: false,
+            opened,
+            dialect,
+        }
     }
 
     pub fn has_room(&self, weight: usize) -> bool {
@@ -68,7 +80,8 @@ impl Outbox {
 
     pub fn push(&mut self, frame: Frame) {
         let weight = frame.weight();
-        if self.closing.is_some() || self.is_over || (frame.is_ephemeral() && self.is_crowded()) {
+        let is_answer = matches!(frame, Frame::Reply(_)) && self.awaits_answer();
+        if (self.closing.is_some() && !is_answer) || self.is_over || (frame.is_ephemeral() && self.is_crowded()) {
             return;
         }
         if !self.has_room(weight) {
@@ -81,6 +94,16 @@ impl Outbox {
         } else {
             self.close(CloseReason::TooSlow);
         }
+    }
+
+    /// Whether it closes, once what is under way has been answered.
+    pub fn awaits_answer(&self) -> bool {
+        self.is_asked && self.closing.is_some_and(CloseReason::is_orderly)
+    }
+
+    /// Why it closes, when nothing is to be waited for any more.
+    pub fn closes(&self) -> Option<CloseReason> {
+        self.closing.filter(|_| !self.awaits_answer())
     }
 
     pub fn close(&mut self, reason: CloseReason) {

@@ -156,6 +156,14 @@ impl Socket {
         self.wake(true);
     }
 
+    /// A command begins, or has been answered: a close in good order waits for that.
+    pub(super) fn asked(&self, is_asked: bool) {
+        self.outbox.lock().is_asked = is_asked;
+        if !is_asked {
+            self.wake(true);
+        }
+    }
+
     /// Why it closes, once it does.
     pub fn closing(&self) -> Option<CloseReason> {
         self.outbox.lock().closing
@@ -168,7 +176,7 @@ impl Socket {
         let frames: Vec<Frame> = outbox.frames.drain(..count).collect();
         let weight: usize = frames.iter().map(Frame::weight).sum();
         outbox.bytes = outbox.bytes.saturating_sub(weight);
-        let closing = outbox.closing.filter(|_| outbox.frames.is_empty());
+        let closing = outbox.closes().filter(|_| outbox.frames.is_empty());
         if outbox.frames.is_empty() && outbox.frames.capacity() > 8 {
             outbox.frames = VecDeque::new();
         }
@@ -195,7 +203,7 @@ impl Socket {
     /// Whether something waits to be written, or the socket closes.
     pub fn has_waiting(&self) -> bool {
         let outbox = self.outbox.lock();
-        !outbox.frames.is_empty() || outbox.closing.is_some()
+        !outbox.frames.is_empty() || outbox.closes().is_some()
     }
 
     /// Returns once something waits to be written, or the socket closes. For one waiter at a time: its door.
@@ -224,7 +232,7 @@ impl Socket {
     pub async fn closed(&self) -> CloseReason {
         loop {
             let emptied = self.emptied.notified();
-            if let Some(reason) = self.closing() {
+            if let Some(reason) = self.outbox.lock().closes() {
                 return reason;
             }
             emptied.await;
@@ -297,6 +305,28 @@ mod tests {
         assert_eq!(one.frames[1].as_str(), r#"{"event":"message:received","data":1}"#);
         assert_eq!(one.frames[1].as_ptr(), two.frames[0].as_ptr());
         assert_eq!((one.marks, one.closing), (vec![mark], None));
+    }
+
+    #[test]
+    fn a_close_in_good_order_waits_for_the_answer_to_what_is_under_way() {
+        let draining = socket();
+        draining.asked(true);
+        draining.close(CloseReason::Draining);
+        draining.send(event(EventKind::MessageReceived, 1));
+        assert!(!draining.has_waiting(), "nothing but the answer is waited for");
+        draining.reply("done");
+        let last = draining.take(usize::MAX);
+        assert_eq!((last.frames.len(), last.frames[0].as_str(), last.closing), (1, "done", None));
+        draining.asked(false);
+        assert!(draining.has_waiting());
+        assert_eq!(draining.take(usize::MAX).closing, Some(CloseReason::Draining));
+        // Who is no longer let in is answered nothing.
+        let revoked = socket();
+        revoked.asked(true);
+        revoked.close(CloseReason::Revoked);
+        revoked.reply("done");
+        let last = revoked.take(usize::MAX);
+        assert_eq!((last.frames.len(), last.closing), (0, Some(CloseReason::Revoked)));
     }
 
     #[test]
