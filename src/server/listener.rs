@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -59,6 +60,8 @@ pub async fn serve(
 ) {
     let serving = Serving::new(endpoint, settings, places, stop.clone());
     stop.run_until_cancelled(serving.accept(&listener)).await;
+    // Who has connected and was not accepted yet would be reset.
+    let _ = serving.accept(&listener).now_or_never();
     drop(listener);
     serving.finish().await;
 }
