@@ -50,9 +50,9 @@ async fn a_rolling_restart_is_noticed_by_nobody() {
         assert!(verdict.longest_away < BACK_WITHIN.as_secs_f64(), "somebody was away for long: {verdict}");
         let ended = verdict.connections - PEOPLE;
         assert!(ended > 0, "nobody had to come back");
-        // What a socket was asked at its end may be done and not answered: the sender tries again elsewhere. So no try fails but those,
-        // one for each socket at most.
-        assert!(verdict.cut_off <= ended, "more was cut off than sockets ended: {verdict}");
+        // What is under way when a node drains is answered. What a client asks while the end is on its way to it is not read any more:
+        // it tries again elsewhere. That is seldom.
+        assert!(verdict.cut_off * 4 <= ended, "more was cut off than crosses the end of a socket: {verdict}");
         assert_eq!(verdict.retries as usize, verdict.cut_off, "tried again without being cut off: {verdict}");
         balancing.abort();
     }
