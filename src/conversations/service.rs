@@ -92,7 +92,8 @@ impl Conversations {
         views.pop().ok_or_else(|| Error::not_found("there is no such conversation"))
     }
 
-    /// These of the caller's conversations as he sees them, in their order; those that cannot be read are left out.
+    /// These of the caller's conversations as he sees them, in their order; those that cannot be read are left out. Each is as of its
+    /// membership's head at least, which of large ones is a second old at most.
     pub(super) async fn views(&self, caller: UserId, memberships: Vec<Membership>, participants: usize) -> Result<Vec<Conversation>> {
         let entries = try_join_all(memberships.into_iter().map(|membership| async move {
             let id = membership.conversation_id;
