@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http_body_util::BodyExt;
 use hyper::body::Body;
+use tokio::sync::Notify;
 
 /// The exchanges of one connection, one after the other.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +15,7 @@ pub struct Exchanges(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     begun: AtomicU64,
+    has_begun: Notify,
     ended: AtomicU64,
     upgraded: AtomicBool,
 }
@@ -22,6 +24,7 @@ impl Exchanges {
     /// A request has come. The exchange ends when what is returned is dropped.
     pub fn begin(&self) -> Exchange {
         self.0.begun.fetch_add(1, Ordering::Relaxed);
+        self.0.has_begun.notify_waiters();
         Exchange(self.clone())
     }
 
@@ -38,6 +41,14 @@ impl Exchanges {
     /// How many have begun.
     pub fn begun(&self) -> u64 {
         self.0.begun.load(Ordering::Relaxed)
+    }
+
+    /// Returns once one has begun.
+    pub async fn first(&self) {
+        let begins = self.0.has_begun.notified();
+        if self.begun() == 0 {
+            begins.await;
+        }
     }
 
     /// How many have begun, if all of them have ended and none will be a socket.

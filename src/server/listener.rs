@@ -34,6 +34,8 @@ use crate::rest::failure::whole_answer;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause: clients that wait in the kernel's queue must not time out.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long a node that stops waits for the first request of who has just connected: it is on its way.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// A head and what is buffered of a body; larger heads are refused.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -184,6 +186,7 @@ async fn serve_connection(
     if let Err(error) = connection.stream().set_nodelay(true) {
         tracing::debug!(%error, "a connection keeps its delay");
     }
+    let asked = exchanges.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (endpoint, exchanges, exchange) = (Arc::clone(&endpoint), exchanges.clone(), exchanges.begin());
         async move {
@@ -196,9 +199,14 @@ async fn serve_connection(
         }
     });
     let mut connection = pin!(http.serve_connection(TokioIo::new(connection), service).with_upgrades());
+    let stopped = async {
+        stop.cancelled().await;
+        // hyper would close what nothing has been read from yet.
+        let _ = tokio::time::timeout(FIRST_REQUEST, asked.first()).await;
+    };
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = stop.cancelled() => {
+        () = stopped => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -69,6 +69,8 @@ async fn stopping_finishes_what_has_begun_and_takes_nothing_new() {
     let (address, sms) = (server.address, std::sync::Arc::clone(&server.sms));
     let mut idle = connect(&server).await;
     ask(&mut idle).await;
+    // Who has just connected: his request is on its way.
+    let mut fresh = connect(&server).await;
     // A request whose body is still on its way: the node asks for it, so it has begun.
     let body = r#"{"phone_number": "+12025550101"}"#;
     let mut begun = connect(&server).await;
@@ -86,6 +88,9 @@ async fn stopping_finishes_what_has_begun_and_takes_nothing_new() {
         }
     };
     timeout(PATIENCE, closed).await.expect("it goes on taking connections");
+    fresh.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let answer = rest(&mut fresh).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(!stopping.is_finished(), "it waits for what has begun");
     begun.write_all(body.as_bytes()).await.unwrap();
     let answer = rest(&mut begun).await;
