@@ -52,6 +52,8 @@ pub struct Verdict {
     pub retries: u32,
     /// Sends that failed: no answer, or that it may work later.
     pub failed_calls: usize,
+    /// The first reasons for which they did.
+    pub why_failed: Vec<String>,
     /// Sends over a socket that ended before they were answered.
     pub cut_off: usize,
     /// How often a `resume` came so late that live events may have gone first: then what a device has already is no double.
@@ -104,6 +106,7 @@ impl fmt::Display for Verdict {
         )?;
         write!(f, "{} late resumes, {} fetches, away at most {:.1} s; ", self.late_resumes, self.fetches, self.longest_away)?;
         write!(f, "ack p50 {p50_ms:.1} p99 {p99_ms:.1} max {max_ms:.0} ms")?;
+        self.why_failed.iter().try_for_each(|why| write!(f, "\n  a call failed: {why}"))?;
         self.facts.iter().try_for_each(|fact| write!(f, "\n  {fact}"))
     }
 }
@@ -183,6 +186,7 @@ pub fn judge(ledger: &Ledger, logs: &[Option<Vec<Told>>], views: &[(String, Seen
         untrue: untrue.count,
         unanswered: authors.len() - sent.len() - refused.len() - ledger.given_up(),
         failed_calls: ledger.failed_calls(),
+        why_failed: ledger.why_failed(),
         cut_off: ledger.cut_off(),
         refused: refused.len(),
         internal_errors: internal_errors.len(),

@@ -8,6 +8,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+/// Reasons that are kept.
+const REASONS: usize = 3;
+
 /// A message that somebody means to send once, however often it is tried.
 #[derive(Clone, Debug)]
 pub struct Sent {
@@ -36,6 +39,8 @@ pub struct Ledger {
     refused: Mutex<Vec<String>>,
     given_up: AtomicUsize,
     failed_calls: AtomicUsize,
+    /// The first reasons for which calls failed, each once.
+    why_failed: Mutex<Vec<String>>,
     cut_off: AtomicUsize,
     internal_errors: Mutex<Vec<String>>,
     count: watch::Sender<usize>,
@@ -68,9 +73,18 @@ impl Ledger {
         self.given_up.load(Ordering::Relaxed)
     }
 
-    /// A send has failed: no answer, or that it may work later.
-    pub fn call_failed(&self) {
+    /// A send has failed, for this reason: no answer, or that it may work later.
+    pub fn call_failed(&self, why: String) {
         self.failed_calls.fetch_add(1, Ordering::Relaxed);
+        let mut reasons = self.why_failed.lock();
+        if reasons.len() < REASONS && !reasons.contains(&why) {
+            reasons.push(why);
+        }
+    }
+
+    /// Why calls failed: the first reasons.
+    pub fn why_failed(&self) -> Vec<String> {
+        self.why_failed.lock().clone()
     }
 
     /// A socket ended before a send over it was answered.

@@ -89,7 +89,7 @@ impl Sender {
                     return Attempt::Refused(error.to_string());
                 }
                 Ok(Err(CallError::Refused(error))) => {
-                    self.ledger.call_failed();
+                    self.ledger.call_failed(error.to_string());
                     if error["code"] == INTERNAL {
                         self.ledger.internal_error(error.to_string());
                     }
@@ -99,8 +99,8 @@ impl Sender {
                     self.ledger.was_cut_off();
                     return Attempt::Unknown;
                 }
-                Err(_) => {
-                    self.ledger.call_failed();
+                Err(late) => {
+                    self.ledger.call_failed(format!("over a socket: {late}"));
                     return Attempt::Unknown;
                 }
             },
@@ -108,7 +108,7 @@ impl Sender {
                 Ok(message) => message,
                 Err(error) if is_final(&error) => return Attempt::Refused(error.to_string()),
                 Err(error) => {
-                    self.ledger.call_failed();
+                    self.ledger.call_failed(error.to_string());
                     if error.status() == 500 {
                         self.ledger.internal_error(error.to_string());
                     }

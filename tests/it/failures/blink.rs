@@ -24,10 +24,10 @@ async fn clients_that_come_back_elsewhere_all_the_time_miss_nothing() {
         sleep(form.length).await;
         let verdict = verify.judge(QUIET).await.unwrap();
         accept("8 reconnecting every 200 ms to any of three nodes", seed, &verdict);
-        // On a machine that has much else to do it takes longer than the pause between.
-        assert!(verdict.connections > 8 * 10, "they were connected for too long: {verdict}");
         assert!(verdict.figures.resumed > verdict.figures.delivered / 10, "hardly anything was resumed: {verdict}");
-        // What came over one that resumed late is neither a repeat nor out of order: of too many such nothing is known.
-        assert!(verdict.late_resumes * 2 <= verdict.connections, "most resumed late: {verdict}");
+        // What came over one that resumed late is neither a repeat nor out of order: it is the others that prove something. On a machine
+        // that has much else to do connecting and resuming take longer than the pause between.
+        let in_time = verdict.connections - verdict.late_resumes;
+        assert!(in_time > 8 * 10, "they were connected for too long, or resumed too late: {verdict}");
     }
 }
