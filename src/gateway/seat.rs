@@ -202,7 +202,7 @@ impl Seat {
     }
 
     /// Whether they were read since then, and the rows that they tell of are on their way.
-    pub fn knows_heads_of(&self, since: Instant) -> bool {
+    pub fn heads_read_since(&self, since: Instant) -> bool {
         self.gate.lock().heads_read.is_some_and(|read| read >= since)
     }
 

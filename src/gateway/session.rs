@@ -275,7 +275,7 @@ impl Gateway for Sessions {
 /// came. A resume that waits for its turn is going to.
 async fn look_again(hub: &Hub, seat: &Seat, since: Instant) {
     drop(seat.resuming().await);
-    if seat.knows_heads_of(since) {
+    if seat.heads_read_since(since) {
         return;
     }
     let now = Instant::now();

@@ -158,8 +158,13 @@ impl Socket {
 
     /// A command begins, or has been answered: a close in good order waits for that.
     pub(super) fn asked(&self, is_asked: bool) {
-        self.outbox.lock().is_asked = is_asked;
-        if !is_asked {
+        let closes = {
+            let mut outbox = self.outbox.lock();
+            outbox.is_asked = is_asked;
+            outbox.closes().is_some()
+        };
+        // Mostly nothing waits for it.
+        if closes {
             self.wake(true);
         }
     }

@@ -121,7 +121,8 @@ impl Messages {
             self.appender.state(id).await?.record()?;
             membership = read().await?;
         }
-        let mut membership = membership.ok_or_else(|| Error::forbidden("you are not a participant of this conversation"))?;
+        let refused = || Error::forbidden("you are not a participant of this conversation");
+        let mut membership = membership.ok_or_else(refused)?;
         if membership.large {
             membership.head = self.log.conversation(id).await?.map(|record| record.head).unwrap_or_default();
         }
@@ -131,7 +132,7 @@ impl Messages {
         // Nor may whoever put him out have lived to.
         let is_out = |member: &Member| member.state != MemberState::Active && member.change_seq > membership.change_seq;
         if state.members.get(&caller).is_some_and(is_out) {
-            return Err(Error::forbidden("you are not a participant of this conversation"));
+            return Err(refused());
         }
         Ok((state, membership))
     }
