@@ -95,6 +95,10 @@ pub struct Heard {
     pub ask: bool,
     /// This node was taken for dead, and is to be told so.
     pub revived: bool,
+    /// Those who are on that node and were not known to be.
+    pub came: Vec<UserId>,
+    /// They may have been there for some time: what that node said of them was missed.
+    pub late: bool,
     /// Those who have left that node, and have sockets on no other node but perhaps this one.
     pub left: Vec<Went>,
     /// It has ended.
@@ -120,6 +124,8 @@ pub struct Echoed {
     pub revived: Vec<NodeId>,
     /// Nodes of which something is missing: they are to be asked for a snapshot.
     pub ask: Vec<NodeId>,
+    /// They had not come back before.
+    pub is_first: bool,
 }
 
 #[derive(Debug)]
@@ -146,7 +152,7 @@ pub struct Routes {
     echoed: Option<Duration>,
     /// Who was taken for dead, and when.
     buried: HashMap<NodeId, Duration>,
-    /// Who was, and is heard again, since when; another node is to say so.
+    /// Who was, and is heard again, since when it was to be said: until somebody is heard saying so.
     revived: HashMap<NodeId, Duration>,
     /// Nodes that had said goodbye before own words came back for the first time.
     left_behind: Vec<Ended>,
@@ -187,7 +193,7 @@ impl Routes {
         }
         // Of several who took it for dead, one says so.
         heard.revived = was_buried && self.is_first();
-        if was_buried && !heard.revived {
+        if was_buried {
             self.revived.insert(from, at);
         }
         let node = self.nodes.entry(from).or_insert_with(|| Node {
@@ -214,9 +220,7 @@ impl Routes {
                 node.whole = follows;
                 node.version = version;
                 heard.tells = tells;
-                for user in came {
-                    self.add(from, user);
-                }
+                heard.came = self.add_all(from, came);
                 heard.left = went.into_iter().filter(|went| self.remove(from, went.user_id)).collect();
             }
             Said::Snapshot { version, part, parts, users } => {
@@ -234,12 +238,10 @@ impl Routes {
                 node.parts.push(users);
                 if node.parts.len() == parts as usize {
                     node.version = version;
-                    node.whole = true;
+                    heard.late = !std::mem::replace(&mut node.whole, true);
                     let there: HashSet<UserId> = std::mem::take(&mut node.parts).into_iter().flatten().collect();
                     let gone: Vec<UserId> = node.users.difference(&there).copied().collect();
-                    for user in there {
-                        self.add(from, user);
-                    }
+                    heard.came = self.add_all(from, there);
                     let left = gone.into_iter().filter(|user| self.remove(from, *user));
                     heard.left = left.map(|user_id| Went { user_id, told: true }).collect();
                 }
@@ -247,7 +249,7 @@ impl Routes {
             Said::Typing { typists } => heard.typists = typists,
             Said::Ask { of } => heard.asked = of == self.own,
             Said::Revived { of } => {
-                self.revived.remove(&of);
+                self.revival_is_said(of);
                 heard.was_buried = of == self.own;
             }
             Said::Bye => {}
@@ -277,8 +279,11 @@ impl Routes {
             }
         }
         let unsaid = |since: &Duration| at.saturating_sub(*since) >= SPOKEN;
-        let revived: Vec<NodeId> = self.revived.iter().filter(|(_, since)| unsaid(since)).map(|(id, _)| *id).collect();
-        self.revived.retain(|_, since| !unsaid(since));
+        let mut revived = Vec::new();
+        for (id, since) in self.revived.iter_mut().filter(|(_, since)| unsaid(since)) {
+            revived.push(*id);
+            *since = at;
+        }
         let unasked = |node: &Node| !node.whole && node.asked.is_none_or(|asked| at.saturating_sub(asked) >= ANSWER);
         let ask: Vec<NodeId> = self.nodes.iter().filter(|(_, node)| unasked(node)).map(|(id, _)| *id).collect();
         for id in &ask {
@@ -286,7 +291,12 @@ impl Routes {
                 node.asked = Some(at);
             }
         }
-        Echoed { ended, buried: dead, revived, ask }
+        Echoed { ended, buried: dead, revived, ask, is_first: before.is_none() }
+    }
+
+    /// Own words that this node was taken for dead, and is not, have come back: it hears them too.
+    pub fn revival_is_said(&mut self, of: NodeId) {
+        self.revived.remove(&of);
     }
 
     /// Whether of all that live this node does what only one of them is to do.
@@ -301,10 +311,14 @@ impl Routes {
         Some(Ended { last: node.heard, orphans })
     }
 
-    fn add(&mut self, id: NodeId, user: UserId) {
-        if self.nodes.get_mut(&id).is_some_and(|node| node.users.insert(user)) {
-            self.users.entry(user).or_default().push(id);
+    /// Those of them who were not known to be there.
+    fn add_all(&mut self, id: NodeId, users: impl IntoIterator<Item = UserId>) -> Vec<UserId> {
+        let Some(node) = self.nodes.get_mut(&id) else { return Vec::new() };
+        let new: Vec<UserId> = users.into_iter().filter(|user| node.users.insert(*user)).collect();
+        for user in &new {
+            self.users.entry(*user).or_default().push(id);
         }
+        new
     }
 
     /// Whether he was there and is on no other node now.

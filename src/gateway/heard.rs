@@ -69,7 +69,11 @@ impl Sessions {
                 let shown = &self.shared.parts.shown_typing;
                 typists.iter().for_each(|typist| shown.set(typist.conversation_id, typist.user_id, typist.types));
             }
-            Envelope::Row(_) | Envelope::Loose(_) | Envelope::Refresh { .. } | Envelope::Missed { logins: false } => {}
+            Envelope::Row(_)
+            | Envelope::Loose(_)
+            | Envelope::Refresh { .. }
+            | Envelope::Overlooked { .. }
+            | Envelope::Missed { logins: false } => {}
         }
     }
 

@@ -121,6 +121,10 @@ impl Hub {
                 let hub = self.clone();
                 self.shared.tasks.spawn(async move { hub.repair().await });
             }
+            Envelope::Overlooked { users } => {
+                let hub = self.clone();
+                self.shared.tasks.spawn(async move { hub.repair_some(&users).await });
+            }
             // Whom that concerns `Sessions::note` has found out.
             Envelope::Visibility { .. }
             | Envelope::Left { .. }

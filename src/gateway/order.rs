@@ -331,6 +331,17 @@ impl Hub {
         }
     }
 
+    /// Reads the heads of those of these users again who are here.
+    pub(super) async fn repair_some(&self, users: &[UserId]) {
+        let here: Vec<UserId> = users.iter().copied().filter(|user| self.shared.seats.has(*user)).collect();
+        let repaired = futures_util::stream::iter(here).map(async |user| self.repair_user(user).await.err());
+        let failed: Vec<_> = repaired.buffer_unordered(REPAIRS).filter_map(async |failed| failed).collect().await;
+        if let Some(error) = failed.first() {
+            tracing::warn!(%error, "heads could not be read; everybody's are");
+            self.repair().await;
+        }
+    }
+
     /// Reads one user's heads again.
     pub(super) async fn repair_user(&self, user: UserId) -> Result<()> {
         self.ensure(user, &self.memberships(user).await?).await

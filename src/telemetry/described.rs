@@ -6,6 +6,7 @@ use metrics::{describe_counter, describe_gauge, describe_histogram};
 const COUNTERS: &[(&str, &str)] = &[
     ("urge_accept_errors_total", "Connections that could not be accepted for want of files or memory."),
     ("urge_bus_foreign_total", "Messages on the bus that were not understood, and skipped."),
+    ("urge_bus_overlooked_total", "Users on other nodes of whom this one heard so late that their heads were read again."),
     ("urge_bus_tails_total", "Messages to nodes that say how far the numbers of those before have come."),
     ("urge_bus_gaps_total", "Times that messages of another node were found lost on their way here; the heads are read then."),
     ("urge_bus_live_messages_total", "Messages to other nodes for their sockets."),

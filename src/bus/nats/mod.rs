@@ -10,6 +10,7 @@ mod complaint;
 mod follow;
 mod link;
 mod migrate;
+mod newcomers;
 mod numbers;
 mod presence;
 mod send;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 pub use consume::{Consumed, Consumer, Delivery, Trouble};
+use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -33,6 +35,7 @@ use tokio::sync::watch;
 use self::events::Events;
 use self::follow::Follow;
 use self::link::Link;
+use self::newcomers::Newcomers;
 use self::numbers::{Arrivals, Departures};
 use self::presence::Herald;
 use self::send::{audience, is_ephemeral};
@@ -96,6 +99,8 @@ struct Shared {
     is_caught_up: AtomicBool,
     /// Others may not have known who is here: when they do, the heads are to be read once more.
     owes_look: AtomicBool,
+    /// Who is on other nodes, and may have been overlooked.
+    newcomers: Newcomers,
     /// How many messages have gone to each node, and come from each.
     departures: Departures,
     arrivals: Arrivals,
@@ -156,6 +161,7 @@ impl Nats {
             unsent_control: Unsent::default(),
             is_caught_up: AtomicBool::new(false),
             owes_look: AtomicBool::new(false),
+            newcomers: Newcomers::default(),
             departures: Departures::default(),
             arrivals: Arrivals::default(),
             looked_for_foreign: Mutex::default(),
@@ -175,6 +181,14 @@ impl Nats {
             let taker = Arc::clone(&taker);
             async move { taker.take_presence(taken).await }
         }));
+        let mut words = shared.live.client.subscribe(names.heard(node)).await.map_err(|error| BusError(error.to_string()))?;
+        let (taker, until) = (Arc::clone(&shared), stopping.clone());
+        let taking = async move {
+            while let Some(word) = words.next().await {
+                taker.take_word(&word.payload);
+            }
+        };
+        tasks.spawn(async move { until.run_until_cancelled(taking).await });
         let (keeping, until) = (Arc::clone(&shared), stopping.clone());
         tasks.spawn(async move { until.run_until_cancelled(keeping.events.keep()).await });
         let heralding = Arc::clone(&shared);

@@ -1,10 +1,11 @@
 //! Numbers of what goes from one node to another: from 1 for each pair of them, without a gap in what is put on its way. A gap
-//! in what arrives is something lost. Of the last ones nothing that follows tells: the server is asked for its word then.
+//! in what arrives is something lost. Of the last ones nothing that follows tells: the other node is asked for its word then.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -12,6 +13,9 @@ use crate::id::NodeId;
 
 /// Nodes whose numbers are kept, whether they are still there or not.
 const MOST: usize = 4_096;
+/// A node that does not give its word is asked again after this, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
 
 /// What goes from this node to the others.
 #[derive(Debug, Default)]
@@ -24,8 +28,20 @@ pub(super) struct Departure {
     turn: tokio::sync::Mutex<()>,
     /// The last number.
     last: AtomicU64,
-    /// All up to this are in the server's stream, if they have come there at all: whoever reads the stream knows of them.
+    /// The node knows of all up to this: it has them, or knows that they were lost.
     confirmed: AtomicU64,
+    asked: Mutex<Option<Asked>>,
+}
+
+/// How a node was asked for its word.
+#[derive(Debug)]
+struct Asked {
+    /// On what.
+    number: u64,
+    /// The last time.
+    at: Instant,
+    /// Until the next time.
+    pause: Duration,
 }
 
 impl Departures {
@@ -34,11 +50,18 @@ impl Departures {
         Arc::clone(self.0.lock().entry(node).or_default())
     }
 
-    /// The nodes that may not learn yet that the last ones to them were lost.
-    pub fn unconfirmed(&self) -> Vec<(NodeId, Arc<Departure>)> {
+    /// Those of these nodes that may not know yet of the last ones to them.
+    pub fn unconfirmed(&self, is_there: impl Fn(NodeId) -> bool) -> Vec<(NodeId, Arc<Departure>)> {
         let departures = self.0.lock();
-        let unconfirmed = departures.iter().filter(|(_, departure)| !departure.is_confirmed());
+        let unconfirmed = departures.iter().filter(|(node, departure)| !departure.is_confirmed() && is_there(**node));
         unconfirmed.map(|(node, departure)| (*node, Arc::clone(departure))).collect()
+    }
+
+    /// A node has given its word that it knows of all up to this number.
+    pub fn confirm(&self, node: NodeId, number: u64) {
+        if let Some(departure) = self.0.lock().get(&node) {
+            departure.confirmed.fetch_max(number, Ordering::Relaxed);
+        }
     }
 
     /// Forgets those of nodes that are not there, if there are many. Should one be heard again, its numbers begin anew.
@@ -58,15 +81,22 @@ impl Departure {
     }
 
     /// Puts on its way, behind all that it counts, how far the numbers have come.
-    pub async fn tail<T, F: Future<Output = T>>(&self, put: impl FnOnce(u64) -> F) -> (u64, T) {
+    pub async fn tail<T, F: Future<Output = T>>(&self, put: impl FnOnce(u64) -> F) -> T {
         let _turn = self.turn.lock().await;
-        let last = self.last.load(Ordering::Relaxed);
-        (last, put(last).await)
+        put(self.last.load(Ordering::Relaxed)).await
     }
 
-    /// A tail of this number is in the server's stream.
-    pub fn confirm(&self, number: u64) {
-        self.confirmed.fetch_max(number, Ordering::Relaxed);
+    /// Whether the node is to be asked for its word on the last one now; it counts as asked then.
+    pub fn is_due(&self, now: Instant) -> bool {
+        let number = self.last.load(Ordering::Relaxed);
+        let mut asked = self.asked.lock();
+        let pause = match asked.as_ref() {
+            Some(asked) if asked.number == number && now < asked.at + asked.pause => return false,
+            Some(asked) if asked.number == number => LAST_PAUSE.min(asked.pause * 2),
+            _ => FIRST_PAUSE,
+        };
+        *asked = Some(Asked { number, at: now, pause });
+        true
     }
 
     fn is_confirmed(&self) -> bool {
@@ -126,7 +156,7 @@ mod tests {
         assert_eq!(depart(&departures.to(one), false).await, Err(2));
         assert_eq!(depart(&departures.to(one), true).await, Ok(2));
         assert_eq!(depart(&departures.to(other), true).await, Ok(1), "each node has its own");
-        let (last, ()) = departures.to(one).tail(|_| std::future::ready(())).await;
+        let last = departures.to(one).tail(std::future::ready).await;
         assert_eq!((last, depart(&departures.to(one), true).await), (2, Ok(3)), "a tail uses none up");
         departures.prune(|_| false);
         assert_eq!(depart(&departures.to(one), true).await, Ok(4), "of few all are kept");
@@ -163,18 +193,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_server_has_not_confirmed_is_asked_after() {
+    async fn what_a_node_has_not_confirmed_it_is_asked_for() {
         let (departures, node) = (Departures::default(), NodeId::fresh());
         let departure = departures.to(node);
-        assert!(departures.unconfirmed().is_empty(), "nothing was sent");
+        let unconfirmed = || departures.unconfirmed(|_| true).len();
+        assert_eq!(unconfirmed(), 0, "nothing was sent");
         for _ in 0..2 {
             assert!(depart(&departure, true).await.is_ok());
         }
-        departure.confirm(1);
-        assert_eq!(departures.unconfirmed().len(), 1);
-        departure.confirm(2);
-        departure.confirm(1);
-        assert!(departures.unconfirmed().is_empty());
+        departures.confirm(node, 1);
+        departures.confirm(NodeId::fresh(), 2);
+        assert_eq!((unconfirmed(), departures.unconfirmed(|_| false).len()), (1, 0), "who is not there is not asked");
+        departures.confirm(node, 2);
+        departures.confirm(node, 1);
+        assert_eq!(unconfirmed(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_answer_is_asked_less_and_less_often() {
+        let (departure, began) = (Departure::default(), Instant::now());
+        assert!(depart(&departure, true).await.is_ok());
+        // A second and more is a round of 250 ms each.
+        let asked = |from: u64| (from..from + 80).filter(|round| departure.is_due(began + Duration::from_millis(250 * round)));
+        assert_eq!(asked(0).collect::<Vec<_>>(), [0, 2, 6, 14, 22, 30, 38, 46, 54, 62, 70, 78]);
+        assert!(depart(&departure, true).await.is_ok());
+        assert_eq!(asked(80).take(2).collect::<Vec<_>>(), [80, 82], "of what is new at once");
     }
 
     #[test]

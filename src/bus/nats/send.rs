@@ -1,9 +1,9 @@
 //! Sending to other nodes: one envelope a node, written once, with a number. What cannot be sent now is kept and sent later, in
-//! its order; what gets lost on its way shows as a gap in the numbers, or by the last of them, for which the server is asked.
+//! its order; what gets lost on its way shows as a gap in the numbers, or by the last of them, for which the other node is asked.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 
@@ -16,7 +16,7 @@ use crate::id::{NodeId, UserId};
 
 /// How often nodes are told how far the numbers have come, those to whom anything was sent since.
 const TAILS_APART: Duration = Duration::from_millis(250);
-/// How long the server may take to say that it has such a tail.
+/// How long the server may take to say that it has such a tail, for a node that stops.
 const ANSWER: Duration = Duration::from_secs(2);
 /// Tails that are under way at a time.
 const TAILS: usize = 64;
@@ -109,42 +109,50 @@ impl Shared {
         sent
     }
 
-    /// Tells the nodes how far the numbers have come, until the server has that, for ever.
+    /// The living nodes that may not know yet of the last that was sent to them.
+    fn unconfirmed(&self) -> Vec<(NodeId, Arc<Departure>)> {
+        let routes = self.routes.lock();
+        self.departures.unconfirmed(|node| routes.knows(node))
+    }
+
+    /// Tells the nodes how far the numbers have come, each until it has given its word that it knows, for ever. The server's word would
+    /// not do: what it keeps may still not come to the node, and nothing that follows would show it.
     pub async fn send_tails(&self) {
         loop {
             // The period itself: what is sent within it is counted by one tail.
             tokio::time::sleep(TAILS_APART).await;
-            if self.live.is_up() {
-                self.confirm().await;
+            if !self.live.is_up() {
+                continue;
+            }
+            let now = Instant::now();
+            for (node, departure) in self.unconfirmed().into_iter().filter(|(_, departure)| departure.is_due(now)) {
+                metrics::counter!("urge_bus_tails_total").increment(1);
+                let put = |last| self.live.put(self.names.live(node), codec::upto(self.node, last));
+                // One that fails is sent again.
+                let _ = self.live.in_time(departure.tail(put)).await;
             }
         }
     }
 
-    /// Tells each node to which something was sent how far the numbers have come. Whether the server has that of all.
-    pub async fn confirm(&self) -> bool {
-        let confirm = async |(node, departure): (NodeId, Arc<Departure>)| {
-            metrics::counter!("urge_bus_tails_total").increment(1);
+    /// Tells each node that may not know yet of the last ones how far the numbers have come. Whether the server keeps that for all.
+    async fn keep_tails(&self) -> bool {
+        let keep = async |(node, departure): (NodeId, Arc<Departure>)| {
             let put = |last| self.live.publish_asking(self.names.live(node), codec::upto(self.node, last), ANSWER);
-            let (last, word) = departure.tail(put).await;
-            let is_there = match word {
+            match departure.tail(put).await {
                 Ok(word) => word.await.is_ok(),
                 Err(_) => false,
-            };
-            if is_there {
-                departure.confirm(last);
             }
-            is_there
         };
-        let unconfirmed = futures_util::stream::iter(self.departures.unconfirmed());
+        let unconfirmed = futures_util::stream::iter(self.unconfirmed());
         // One that fails keeps nobody from his word.
-        unconfirmed.map(confirm).buffer_unordered(TAILS).fold(true, async |all, is_there| all && is_there).await
+        unconfirmed.map(keep).buffer_unordered(TAILS).fold(true, async |all, is_kept| all && is_kept).await
     }
 
     /// What waits for others, and what may have been lost on its way, nobody sends again when this node has ended: they are to look.
     pub async fn leave_nothing(&self) {
-        let is_confirmed = tokio::time::timeout(LEAVE / 2, self.confirm()).await.unwrap_or(false);
+        let is_kept = tokio::time::timeout(LEAVE / 2, self.keep_tails()).await.unwrap_or(false);
         let logins = !self.unsent_control.is_empty();
-        if is_confirmed && self.unsent_live.is_empty() && !logins {
+        if is_kept && self.unsent_live.is_empty() && !logins {
             return;
         }
         let telling = async {
@@ -184,6 +192,7 @@ pub(super) fn audience(envelope: &Envelope) -> Option<&[UserId]> {
         Envelope::Row(row) => Some(&row.audience),
         Envelope::Loose(loose) => Some(&loose.audience),
         Envelope::Refresh { user_id, .. } => Some(std::slice::from_ref(user_id)),
+        Envelope::Overlooked { users } => Some(users),
         _ => None,
     }
 }

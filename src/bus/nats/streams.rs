@@ -32,6 +32,11 @@ impl Names {
         format!("{}.live.{}", self.0, node.0.simple())
     }
 
+    /// What nodes answer when this one asks how far its numbers have come to them: in no stream, it is asked again.
+    pub fn heard(&self, node: NodeId) -> String {
+        format!("{}.heard.{}", self.0, node.0.simple())
+    }
+
     /// What a node says of itself.
     pub fn presence(&self, node: NodeId) -> String {
         format!("{}.presence.{}", self.0, node.0.simple())

@@ -18,6 +18,8 @@ use crate::id::NodeId;
 
 /// While nodes of two versions run side by side, heads are read no more often than this for what one does not understand.
 const FOREIGN_LOOKS_APART: Duration = Duration::from_secs(5);
+/// Users in one envelope who may have been overlooked.
+const MOST_OVERLOOKED: usize = 2_048;
 
 impl Shared {
     pub async fn take_live(&self, taken: Taken) {
@@ -44,10 +46,20 @@ impl Shared {
             tracing::debug!(%from, number, "messages of another node were lost on their way");
             self.missed().await;
         }
-        if let Some(value) = value {
-            self.hand_over(codec::decode(&value)?).await;
+        match value {
+            Some(value) => self.hand_over(codec::decode(&value)?).await,
+            // What is lost of this is asked for again.
+            None => drop(self.live.publish(self.names.heard(from), codec::upto(self.node, number)).await),
         }
         Ok(())
+    }
+
+    /// Takes what nodes answer who are told how far the numbers have come to them.
+    pub fn take_word(&self, bytes: &Bytes) {
+        match codec::read_numbered(bytes) {
+            Ok(Numbered { from, number, .. }) => self.departures.confirm(from, number),
+            Err(foreign) => skip("live", &foreign),
+        }
     }
 
     /// What a node of another version sends is in the store for this one too.
@@ -95,13 +107,19 @@ impl Shared {
         if matches!(said, Said::Snapshot { part, parts, .. } if part + 1 == *parts) && self.owes_look.swap(false, Ordering::Relaxed) {
             self.missed().await;
         }
-        self.is_caught_up.store(true, Ordering::Relaxed);
-        if let Said::Delta { version, .. } = said {
-            self.skew.lock().note(at, self.clock.now());
-            self.herald.heard(*version);
-        }
+        let was_behind = !self.is_caught_up.swap(true, Ordering::Relaxed);
+        let was_deaf = match said {
+            Said::Delta { version, .. } => {
+                self.skew.lock().note(at, self.clock.now());
+                self.herald.heard(*version)
+            }
+            _ => false,
+        };
         let echoed = {
             let mut routes = self.routes.lock();
+            if let Said::Revived { of } = said {
+                routes.revival_is_said(*of);
+            }
             let echoed = routes.echo(at);
             self.departures.prune(|node| routes.knows(node));
             self.arrivals.prune(|node| routes.knows(node));
@@ -121,6 +139,14 @@ impl Shared {
         for ended in echoed.ended {
             self.see_to(ended).await;
         }
+        let overlooked = self.newcomers.take(was_deaf || was_behind);
+        // Before it had heard its own words for the first time it told all to look whatever it sent.
+        if !echoed.is_first {
+            for users in overlooked.chunks(MOST_OVERLOOKED) {
+                metrics::counter!("urge_bus_overlooked_total").increment(users.len() as u64);
+                self.send_or_keep(Envelope::Overlooked { users: users.into() }).await;
+            }
+        }
     }
 
     async fn hear(&self, from: NodeId, said: Said, at: Duration) {
@@ -130,6 +156,9 @@ impl Shared {
             metrics::gauge!("urge_bus_nodes").set(routes.nodes() as f64 + 1.0);
             heard
         };
+        if !self.newcomers.add(heard.came, heard.late) {
+            self.unsent_live.look();
+        }
         if heard.ask {
             self.herald.ask(from);
         }

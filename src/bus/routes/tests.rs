@@ -24,8 +24,9 @@ fn left(heard: &Heard) -> Vec<UserId> {
 fn a_user_is_where_the_nodes_say() {
     let (mut routes, now) = (Routes::new(NodeId::fresh()), NOW);
     let (a, b, ada) = (NodeId::fresh(), NodeId::fresh(), UserId::fresh());
-    assert_eq!(routes.hear(a, delta(1, &[ada], &[]), now), Heard::default());
-    assert_eq!(routes.hear(b, delta(1, &[ada], &[]), now), Heard::default());
+    let came = Heard { came: vec![ada], ..Heard::default() };
+    assert_eq!(routes.hear(a, delta(1, &[ada], &[]), now), came);
+    assert_eq!(routes.hear(b, delta(1, &[ada], &[]), now), came);
     assert_eq!(routes.of(ada), [a, b]);
     let heard = routes.hear(a, delta(2, &[], &[ada]), now);
     assert!(heard.left.is_empty(), "he is on the other one");
@@ -44,7 +45,10 @@ fn a_gap_asks_once_for_a_snapshot_which_mends_it() {
     assert_eq!(routes.of(cem), [a]);
     let heard = routes.hear(a, snapshot(4, &[ben, cem]), now);
     assert_eq!(left(&heard), [ada]);
+    assert_eq!((heard.came, heard.late), (vec![ben], true), "he has been there for some time");
     assert_eq!((routes.of(ben), routes.of(ada)), (&[a][..], &[][..]));
+    let again = routes.hear(a, snapshot(4, &[ben, cem]), now);
+    assert_eq!((again.came, again.late), (vec![], false));
     assert!(!routes.hear(a, delta(5, &[], &[]), now).ask);
     assert!(routes.hear(a, delta(7, &[], &[]), now).ask, "the next gap");
 }
@@ -150,6 +154,11 @@ fn who_was_taken_for_dead_is_told_so_once() {
     assert!(routes.hear(a, delta(2, &[], &[]), later).revived);
     assert!(!routes.hear(a, delta(3, &[], &[]), later).revived);
     assert_eq!(routes.echo(later).ask, [a], "who is on it is to be found out");
+    assert_eq!(routes.echo(later + SPOKEN).revived, [a], "what was said has not come back");
+    routes.revival_is_said(a);
+    assert!(routes.echo(later + SPOKEN * 2).revived.is_empty());
+    let heard = routes.hear(a, snapshot(3, &[ada]), later + SPOKEN * 2);
+    assert_eq!((heard.came, heard.late), (vec![ada], true), "what is for her went nowhere meanwhile");
 }
 
 #[test]
@@ -169,8 +178,12 @@ fn if_the_first_does_not_say_so_another_does() {
             routes.hear(first, Said::Revived { of: a }, later);
         }
         // The first has died since, or did not take it for dead.
-        assert_eq!(routes.echo(later + SPOKEN).revived, if is_said { vec![] } else { vec![a] });
-        assert!(routes.echo(later + SPOKEN * 2).revived.is_empty(), "it is said once");
+        let unsaid = if is_said { vec![] } else { vec![a] };
+        assert_eq!(routes.echo(later + SPOKEN).revived, unsaid);
+        assert!(routes.echo(later + SPOKEN + SHORT / 5).revived.is_empty(), "it may be on its way");
+        assert_eq!(routes.echo(later + SPOKEN * 2).revived, unsaid, "it was lost");
+        routes.revival_is_said(a);
+        assert!(routes.echo(later + SPOKEN * 3).revived.is_empty());
     }
 }
 

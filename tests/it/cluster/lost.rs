@@ -1,5 +1,6 @@
-//! Messages that get lost on the way from a node to the others, without any connection ending: what follows shows it, or the
-//! server's word on the last ones, and what they told is read from the store. So is what a node had not told when it ended.
+//! Messages that get lost on the way from a node to the others, without any connection ending: what follows shows it, or that the
+//! other node does not give its word on the last ones, and what they told is read from the store. So is what a node had not told when
+//! it ended, and what it did not send because it had not heard who is where.
 
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ impl Scene {
         assert_eq!(next(&mut self.peer, "message:received").await["content"], WORDS);
         for cable in &self.cables {
             cable.judge(|_| Fate::Arrives);
+            cable.judge_coming(|_| Fate::Arrives);
         }
         send(&self.phone, &self.place, 1..4).await;
         arrive(&mut self.peer, 1..4).await;
@@ -59,9 +61,9 @@ impl Scene {
     }
 }
 
-/// Whether it is for a node's sockets, and nobody waits for the server's word on it.
+/// Whether it is for a node's sockets.
 fn is_live(passing: &Passing<'_>) -> bool {
-    passing.line.contains(".live.") && passing.line.split(' ').count() == 3
+    passing.line.contains(".live.") && !is_tail(passing)
 }
 
 /// Whether it only says how far the numbers have come.
@@ -92,6 +94,40 @@ async fn the_last_message_that_is_lost_is_missed_though_nothing_comes() {
     scene.say_what_gets_lost().await;
     scene.cables[0].has_lost(1).await;
     scene.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_message_that_the_server_has_and_does_not_bring_is_missed_though_nothing_comes() {
+    let Some(mut scene) = Scene::of(0, 1).await else { return };
+    let mut count = 0;
+    scene.cables[1].judge_coming(move |passing| {
+        // The message, and twice how far the numbers have come: the server has them, and so its word says nothing.
+        let is_lost = passing.line.contains(".live.") && count < 3;
+        count += usize::from(is_lost);
+        if is_lost { Fate::Lost } else { Fate::Arrives }
+    });
+    scene.say_what_gets_lost().await;
+    scene.cables[1].has_lost(3).await;
+    scene.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_came_while_a_node_heard_nothing_gets_what_it_did_not_send_him() {
+    let Some((cluster, cables)) = Box::pin(Cluster::with_cables(2)).await else { return };
+    let (ann, ben) = (cluster.worlds[0].person("Ann").await, cluster.worlds[1].person("Ben").await);
+    let place = cluster.worlds[0].direct(&ann, &ben).await;
+    let phone = cluster.connect(0, &ann, Door::WebSocket).await;
+    // The server says that it is there, and brings nothing of who is where.
+    cables[0].judge_coming(|passing| if passing.line.contains(".presence.") { Fate::Lost } else { Fate::Arrives });
+    cables[0].has_lost(1).await;
+    let mut peer = ben.connect(Door::WebSocket).await;
+    tokio::time::sleep(SECOND_LOOK).await;
+    send(&phone, &place, 0..1).await;
+    cables[0].judge_coming(|_| Fate::Arrives);
+    arrive(&mut peer, 0..1).await;
+    send(&phone, &place, 1..4).await;
+    arrive(&mut peer, 1..4).await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
 //! A cable between a node and a server of its cluster: it can be cut, which ends what goes through it and lets nothing new
-//! through, and mended; and it can lose some of what the node sends, one message of NATS's protocol at a time.
+//! through, and mended; and it can lose some of what the node sends, or is sent, one message of NATS's protocol at a time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,10 +9,13 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
-/// What a node sends to the server.
+use super::PATIENCE;
+
+/// What a node sends to the server, or is sent.
 pub struct Passing<'a> {
-    /// How the connection began: who it is, to the server.
+    /// How the node's end began: who it is, to the server; nothing of what comes from there.
     pub connection: &'a str,
     /// `PUB subject 5`, say.
     pub line: &'a str,
@@ -45,6 +48,7 @@ pub struct Cable {
     pub address: SocketAddr,
     whole: watch::Sender<bool>,
     judge: Arc<Mutex<Judge>>,
+    judge_of_coming: Arc<Mutex<Judge>>,
     lost: watch::Sender<usize>,
 }
 
@@ -54,22 +58,23 @@ impl Cable {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (whole, is_whole) = watch::channel(true);
-        let judge: Arc<Mutex<Judge>> = Arc::new(Mutex::new(Box::new(|_| Fate::Arrives)));
-        let cable = Self { address, whole, judge: Arc::clone(&judge), lost: watch::Sender::new(0) };
+        let [judge, judge_of_coming] = [(); 2].map(|()| Arc::new(Mutex::new(Box::new(|_: &Passing<'_>| Fate::Arrives) as Judge)));
+        let judges = (Arc::clone(&judge), Arc::clone(&judge_of_coming));
+        let cable = Self { address, whole, judge, judge_of_coming, lost: watch::Sender::new(0) };
         let (server, lost) = (server.to_owned(), cable.lost.clone());
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                let (server, mut is_whole, judge, lost) = (server.clone(), is_whole.clone(), Arc::clone(&judge), lost.clone());
+                let (server, mut is_whole, judges, lost) = (server.clone(), is_whole.clone(), judges.clone(), lost.clone());
                 tokio::spawn(async move {
                     if !*is_whole.borrow_and_update() {
                         return;
                     }
                     let Ok(far) = TcpStream::connect(server).await else { return };
                     let (Ok(()), Ok(())) = (near.set_nodelay(true), far.set_nodelay(true)) else { return };
-                    let ((near_read, mut near_write), (mut far_read, far_write)) = (near.into_split(), far.into_split());
+                    let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
                     tokio::select! {
-                        _ = carry(near_read, far_write, &judge, &lost) => {}
-                        _ = tokio::io::copy(&mut far_read, &mut near_write) => {}
+                        _ = carry(near_read, far_write, &judges.0, &lost) => {}
+                        _ = carry(far_read, near_write, &judges.1, &lost) => {}
                         _ = is_whole.wait_for(|is_whole| !is_whole) => {}
                     }
                 });
@@ -93,13 +98,19 @@ impl Cable {
         *self.judge.lock() = Box::new(judge);
     }
 
+    /// The same of what it is sent.
+    pub fn judge_coming(&self, judge: impl FnMut(&Passing<'_>) -> Fate + Send + 'static) {
+        *self.judge_of_coming.lock() = Box::new(judge);
+    }
+
     /// Waits until so many messages are lost.
     pub async fn has_lost(&self, count: usize) {
-        self.lost.subscribe().wait_for(|lost| *lost >= count).await.unwrap();
+        let (mut lost, enough) = (self.lost.subscribe(), format!("{count} messages are lost"));
+        timeout(PATIENCE, lost.wait_for(|lost| *lost >= count)).await.expect(&enough).unwrap();
     }
 }
 
-/// Carries what the node sends, as far as it is to arrive.
+/// Carries what the one end sends, as far as it is to arrive.
 async fn carry(
     near: impl AsyncRead + Unpin,
     mut far: impl AsyncWrite + Unpin,
@@ -117,7 +128,7 @@ async fn carry(
         if line.starts_with("CONNECT ") {
             connection.clone_from(&line);
         }
-        if line.starts_with("PUB ") || line.starts_with("HPUB ") {
+        if ["PUB ", "HPUB ", "MSG ", "HMSG "].iter().any(|kind| line.starts_with(kind)) {
             let size: usize = line.rsplit(' ').next().and_then(|size| size.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
             bytes.resize(begin + size + 2, 0);
             near.read_exact(&mut bytes[begin..]).await?;
