@@ -5,6 +5,7 @@ use metrics::{describe_counter, describe_gauge, describe_histogram};
 /// What has only ever grown.
 const COUNTERS: &[(&str, &str)] = &[
     ("urge_accept_errors_total", "Connections that could not be accepted for want of files or memory."),
+    ("urge_bus_deaf_total", "Times that own words did not come back, and the bus was followed anew."),
     ("urge_bus_foreign_total", "Messages on the bus that were not understood, and skipped."),
     ("urge_bus_overlooked_total", "Users on other nodes of whom this one heard so late that their heads were read again."),
     ("urge_bus_tails_total", "Messages to nodes that say how far the numbers of those before have come."),

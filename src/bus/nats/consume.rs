@@ -19,6 +19,7 @@ use lent::Lent;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::complaint::Complaint;
 use super::events::{context, failed};
 use super::link::Link;
 use super::streams::{Found, Names, Spec};
@@ -87,12 +88,14 @@ pub struct Consumer {
     /// When the server last took no copy.
     refused: Mutex<Option<Instant>>,
     pause: Duration,
+    complaint: Complaint,
 }
 
 impl Consumer {
     pub(super) fn new(link: Link, names: Names, stream: Spec, dead: Spec, worker: Worker) -> Self {
         let (context, lent, held, refused) = (context(&link), Arc::default(), Mutex::default(), Mutex::default());
-        Self { context, link, names, stream, dead, worker, durable: None, lent, taken: Vec::new(), held, refused, pause: FIRST_WAIT }
+        let (durable, taken, pause, complaint) = (None, Vec::new(), FIRST_WAIT, Complaint::default());
+        Self { link, context, names, stream, dead, worker, durable, lent, taken, held, refused, pause, complaint }
     }
 
     /// The next growths, at least one, with those that come within `gather` after it. Waits for them for ever; who gives up
@@ -130,8 +133,11 @@ impl Consumer {
                 Ok(None) => {}
                 Err(error) => {
                     // While no server is connected, the connection says so.
-                    if self.link.is_up() {
-                        tracing::warn!(%error, worker = self.worker.name(), "a worker cannot be given its events; it is tried again");
+                    if self.link.is_up()
+                        && let Some(lasted) = self.complaint.lasts(&error.to_string(), std::time::Instant::now())
+                    {
+                        let (worker, since_s) = (self.worker.name(), lasted.as_secs());
+                        tracing::warn!(%error, worker, since_s, "a worker cannot be given its events; it is tried again");
                     }
                     // A server says nobody when it can serve again; that it is connected, the link says.
                     tokio::select! {
@@ -190,9 +196,12 @@ impl Consumer {
                 return Err(BusError("the connection was away".into()));
             }
         };
+        let first = first.transpose().map_err(failed)?;
+        // It was answered: what comes after this is another matter.
         self.pause = FIRST_WAIT;
+        self.complaint.ends(std::time::Instant::now());
         let Some(first) = first else { return Ok(self.held_ones()) };
-        self.taken.push(self.lent.take(first.map_err(failed)?));
+        self.taken.push(self.lent.take(first));
         // What comes within it is worked on together: that is what the caller asked for.
         sleep(gather).await;
         let rest = async {

@@ -1,8 +1,10 @@
 //! Following a stream, or one subject of it, in order: a consumer of our own that is made anew whenever something is
-//! missing, the connection was away or the server has forgotten the stream. The library's ordered consumer goes on from
-//! the last number it saw, and waits for ever in a stream that begins anew.
+//! missing, own words do not come back, the connection was away or the server has forgotten the stream. The library's ordered
+//! consumer goes on from the last number it saw, and waits for ever in a stream that begins anew.
 
 use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::pull::{Config, Stream as Messages};
@@ -13,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::complaint::Complaint;
 use super::link::Link;
+use super::pulse::Pulse;
 use super::streams::Spec;
 use crate::bus::BusError;
 
@@ -41,6 +44,10 @@ pub(super) struct Follow {
     pub spec: Spec,
     /// The subject; the whole stream when empty.
     pub filter: String,
+    /// Told of own words in it.
+    pub pulse: Arc<Pulse>,
+    /// That they do not come back.
+    pub deaf: Complaint,
 }
 
 /// How far it is.
@@ -123,7 +130,7 @@ impl Follow {
         messages.map_err(|error| BusError(error.to_string()))
     }
 
-    /// Reads until something is missing, or the connection has been away.
+    /// Reads until something is missing, own words are not heard, or the connection has been away.
     async fn read<F: Future<Output = ()>>(
         &mut self,
         mut messages: Messages,
@@ -132,9 +139,12 @@ impl Follow {
         take: &mut impl FnMut(Taken) -> F,
     ) {
         let mut expected = 1;
+        let pulse = Arc::clone(&self.pulse);
+        let mut is_deaf = pin!(pulse.is_missed());
         loop {
             let next = tokio::select! {
                 next = messages.next() => next,
+                () = &mut is_deaf => break,
                 changed = self.link.state.wait_for(|state| state.times != times) => {
                     drop(changed);
                     return;
@@ -152,6 +162,11 @@ impl Follow {
             }
             let published = Duration::from_nanos(u64::try_from(published.unix_timestamp_nanos()).unwrap_or(0));
             take(Taken::Message(message.message.payload, published)).await;
+        }
+        metrics::counter!("urge_bus_deaf_total", "kind" => self.link.kind).increment(1);
+        if self.deaf.lasts("deaf", Instant::now()).is_some() {
+            let (stream, server) = (self.spec.name(), self.link.server());
+            tracing::warn!(stream, server, "the bus does not bring what it has taken: it is followed anew");
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod consume;
 mod dead;
+mod echo;
 mod events;
 mod complaint;
 mod follow;
@@ -13,6 +14,7 @@ mod migrate;
 mod newcomers;
 mod numbers;
 mod presence;
+mod pulse;
 mod send;
 mod skew;
 mod streams;
@@ -32,12 +34,14 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use self::complaint::Complaint;
 use self::events::Events;
 use self::follow::Follow;
 use self::link::Link;
 use self::newcomers::Newcomers;
 use self::numbers::{Arrivals, Departures};
 use self::presence::Herald;
+use self::pulse::Pulse;
 use self::send::{audience, is_ephemeral};
 use self::skew::Skew;
 use self::streams::{LIVE, Names, PRESENCE, Spec};
@@ -95,6 +99,9 @@ struct Shared {
     /// What could not be sent to nodes, and what could not be told to all.
     unsent_live: Unsent,
     unsent_control: Unsent,
+    /// Whether what this node says is heard by it.
+    live_pulse: Arc<Pulse>,
+    presence_pulse: Arc<Pulse>,
     /// What is read from the stream of presence is no older than this node's own last words.
     is_caught_up: AtomicBool,
     /// Others may not have known who is here: when they do, the heads are to be read once more.
@@ -159,6 +166,8 @@ impl Nats {
             presence,
             unsent_live: Unsent::default(),
             unsent_control: Unsent::default(),
+            live_pulse: Arc::default(),
+            presence_pulse: Arc::default(),
             is_caught_up: AtomicBool::new(false),
             owes_look: AtomicBool::new(false),
             newcomers: Newcomers::default(),
@@ -169,14 +178,17 @@ impl Nats {
         });
         let tasks = &shared.tasks;
         let stopping = tasks.stopping();
-        let follow = |link: &Link, spec: Spec, filter| Follow { link: link.clone(), spec, filter };
+        let follow = |link: &Link, spec: Spec, filter, pulse: &Arc<Pulse>| {
+            let (link, pulse) = (link.clone(), Arc::clone(pulse));
+            Follow { link, spec, filter, pulse, deaf: Complaint::default() }
+        };
         let spec = |json| Spec::read(json, &names, settings.replicas);
-        let (following, taker) = (follow(&shared.live, spec(LIVE)?, names.live(node)), Arc::clone(&shared));
+        let (following, taker) = (follow(&shared.live, spec(LIVE)?, names.live(node), &shared.live_pulse), Arc::clone(&shared));
         tasks.spawn(following.run(stopping.clone(), move |taken| {
             let taker = Arc::clone(&taker);
             async move { taker.take_live(taken).await }
         }));
-        let (following, taker) = (follow(&shared.presence, spec(PRESENCE)?, String::new()), Arc::clone(&shared));
+        let (following, taker) = (follow(&shared.presence, spec(PRESENCE)?, String::new(), &shared.presence_pulse), Arc::clone(&shared));
         tasks.spawn(following.run(stopping.clone(), move |taken| {
             let taker = Arc::clone(&taker);
             async move { taker.take_presence(taken).await }

@@ -59,7 +59,10 @@ impl Departures {
 
     /// A node has given its word that it knows of all up to this number.
     pub fn confirm(&self, node: NodeId, number: u64) {
-        if let Some(departure) = self.0.lock().get(&node) {
+        if let Some(departure) = self.0.lock().get(&node)
+            // More than was sent: it speaks of numbers before these were forgotten.
+            && number <= departure.last.load(Ordering::Relaxed)
+        {
             departure.confirmed.fetch_max(number, Ordering::Relaxed);
         }
     }
@@ -204,6 +207,8 @@ mod tests {
         departures.confirm(node, 1);
         departures.confirm(NodeId::fresh(), 2);
         assert_eq!((unconfirmed(), departures.unconfirmed(|_| false).len()), (1, 0), "who is not there is not asked");
+        departures.confirm(node, 3);
+        assert_eq!(unconfirmed(), 1, "so many were not sent");
         departures.confirm(node, 2);
         departures.confirm(node, 1);
         assert_eq!(unconfirmed(), 0);

@@ -10,17 +10,16 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::echo::Echo;
 use crate::bus::routes::{PART, Said, Went};
 use crate::event::{LooseEvent, Typist};
 use crate::id::{ConversationId, IdMap, NodeId, UserId};
 
 /// What happens within this time is said at once.
 const GATHER: Duration = Duration::from_millis(100);
-/// How often a node says that it lives, if nothing else: five times in the time after which it is taken for dead. With [`DEAF`] less
-/// than what passes until the heads of who has come are read once more: who hears others later than that shows it by these words.
+/// How often a node says that it lives, if nothing else: five times in the time after which it is taken for dead. Together with
+/// what `Echo` lets pass less than the time until the heads of who has come are read once more: who hears others later shows it.
 const ALIVE: Duration = Duration::from_secs(3);
-/// Own words that take longer to come back show that those of others may have come as late.
-const DEAF: Duration = Duration::from_secs(1);
 /// How often it says who is there.
 const SNAPSHOT: Duration = Duration::from_secs(30);
 /// Users that one delta carries at most; and those, of all its events together, who are told.
@@ -29,8 +28,6 @@ const MOST_TOLD: usize = 16_384;
 /// Events that are kept until they have come back, and those, of all of them together, who are told; older ones are given up.
 const MOST_KEPT: usize = 16_384;
 const MOST_KEPT_TOLD: usize = 1_048_576;
-/// Deltas that have not come back of which it is known when they were said.
-const MOST_SAID: usize = 64;
 
 /// See the module.
 #[derive(Default)]
@@ -52,9 +49,8 @@ struct News {
     all: bool,
     /// The number of the last delta.
     version: u64,
-    /// When the deltas that have not come back yet were said.
-    said_at: VecDeque<(u64, Instant)>,
-    /// What they told.
+    echo: Echo,
+    /// What the deltas that have not come back yet told.
     unheard: VecDeque<Unheard>,
     /// Who waits until what had happened when he came is said, and then until it has come back.
     waiting: Vec<oneshot::Sender<()>>,
@@ -113,8 +109,7 @@ impl Herald {
     /// The delta of this number has come back: everybody hears it. Whether it, or one before it that did not come back, was away for long.
     pub fn heard(&self, version: u64) -> bool {
         let mut news = self.news.lock();
-        let was_deaf = news.said_at.front().is_some_and(|(said, at)| *said <= version && at.elapsed() > DEAF);
-        news.said_at.retain(|(said, _)| *said > version);
+        let was_deaf = news.echo.heard(version, Instant::now());
         while news.said.front().is_some_and(|(said, _)| *said <= version) {
             match news.said.pop_front() {
                 Some((said, waiter)) if said == version => drop(waiter.send(())),
@@ -204,11 +199,7 @@ impl Herald {
             if !some.is_empty() {
                 news.unheard.push_back(Unheard { version: news.version, tells: some.clone(), told });
             }
-            if news.said_at.len() == MOST_SAID {
-                // The first says for how long nothing has come back.
-                news.said_at.remove(1);
-            }
-            news.said_at.push_back((news.version, Instant::now()));
+            news.echo.said(news.version, Instant::now());
             said.push(Said::Delta { version: news.version, came, went, tells: some });
             if !is_full && tells.peek().is_none() {
                 break;

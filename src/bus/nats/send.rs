@@ -16,6 +16,8 @@ use crate::id::{NodeId, UserId};
 
 /// How often nodes are told how far the numbers have come, those to whom anything was sent since.
 const TAILS_APART: Duration = Duration::from_millis(250);
+/// How often this node says something to itself, in so many of those periods.
+const OWN_WORDS_APART: u32 = 12;
 /// How long the server may take to say that it has such a tail, for a node that stops.
 const ANSWER: Duration = Duration::from_secs(2);
 /// Tails that are under way at a time.
@@ -116,13 +118,16 @@ impl Shared {
     }
 
     /// Tells the nodes how far the numbers have come, each until it has given its word that it knows, for ever. The server's word would
-    /// not do: what it keeps may still not come to the node, and nothing that follows would show it.
+    /// not do: what it keeps may still not come to the node, and nothing that follows would show it. Now and then it tells itself, too.
     pub async fn send_tails(&self) {
-        loop {
+        for round in (0..OWN_WORDS_APART).cycle() {
             // The period itself: what is sent within it is counted by one tail.
             tokio::time::sleep(TAILS_APART).await;
             if !self.live.is_up() {
                 continue;
+            }
+            if round == 0 && self.live.publish(self.names.live(self.node), codec::upto(self.node, 0)).await.is_ok() {
+                self.live_pulse.said(Instant::now().into());
             }
             let now = Instant::now();
             for (node, departure) in self.unconfirmed().into_iter().filter(|(_, departure)| departure.is_due(now)) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::follow::Taken;
+use super::newcomers::Late;
 use super::send::as_late;
 use super::{Broadcast, Shared, skip};
 use crate::bus::Bus as _;
@@ -37,6 +38,10 @@ impl Shared {
 
     async fn take_numbered(&self, bytes: &Bytes) -> Result<(), Foreign> {
         let Numbered { from, number, value } = codec::read_numbered(bytes)?;
+        if from == self.node {
+            self.live_pulse.heard();
+            return Ok(());
+        }
         let is_whole = match value {
             Some(_) => self.arrivals.next(from, number),
             None => self.arrivals.upto(from, number),
@@ -87,7 +92,10 @@ impl Shared {
             return self.hand_over(Envelope::Missed { logins: true }).await;
         };
         match codec::decode(&bytes) {
-            Ok(Broadcast::Said { from, said }) if from == self.node => self.echo(&said, at).await,
+            Ok(Broadcast::Said { from, said }) if from == self.node => {
+                self.presence_pulse.heard();
+                self.echo(&said, at).await;
+            }
             Ok(Broadcast::Said { from, said }) => self.hear(from, said, at).await,
             Ok(Broadcast::All { from, .. } | Broadcast::Look { from, .. }) if from == self.node => {}
             Ok(Broadcast::All { envelope, .. }) if self.is_caught_up.load(Ordering::Relaxed) => self.hand_over(envelope).await,
@@ -139,12 +147,22 @@ impl Shared {
         for ended in echoed.ended {
             self.see_to(ended).await;
         }
-        let overlooked = self.newcomers.take(was_deaf || was_behind);
+        let late = self.newcomers.take(was_deaf || was_behind);
         // Before it had heard its own words for the first time it told all to look whatever it sent.
         if !echoed.is_first {
-            for users in overlooked.chunks(MOST_OVERLOOKED) {
-                metrics::counter!("urge_bus_overlooked_total").increment(users.len() as u64);
-                self.send_or_keep(Envelope::Overlooked { users: users.into() }).await;
+            self.have_looked_for(late).await;
+        }
+    }
+
+    /// Rows may not have been sent to where these are.
+    async fn have_looked_for(&self, late: Late) {
+        match late {
+            Late::Many => self.unsent_live.look(),
+            Late::Users(users) => {
+                for users in users.chunks(MOST_OVERLOOKED) {
+                    metrics::counter!("urge_bus_overlooked_total").increment(users.len() as u64);
+                    self.send_or_keep(Envelope::Overlooked { users: users.into() }).await;
+                }
             }
         }
     }
@@ -156,9 +174,7 @@ impl Shared {
             metrics::gauge!("urge_bus_nodes").set(routes.nodes() as f64 + 1.0);
             heard
         };
-        if !self.newcomers.add(heard.came, heard.late) {
-            self.unsent_live.look();
-        }
+        self.newcomers.add(heard.came, heard.late);
         if heard.ask {
             self.herald.ask(from);
         }
@@ -217,8 +233,9 @@ impl Shared {
             let bytes = codec::encode(&Broadcast::Said { from: self.node, said })?;
             self.presence.publish(self.names.presence(self.node), bytes).await
         };
-        if let Err(error) = said.await {
-            tracing::debug!(%error, "the other nodes were not told who is here; they will be by the next snapshot");
+        match said.await {
+            Ok(()) => self.presence_pulse.said(Instant::now().into()),
+            Err(error) => tracing::debug!(%error, "the other nodes were not told who is here; they will be by the next snapshot"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Messages that get lost on the way from a node to the others, without any connection ending: what follows shows it, or that the
-//! other node does not give its word on the last ones, and what they told is read from the store. So is what a node had not told when
-//! it ended, and what it did not send because it had not heard who is where.
+//! other node does not give its word on the last ones, or that a node does not hear itself, and what they told is read from the store.
+//! So is what a node had not told when it ended, and what it did not send because it had not heard who is where.
 
 use std::time::Duration;
 
@@ -108,6 +108,21 @@ async fn the_last_message_that_the_server_has_and_does_not_bring_is_missed_thoug
     });
     scene.say_what_gets_lost().await;
     scene.cables[1].has_lost(3).await;
+    scene.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_brings_nothing_more_is_asked_anew() {
+    let Some(mut scene) = Scene::of(0, 1).await else { return };
+    let mut fallen_behind = None;
+    scene.cables[1].judge_coming(move |passing| {
+        // `MSG subject 7 …`: what was subscribed to as 7 still says that it is there, and brings nothing.
+        let subscription = passing.line.split(' ').nth(2).filter(|_| passing.line.contains(".live."));
+        let Some(subscription) = subscription else { return Fate::Arrives };
+        if subscription == fallen_behind.get_or_insert_with(|| subscription.to_owned()) { Fate::Lost } else { Fate::Arrives }
+    });
+    scene.say_what_gets_lost().await;
+    scene.cables[1].has_lost(4).await;
     scene.ends_well().await;
 }
 
