@@ -241,8 +241,8 @@ pub enum Envelope {
     /// The sender has learnt late that these are on the node that this goes to: rows may not have been sent there. Their heads are to
     /// be read.
     Overlooked {
-        /// Who.
-        users: Arc<[UserId]>,
+        /// Who; all who are there when absent.
+        users: Option<Arc<[UserId]>>,
     },
     /// Said by the bus of this node alone: for a while envelopes may have been lost. What they said is to be read from the store.
     #[serde(skip)]

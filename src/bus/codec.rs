@@ -148,7 +148,8 @@ mod tests {
             Envelope::Refresh { user_id, conversation_id: ConversationId::fresh(), origin: Origin::default() },
             Envelope::Visibility { user_id, other: None },
             Envelope::Revoked { user_id, session_id: Some(SessionId::fresh()), except: None, late: false },
-            Envelope::Overlooked { users: [user_id].into() },
+            Envelope::Overlooked { users: Some([user_id].into()) },
+            Envelope::Overlooked { users: None },
         ] {
             assert_eq!(decode::<Envelope>(&encode(&envelope).unwrap()).unwrap(), envelope);
         }

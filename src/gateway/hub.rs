@@ -2,7 +2,7 @@
 //! their log, without a gap, once (`order.rs`); what the bus lost is read from the store. One serialisation a protocol.
 //! It knows no protocol and decides nothing about who may know what: envelopes carry their audience.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +66,7 @@ pub(super) struct Shared {
     pub holds: Holds,
     pub refreshes: Rounds<(UserId, ConversationId), Origin>,
     pub repairs: Rounds<(), ()>,
+    pub repairs_of_some: Rounds<(), HashSet<UserId>>,
     pub looks: Semaphore,
     pub appender: Appender,
     pub announcer: Announcer,
@@ -86,9 +87,24 @@ impl Hub {
     ) -> Self {
         let seats = Registry::new(sockets_per_user);
         let lanes = (0..SHARDS).map(|_| Mutex::default()).collect();
-        let (holds, refreshes, repairs) = (Holds::default(), Rounds::default(), Rounds::default());
+        let (holds, refreshes, repairs, repairs_of_some) = (Holds::default(), Rounds::default(), Rounds::default(), Rounds::default());
         let looks = Semaphore::new(LOOKS);
-        Self { shared: Arc::new(Shared { seats, lanes, holds, refreshes, repairs, looks, appender, announcer, log, views, tasks }) }
+        Self {
+            shared: Arc::new(Shared {
+                seats,
+                lanes,
+                holds,
+                refreshes,
+                repairs,
+                repairs_of_some,
+                looks,
+                appender,
+                announcer,
+                log,
+                views,
+                tasks,
+            }),
+        }
     }
 
     /// Delivers what the bus brings, until it ends or the node stops; `note` sees each envelope first.
@@ -123,7 +139,12 @@ impl Hub {
             }
             Envelope::Overlooked { users } => {
                 let hub = self.clone();
-                self.shared.tasks.spawn(async move { hub.repair_some(&users).await });
+                self.shared.tasks.spawn(async move {
+                    match users {
+                        Some(users) => hub.repair_some(users.iter().copied().collect()).await,
+                        None => hub.repair().await,
+                    }
+                });
             }
             // Whom that concerns `Sessions::note` has found out.
             Envelope::Visibility { .. }

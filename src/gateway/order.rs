@@ -54,6 +54,14 @@ impl Drop for Worker<'_> {
     }
 }
 
+/// Users whose heads could not be read.
+struct Failed {
+    /// Those for whom waiting may help.
+    again: Vec<UserId>,
+    /// There are others, for whom it does not.
+    any_for_good: bool,
+}
+
 impl Hub {
     pub(super) fn arrive(&self, row: RowEvent) {
         if row.posted
@@ -298,30 +306,18 @@ impl Hub {
         }
         let (mut users, mut pause, mut is_whole) = (self.shared.seats.users(), FIRST_PAUSE, true);
         loop {
-            let repaired = futures_util::stream::iter(users).map(async |user| {
-                let repaired = async {
-                    let memberships = self.memberships(user).await?;
-                    self.ensure(user, &memberships).await?;
-                    if sweeps {
-                        needed.lock().extend(memberships.into_iter().map(|membership| membership.conversation_id));
-                    }
-                    Ok::<_, Error>(())
-                };
-                repaired.await.err().map(|error| (user, error))
-            });
-            let failed: Vec<_> = repaired.buffer_unordered(REPAIRS).filter_map(async |failed| failed).collect().await;
-            let Some((_, error)) = failed.first() else { break };
-            tracing::warn!(%error, users = failed.len(), "heads could not be read; they are read again");
-            // What waiting does not mend is left to the next time.
-            let (again, left): (Vec<_>, Vec<_>) = failed.into_iter().partition(|(_, error)| error.retry_after.is_some());
-            is_whole &= left.is_empty();
+            let failed = self.repair_users(users, sweeps.then_some(&needed)).await;
+            is_whole &= !failed.any_for_good;
+            if failed.again.is_empty() {
+                break;
+            }
             // The next round is of everybody: those who cannot be read must not keep the others waiting.
-            if again.is_empty() || self.shared.repairs.is_asked(()) || self.shared.tasks.is_stopping() {
-                is_whole &= again.is_empty();
+            if self.shared.repairs.is_asked(()) || self.shared.tasks.is_stopping() {
+                is_whole = false;
                 break;
             }
             self.rest(&mut pause).await;
-            users = again.into_iter().map(|(user, _)| user).collect();
+            users = failed.again;
         }
         if sweeps && is_whole && !self.shared.tasks.is_stopping() {
             let needed = needed.into_inner();
@@ -331,15 +327,46 @@ impl Hub {
         }
     }
 
-    /// Reads the heads of those of these users again who are here.
-    pub(super) async fn repair_some(&self, users: &[UserId]) {
-        let here: Vec<UserId> = users.iter().copied().filter(|user| self.shared.seats.has(*user)).collect();
-        let repaired = futures_util::stream::iter(here).map(async |user| self.repair_user(user).await.err());
-        let failed: Vec<_> = repaired.buffer_unordered(REPAIRS).filter_map(async |failed| failed).collect().await;
-        if let Some(error) = failed.first() {
-            tracing::warn!(%error, "heads could not be read; everybody's are");
-            self.repair().await;
+    /// Reads the heads of those of these users again who are here. Named while it is at it, they are read after that, once.
+    pub(super) async fn repair_some(&self, users: HashSet<UserId>) {
+        let both = |mut one: HashSet<UserId>, other| {
+            one.extend(other);
+            one
+        };
+        let Some(mut round) = self.shared.repairs_of_some.ask((), users, both) else { return };
+        let mut pause = FIRST_PAUSE;
+        while let Some(users) = round.next() {
+            let here = users.into_iter().filter(|user| self.shared.seats.has(*user)).collect();
+            let failed = self.repair_users(here, None).await;
+            if failed.again.is_empty() {
+                pause = FIRST_PAUSE;
+            } else if !self.shared.tasks.is_stopping() {
+                self.rest(&mut pause).await;
+                round.again(failed.again.into_iter().collect(), both);
+            }
         }
+    }
+
+    /// Reads the heads of these users again, once; `needed` is told of their conversations.
+    async fn repair_users(&self, users: Vec<UserId>, needed: Option<&Mutex<HashSet<ConversationId>>>) -> Failed {
+        let repaired = futures_util::stream::iter(users).map(async |user| {
+            let repaired = async {
+                let memberships = self.memberships(user).await?;
+                self.ensure(user, &memberships).await?;
+                if let Some(needed) = needed {
+                    needed.lock().extend(memberships.into_iter().map(|membership| membership.conversation_id));
+                }
+                Ok::<_, Error>(())
+            };
+            repaired.await.err().map(|error| (user, error))
+        });
+        let failed: Vec<_> = repaired.buffer_unordered(REPAIRS).filter_map(async |failed| failed).collect().await;
+        if let Some((_, error)) = failed.first() {
+            tracing::warn!(%error, users = failed.len(), "heads could not be read; they are read again");
+        }
+        // What waiting does not mend is left to the next time.
+        let (again, left): (Vec<_>, Vec<_>) = failed.into_iter().partition(|(_, error)| error.retry_after.is_some());
+        Failed { again: again.into_iter().map(|(user, _)| user).collect(), any_for_good: !left.is_empty() }
     }
 
     /// Reads one user's heads again.

@@ -41,6 +41,8 @@ use crate::users::Users;
 pub const RESUME_WAIT: Duration = Duration::from_millis(250);
 /// Heads are read again this long after a socket has come.
 const SECOND_LOOK: Duration = Duration::from_secs(5);
+/// The other nodes know within this time who has come, as a rule.
+const KNOWN_SOON: Duration = Duration::from_millis(500);
 /// How long after a socket has come its client may still resume.
 const LATE_RESUME: Duration = Duration::from_secs(30);
 
@@ -185,8 +187,15 @@ impl Gateway for Sessions {
             let routed = async {
                 if bus.has_others() {
                     bus.known().await;
+                    let known = Instant::now();
                     if let Some(seat) = seat_at(Duration::ZERO).await {
-                        look_again(&hub, &seat, Instant::now()).await;
+                        look_again(&hub, &seat, known).await;
+                    }
+                    // The others heard of him late: what they may not have sent is looked for as late.
+                    if known.duration_since(opened) > KNOWN_SOON
+                        && let Some(seat) = seat_at(known.duration_since(opened) + SECOND_LOOK).await
+                    {
+                        look_again(&hub, &seat, known + SECOND_LOOK).await;
                     }
                 }
             };

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 /// Words that take longer show that this node was deaf.
 const DEAF: Duration = Duration::from_secs(1);
-/// Words that have not come back of which it is known when they were said.
-const MOST: usize = 64;
+/// Words that have not come back of which it is known when they were said: minutes of a node to which much happens.
+const MOST: usize = 4_096;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -19,16 +19,17 @@ impl Echo {
     /// Words of this number, which is higher than those before, are said.
     pub fn said(&mut self, number: u64, now: Instant) {
         if self.0.len() == MOST {
-            // The first says for how long nothing has come back.
-            self.0.remove(1);
+            self.0.pop_front();
         }
         self.0.push_back((number, now));
     }
 
     /// They have come back. Whether they, or some before them that did not, were away for long.
     pub fn heard(&mut self, number: u64, now: Instant) -> bool {
-        let was_deaf = self.0.front().is_some_and(|(said, at)| *said <= number && now.duration_since(*at) > DEAF);
-        self.0.retain(|(said, _)| *said > number);
+        let mut was_deaf = false;
+        while let Some((_, at)) = self.0.pop_front_if(|(said, _)| *said <= number) {
+            was_deaf |= now.duration_since(at) > DEAF;
+        }
         was_deaf
     }
 }
@@ -50,11 +51,22 @@ mod tests {
         echo.said(4, at(4_000));
         assert!(!echo.heard(4, at(4_500)));
         assert!(!echo.heard(4, at(9_000)), "it was heard");
-        let last = 4 + 2 * MOST as u64;
-        for number in 5..=last {
-            echo.said(number, at(10_000 + number));
+    }
+
+    #[test]
+    fn all_that_come_late_are_late() {
+        let (mut echo, began) = (Echo::default(), Instant::now());
+        let last = MOST as u64 + 100;
+        for number in 1..=last {
+            echo.said(number, began + Duration::from_millis(number * 10));
         }
-        assert!(echo.heard(5, at(11_100)), "however many were said since");
-        assert!(echo.heard(last, at(11_200)), "and of those");
+        // Each is heard 20 s after it was said; the first hundred are too old to be known.
+        let mut late = |number: u64| echo.heard(number, began + Duration::from_millis(number * 10 + 20_000));
+        let late: Vec<u64> = (1..=last).filter(|number| late(*number)).collect();
+        assert_eq!(late, (101..=last).collect::<Vec<_>>());
+        for number in last + 1..=last + 100 {
+            echo.said(number, began + Duration::from_millis(number * 10));
+            assert!(!echo.heard(number, began + Duration::from_millis(number * 10 + 900)));
+        }
     }
 }

@@ -110,7 +110,10 @@ impl Follow {
         let stream = self.spec.ensure(&context).await?;
         let made = stream.cached_info().created.unix_timestamp_nanos();
         let start = match *place {
-            Some(place) if place.made == made => DeliverPolicy::ByStartSequence { start_sequence: place.last + 1 },
+            // A server that has lost what was in memory may begin anew under the same date.
+            Some(place) if place.made == made && place.last <= stream.cached_info().state.last_sequence => {
+                DeliverPolicy::ByStartSequence { start_sequence: place.last + 1 }
+            }
             _ => DeliverPolicy::All,
         };
         let config = Config {
@@ -139,10 +142,13 @@ impl Follow {
         take: &mut impl FnMut(Taken) -> F,
     ) {
         let mut expected = 1;
+        self.pulse.begin();
         let pulse = Arc::clone(&self.pulse);
         let mut is_deaf = pin!(pulse.is_missed());
         loop {
             let next = tokio::select! {
+                // What is here is taken before it is judged that nothing comes.
+                biased;
                 next = messages.next() => next,
                 () = &mut is_deaf => break,
                 changed = self.link.state.wait_for(|state| state.times != times) => {
@@ -157,6 +163,7 @@ impl Follow {
                 return;
             }
             expected += 1;
+            pulse.brought(tokio::time::Instant::now());
             if let Some(place) = place {
                 place.last = stream_number;
             }

@@ -216,6 +216,8 @@ impl Nats {
         }
         let (sending, stopping) = (Arc::clone(&shared), tasks.stopping());
         tasks.spawn(async move { stopping.run_until_cancelled(sending.send_tails()).await });
+        let (naming, stopping) = (Arc::clone(&shared), tasks.stopping());
+        tasks.spawn(async move { stopping.run_until_cancelled(naming.name_overlooked()).await });
         Ok(Self { shared })
     }
 }

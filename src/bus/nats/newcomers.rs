@@ -1,53 +1,100 @@
 //! Users of other nodes of whom this one has heard since its own words came back last. If it heard of them late, rows may have been
-//! written meanwhile that were not sent to where they are, and nothing that follows need show it: their nodes are told to look.
+//! written meanwhile that were not sent to where they are, and nothing that follows need show it: each node is named those of its
+//! users who may have been overlooked. However late everything is, a node hears of its own alone, and of each once.
+
+use std::collections::{HashMap, HashSet};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
-use crate::id::UserId;
+use crate::id::{NodeId, UserId};
 
-/// So many are remembered.
+/// So many of one node are remembered; of more it is all of them.
 const MOST: usize = 16_384;
 
-/// Those who were heard of late.
+/// Users of a node.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Late {
+pub(super) enum Users {
     /// These.
-    Users(Vec<UserId>),
-    /// More than are remembered.
-    Many,
+    Some(HashSet<UserId>),
+    /// All of them.
+    All,
+}
+
+impl Users {
+    fn none() -> Self {
+        Self::Some(HashSet::new())
+    }
+
+    fn add(&mut self, others: Self) {
+        match (&mut *self, others) {
+            (Self::Some(users), Self::Some(others)) if users.len() + others.len() <= MOST => users.extend(others),
+            _ => *self = Self::All,
+        }
+    }
 }
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Newcomers(Mutex<Kept>);
+pub(super) struct Newcomers {
+    kept: Mutex<Kept>,
+    late: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Kept {
-    users: Vec<UserId>,
-    are_many: bool,
-    is_late: bool,
+    /// Of whom was heard, by node, and whether of all of them late.
+    heard: HashMap<NodeId, (Users, bool)>,
+    /// Whom nodes are to be named.
+    due: HashMap<NodeId, Users>,
 }
 
 impl Newcomers {
-    /// These were heard of; `late`: other words of their node were missed before.
-    pub fn add(&self, users: Vec<UserId>, late: bool) {
-        let mut kept = self.0.lock();
-        kept.is_late |= late && !users.is_empty();
-        kept.are_many |= kept.users.len() + users.len() > MOST;
-        if kept.are_many {
-            kept.users = Vec::new();
-        } else {
-            kept.users.extend(users);
+    /// These of that node were heard of; `late`: other words of it were missed before.
+    pub fn add(&self, node: NodeId, users: Vec<UserId>, late: bool) {
+        if !users.is_empty() {
+            let mut kept = self.kept.lock();
+            let (heard, is_late) = kept.heard.entry(node).or_insert_with(|| (Users::none(), false));
+            heard.add(Users::Some(users.into_iter().collect()));
+            *is_late |= late;
         }
     }
 
-    /// Own words have come back; `late`: they were away for long, and so may have been all others. Those who were heard of late.
-    pub fn take(&self, late: bool) -> Late {
-        match std::mem::take(&mut *self.0.lock()) {
-            Kept { is_late, .. } if !late && !is_late => Late::Users(Vec::new()),
-            Kept { are_many: true, .. } => Late::Many,
-            Kept { users, .. } => Late::Users(users),
+    /// Own words have come back; `late`: they were away for long, and so may have been all others.
+    pub fn settle(&self, late: bool) {
+        let heard = std::mem::take(&mut self.kept.lock().heard);
+        for (node, (users, is_late)) in heard {
+            if late || is_late {
+                self.put(node, users);
+            }
         }
+    }
+
+    /// Forgets of whom was heard: their nodes are told to look in any case.
+    pub fn forget(&self) {
+        self.kept.lock().heard.clear();
+    }
+
+    /// Waits for a node that is to be named some of its users, and takes them.
+    pub async fn next(&self) -> (NodeId, Users) {
+        loop {
+            if let Some(due) = self.take() {
+                return due;
+            }
+            self.late.notified().await;
+        }
+    }
+
+    /// These are to be named to their node.
+    pub fn put(&self, node: NodeId, users: Users) {
+        self.kept.lock().due.entry(node).or_insert_with(Users::none).add(users);
+        self.late.notify_one();
+    }
+
+    fn take(&self) -> Option<(NodeId, Users)> {
+        let due = &mut self.kept.lock().due;
+        let node = *due.keys().next()?;
+        due.remove_entry(&node)
     }
 }
 
@@ -55,35 +102,54 @@ impl Newcomers {
 mod tests {
     use super::*;
 
-    #[test]
-    fn who_was_heard_of_late_is_known_when_own_words_come_back() {
-        let (newcomers, [ada, ben]) = (Newcomers::default(), [(); 2].map(|()| UserId::fresh()));
-        let take = |late| match newcomers.take(late) {
-            Late::Users(users) => users,
-            Late::Many => panic!("they are few"),
-        };
-        newcomers.add(vec![ada], false);
-        assert_eq!(take(false), [], "in time");
-        assert_eq!(take(true), [], "she was seen to");
-        newcomers.add(vec![ada], false);
-        assert_eq!(take(true), [ada], "everything came late");
-        newcomers.add(vec![ada], false);
-        newcomers.add(vec![ben], true);
-        newcomers.add(vec![], false);
-        assert_eq!(take(false), [ada, ben]);
-        newcomers.add(vec![], true);
-        newcomers.add(vec![ada], false);
-        assert_eq!(take(false), [], "nobody came late");
+    fn some(users: &[UserId]) -> Users {
+        Users::Some(users.iter().copied().collect())
     }
 
     #[test]
-    fn those_who_are_too_many_are_known_to_be_many() {
-        let newcomers = Newcomers::default();
-        for late in [true, false] {
-            newcomers.add((0..MOST).map(|_| UserId::fresh()).collect(), false);
-            newcomers.add(vec![UserId::fresh()], false);
-            newcomers.add(vec![UserId::fresh()], false);
-            assert_eq!(newcomers.take(late), if late { Late::Many } else { Late::Users(vec![]) });
+    fn who_was_heard_of_late_is_named_when_own_words_come_back() {
+        let (newcomers, [a, b], [ada, ben]) = (Newcomers::default(), [(); 2].map(|()| NodeId::fresh()), [(); 2].map(|()| UserId::fresh()));
+        newcomers.add(a, vec![ada], false);
+        newcomers.settle(false);
+        newcomers.settle(true);
+        assert_eq!(newcomers.take(), None, "in time");
+        newcomers.add(a, vec![ada], false);
+        newcomers.settle(true);
+        assert_eq!(newcomers.take(), Some((a, some(&[ada]))), "everything came late");
+        newcomers.add(a, vec![ada], false);
+        newcomers.add(b, vec![ben], true);
+        newcomers.add(b, vec![ada], false);
+        newcomers.add(a, vec![], true);
+        newcomers.settle(false);
+        assert_eq!(newcomers.take(), Some((b, some(&[ada, ben]))), "of that node something was missed");
+        assert_eq!(newcomers.take(), None);
+        newcomers.add(a, vec![ada], true);
+        newcomers.forget();
+        newcomers.settle(true);
+        assert_eq!(newcomers.take(), None);
+    }
+
+    #[test]
+    fn who_is_named_twice_is_named_once_and_many_are_all() {
+        let (newcomers, a, ada) = (Newcomers::default(), NodeId::fresh(), UserId::fresh());
+        for _ in 0..MOST {
+            newcomers.add(a, vec![ada], true);
+            newcomers.settle(false);
         }
+        assert_eq!(newcomers.take(), Some((a, some(&[ada]))));
+        newcomers.add(a, (0..=MOST).map(|_| UserId::fresh()).collect(), true);
+        newcomers.settle(false);
+        newcomers.put(a, some(&[ada]));
+        assert_eq!((newcomers.take(), newcomers.take()), (Some((a, Users::All)), None));
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_given_what_comes() {
+        use futures_util::FutureExt as _;
+        let (newcomers, a) = (Newcomers::default(), NodeId::fresh());
+        let mut next = Box::pin(newcomers.next());
+        assert!((&mut next).now_or_never().is_none());
+        newcomers.put(a, Users::All);
+        assert_eq!(next.now_or_never(), Some((a, Users::All)));
     }
 }

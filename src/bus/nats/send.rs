@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 
+use super::newcomers::Users;
 use super::numbers::Departure;
 use super::unsent::Due;
 use super::{Broadcast, LEAVE, Shared};
@@ -20,6 +21,8 @@ const TAILS_APART: Duration = Duration::from_millis(250);
 const OWN_WORDS_APART: u32 = 12;
 /// How long the server may take to say that it has such a tail, for a node that stops.
 const ANSWER: Duration = Duration::from_secs(2);
+/// Users in one envelope who may have been overlooked.
+const MOST_NAMED: usize = 2_048;
 /// Tails that are under way at a time.
 const TAILS: usize = 64;
 /// Pause before what could not be sent is tried again, while the server is connected.
@@ -111,6 +114,32 @@ impl Shared {
         sent
     }
 
+    /// Names to each node those of its users who may have been overlooked, for ever.
+    pub async fn name_overlooked(&self) {
+        loop {
+            let (node, users) = self.newcomers.next().await;
+            let named: Vec<Envelope> = match &users {
+                Users::All => vec![Envelope::Overlooked { users: None }],
+                Users::Some(users) => {
+                    let users: Vec<UserId> = users.iter().copied().collect();
+                    metrics::counter!("urge_bus_overlooked_total").increment(users.len() as u64);
+                    users.chunks(MOST_NAMED).map(|users| Envelope::Overlooked { users: Some(users.into()) }).collect()
+                }
+            };
+            for envelope in named {
+                // A node that has ended has nobody any more.
+                let is_there = self.routes.lock().knows(node);
+                if is_there && self.send_to(HashSet::from([node]), &envelope).await.is_err() {
+                    self.newcomers.put(node, users);
+                    self.live.up().await;
+                    // A server that is connected and refuses says nobody when it no longer does.
+                    tokio::time::sleep(SEND_AGAIN).await;
+                    break;
+                }
+            }
+        }
+    }
+
     /// The living nodes that may not know yet of the last that was sent to them.
     fn unconfirmed(&self) -> Vec<(NodeId, Arc<Departure>)> {
         let routes = self.routes.lock();
@@ -197,7 +226,6 @@ pub(super) fn audience(envelope: &Envelope) -> Option<&[UserId]> {
         Envelope::Row(row) => Some(&row.audience),
         Envelope::Loose(loose) => Some(&loose.audience),
         Envelope::Refresh { user_id, .. } => Some(std::slice::from_ref(user_id)),
-        Envelope::Overlooked { users } => Some(users),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 
 /// Words from which one estimate is made: about a minute of a node to which nothing happens.
-const WORDS: u32 = 12;
+const WORDS: u32 = 20;
 /// A clock that is wrong by more is an operator's business, in milliseconds.
 const TOLERATED_MS: i64 = 1_000;
 

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::follow::Taken;
-use super::newcomers::Late;
 use super::send::as_late;
 use super::{Broadcast, Shared, skip};
 use crate::bus::Bus as _;
@@ -19,8 +18,6 @@ use crate::id::NodeId;
 
 /// While nodes of two versions run side by side, heads are read no more often than this for what one does not understand.
 const FOREIGN_LOOKS_APART: Duration = Duration::from_secs(5);
-/// Users in one envelope who may have been overlooked.
-const MOST_OVERLOOKED: usize = 2_048;
 
 impl Shared {
     pub async fn take_live(&self, taken: Taken) {
@@ -119,9 +116,9 @@ impl Shared {
         let was_deaf = match said {
             Said::Delta { version, .. } => {
                 self.skew.lock().note(at, self.clock.now());
-                self.herald.heard(*version)
+                Some(self.herald.heard(*version))
             }
-            _ => false,
+            _ => None,
         };
         let echoed = {
             let mut routes = self.routes.lock();
@@ -147,23 +144,12 @@ impl Shared {
         for ended in echoed.ended {
             self.see_to(ended).await;
         }
-        let late = self.newcomers.take(was_deaf || was_behind);
-        // Before it had heard its own words for the first time it told all to look whatever it sent.
-        if !echoed.is_first {
-            self.have_looked_for(late).await;
-        }
-    }
-
-    /// Rows may not have been sent to where these are.
-    async fn have_looked_for(&self, late: Late) {
-        match late {
-            Late::Many => self.unsent_live.look(),
-            Late::Users(users) => {
-                for users in users.chunks(MOST_OVERLOOKED) {
-                    metrics::counter!("urge_bus_overlooked_total").increment(users.len() as u64);
-                    self.send_or_keep(Envelope::Overlooked { users: users.into() }).await;
-                }
-            }
+        match was_deaf {
+            // Before it had heard its own words for the first time it told all to look whatever it sent.
+            _ if echoed.is_first => self.newcomers.forget(),
+            _ if was_behind => self.newcomers.settle(true),
+            Some(was_deaf) => self.newcomers.settle(was_deaf),
+            None => {}
         }
     }
 
@@ -174,7 +160,7 @@ impl Shared {
             metrics::gauge!("urge_bus_nodes").set(routes.nodes() as f64 + 1.0);
             heard
         };
-        self.newcomers.add(heard.came, heard.late);
+        self.newcomers.add(from, heard.came, heard.late);
         if heard.ask {
             self.herald.ask(from);
         }

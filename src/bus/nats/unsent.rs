@@ -114,7 +114,6 @@ fn bytes_of(envelope: &Envelope) -> usize {
                 row.event.as_ref().map_or(0, |event| event.data.len()) + faceless + row.audience.len() * 16
             }
             Envelope::Loose(loose) => loose.event.data.len() + loose.audience.len() * 16,
-            Envelope::Overlooked { users } => users.len() * 16,
             _ => 0,
         }
 }

@@ -31,6 +31,9 @@ impl Person {
     }
 }
 
+/// What ends logins, of which other nodes hear a moment later.
+const ENDS: [&str; 3] = ["POST /auth/logout", "DELETE /auth/sessions", "POST /auth/reset-password"];
+
 /// Calls `route` (`POST /auth/login`); a null command is no body.
 pub async fn call(server: &TestServer, route: &str, token: Option<&str>, command: &Value) -> Response {
     let (method, path) = route.split_once(' ').unwrap();
@@ -41,7 +44,11 @@ pub async fn call(server: &TestServer, route: &str, token: Option<&str>, command
     if !command.is_null() {
         request = request.header("content-type", "application/json").body(command.to_string());
     }
-    request.send().await.unwrap()
+    let response = request.send().await.unwrap();
+    if ENDS.iter().any(|ends| route.starts_with(ends)) {
+        server.settled().await;
+    }
+    response
 }
 
 /// The body of a success.

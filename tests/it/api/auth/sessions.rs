@@ -200,6 +200,7 @@ async fn the_fifty_first_session_ends_the_least_used() {
             &ok(call(&server, "POST /auth/login", None, &json!({"phone_number": ADA, "verification_code": code})).await).await,
         ));
     }
+    server.settled().await;
     failed(call(&server, "GET /auth/me", Some(&first.token), &Value::Null).await, 401, "unauthenticated").await;
     let list = ok(call(&server, "GET /auth/sessions", Some(&people[0].token), &Value::Null).await).await;
     assert_eq!(list["sessions"].as_array().unwrap().len(), 50);
