@@ -145,6 +145,35 @@ pub const fn wrong_by_ms() -> i64 {
     0
 }
 
+/// The machine's clock as the nodes of a cluster set it right (`bus/nats/clocks.rs`): one that is wrong orders no lists.
+pub struct AgreedClock {
+    machine: SharedClock,
+    ahead_ms: AtomicI64,
+}
+
+impl AgreedClock {
+    /// This clock, which is believed until something else is agreed on.
+    pub fn new(machine: SharedClock) -> Self {
+        Self { machine, ahead_ms: AtomicI64::new(0) }
+    }
+
+    /// What the machine takes the time for.
+    pub fn machine(&self) -> Timestamp {
+        self.machine.now()
+    }
+
+    /// It is agreed that the machine's clock is so much ahead, or behind when negative.
+    pub fn is_ahead_by(&self, ms: i64) {
+        self.ahead_ms.store(ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for AgreedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.machine().0 - self.ahead_ms.load(Ordering::Relaxed))
+    }
+}
+
 /// The machine's clock moved by an amount that tests change: codes expire and days pass at will.
 #[derive(Debug, Default)]
 pub struct ShiftedClock(AtomicI64);

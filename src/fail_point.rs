@@ -1,6 +1,7 @@
 //! Places at which a test ends or holds the process, to see what the others make of what it leaves half done. Compiled in with
 //! the feature `fail-points` alone, which nothing but this package's own tests turns on: elsewhere a place is nothing.
-//! `URGE_TEST_FAIL_POINT` names one and what happens there: `append.located=kill`, or `append.inserted=stop@3` the third time.
+//! `URGE_TEST_FAIL_POINT` names one and what happens there: `append.located=kill`, `append.inserted=stop@3` the third time, or
+//! `append.inserted=slow`, which takes 2.5 s, as a store might.
 
 /// The process has come to this place.
 #[cfg(not(feature = "fail-points"))]
@@ -18,9 +19,13 @@ mod armed {
     use std::thread;
     use std::time::Duration;
 
+    /// As long as a store may take whose client has not given up yet.
+    const SLOW: Duration = Duration::from_millis(2_500);
+
     /// What is to happen where.
     struct Armed {
         place: String,
+        /// Nothing if it is to be slow.
         signal: &'static str,
         /// How often it must still be reached before it happens.
         left: AtomicU32,
@@ -33,6 +38,9 @@ mod armed {
         let Some(armed) = ARMED.as_ref().filter(|armed| armed.place == place) else { return };
         if armed.left.fetch_sub(1, Ordering::SeqCst) != 1 {
             return;
+        }
+        if armed.signal.is_empty() {
+            return thread::sleep(SLOW);
         }
         // From outside, as a crash comes: no destructor runs, nothing is flushed.
         let pid = std::process::id().to_string();
@@ -52,6 +60,7 @@ mod armed {
         let signal = match what {
             "kill" => "-KILL",
             "stop" => "-STOP",
+            "slow" => "",
             _ => return None,
         };
         Some(Armed { place: place.to_owned(), signal, left: AtomicU32::new(nth.parse().ok()?) })
@@ -66,6 +75,7 @@ mod armed {
             let read = |text| parse(text).map(|armed| (armed.place, armed.signal, armed.left.into_inner()));
             assert_eq!(read("append.located=kill"), Some(("append.located".to_owned(), "-KILL", 1)));
             assert_eq!(read("append.inserted=stop@3"), Some(("append.inserted".to_owned(), "-STOP", 3)));
+            assert_eq!(read("append.inserted=slow"), Some(("append.inserted".to_owned(), "", 1)));
             assert_eq!([read("append.located"), read("a=b"), read("a=stop@x")], [None, None, None]);
         }
     }

@@ -100,10 +100,14 @@ impl Backends {
     /// Nothing that waiting could mend: a cluster that does not answer is waited for.
     pub async fn open(config: &Config, opening: &Opening) -> Result<Self, StartError> {
         let stores = open_stores(config, opening).await?;
-        let clock: SharedClock = Arc::new(RealClock);
-        let bus: Arc<dyn Bus> = match &config.bus {
-            BusSettings::Local => Arc::new(Local::default()),
-            BusSettings::Nats(settings) => Arc::new(Nats::connect(settings, Arc::clone(&clock)).await.map_err(StartError::Bus)?),
+        let machine: SharedClock = Arc::new(RealClock);
+        let (bus, clock): (Arc<dyn Bus>, SharedClock) = match &config.bus {
+            BusSettings::Local => (Arc::new(Local::default()), machine),
+            BusSettings::Nats(settings) => {
+                let nats = Nats::connect(settings, machine).await.map_err(StartError::Bus)?;
+                let clock = nats.clock();
+                (Arc::new(nats), clock)
+            }
         };
         Ok(Self { stores, bus, clock, sms: open_sms(config)? })
     }

@@ -205,15 +205,20 @@ impl App {
             tracing::info!("stopping");
             draining.cancel();
             sessions.drain(DRAIN_BATCHES, DRAIN_PAUSE).await;
-            if tokio::time::timeout(DRAIN_PAUSE * 10, doors.finished()).await.is_err() {
-                tracing::warn!("some sockets did not take their leave in time");
-            }
+            // The others are not kept from hearing of it by sockets that take longer.
+            let _ = tokio::time::timeout(DRAIN_PAUSE * 10, doors.finished()).await;
             bus.leave().await;
             tasks.stop();
         };
         tokio::join!(serving, stopping);
-        if !self.tasks.finish(self.config.server.drain_timeout).await {
+        // What a socket has asked is not only done, but answered.
+        let (limit, doors) = (self.config.server.drain_timeout, &self.services.doors);
+        let (finished, answered) = tokio::join!(self.tasks.finish(limit), tokio::time::timeout(limit, doors.finished()));
+        if !finished {
             tracing::warn!("background work was left behind: it took longer than the drain timeout");
+        }
+        if answered.is_err() {
+            tracing::warn!("sockets were left behind: they did not take their leave within the drain timeout");
         }
         self.backends.bus.close().await;
     }

@@ -43,6 +43,9 @@ pub const RESUME_WAIT: Duration = Duration::from_millis(250);
 const SECOND_LOOK: Duration = Duration::from_secs(5);
 /// The other nodes know within this time who has come, as a rule.
 const KNOWN_SOON: Duration = Duration::from_millis(500);
+/// Sockets that the store is read for at a time, to let them in: when everybody comes back at once the others wait their turn, within
+/// the time that letting in may take.
+const LETTING_IN: usize = 64;
 /// How long after a socket has come its client may still resume.
 const LATE_RESUME: Duration = Duration::from_secs(30);
 
@@ -81,6 +84,8 @@ pub struct Parts {
 pub(super) struct Shared {
     pub parts: Parts,
     pub typing: TypingNow,
+    /// Sockets that are being let in.
+    pub doorway: Gate,
     /// Resumes that read the store.
     pub replays: Gate,
     /// Comings and goings that are written down and told: when all phones come at once, these wait, and not the phones.
@@ -103,9 +108,9 @@ impl Sessions {
     pub fn new(parts: Parts) -> Self {
         let (typing, presence, checks) = (TypingNow::default(), Rounds::default(), Rounds::default());
         let (shown, gone, orphans) = (Mutex::default(), Mutex::default(), Orphans::default());
-        let (replays, watching) = (Gate::new("resume", READING), Gate::new("presence", WATCHING));
+        let (doorway, replays, watching) = (Gate::new("open", LETTING_IN), Gate::new("resume", READING), Gate::new("presence", WATCHING));
         let draining = AtomicBool::new(false);
-        Self { shared: Arc::new(Shared { parts, typing, replays, watching, presence, checks, shown, gone, orphans, draining }) }
+        Self { shared: Arc::new(Shared { parts, typing, doorway, replays, watching, presence, checks, shown, gone, orphans, draining }) }
     }
 
     /// No new sockets from now on; the open ones are told to go elsewhere, a few at a time.
@@ -137,6 +142,7 @@ impl Sessions {
 impl Gateway for Sessions {
     async fn authenticate(&self, credentials: Credentials, _visitor: &Visitor) -> Result<Login> {
         let auth = &self.shared.parts.auth;
+        let _place = self.shared.doorway.wait().await;
         let identity = match credentials {
             Credentials::Token(token) => auth.authenticate(&token).await?,
             Credentials::Ticket(ticket) => auth.redeem_ticket(&ticket).await?,
@@ -152,6 +158,7 @@ impl Gateway for Sessions {
             socket.close(CloseReason::Draining);
             return Err(Error::unavailable("the server is going away: connect again"));
         }
+        let place = self.shared.doorway.wait().await;
         // A revocation between the check of the token and here found no socket to close.
         if let Err(error) = auth.recheck(socket.user_id, socket.session_id).await {
             socket.close(if error.retry_after.is_some() { CloseReason::Unavailable } else { CloseReason::Revoked });
@@ -165,6 +172,7 @@ impl Gateway for Sessions {
         hub.leave_out_the_past(&seat, &memberships);
         seat.heads_read(opened);
         hub.catch_up(&seat, &memberships).await?;
+        drop(place);
         let hold = seat.hold();
         let (hub, bus) = (hub.clone(), Arc::clone(bus));
         let (socket, stopping) = (Arc::clone(socket), tasks.stopping());

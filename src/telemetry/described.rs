@@ -53,6 +53,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("urge_bus_nodes", "Nodes of the cluster that live, for all that this one knows."),
     ("urge_bus_stream_differs", "Settings of a stream that are not as they should be."),
     ("urge_clock_skew_seconds", "How far this node's clock is ahead of the bus's, in seconds."),
+    ("urge_clock_correction_seconds", "What this node takes off its clock, to go by that of the others, in seconds."),
     ("urge_connections", "Connections, those of sockets included."),
     ("urge_outbox_depth", "Events in the outbox, when this node last looked and had drained what it could."),
     ("urge_search_index_waiting", "Conversations that wait to be indexed."),

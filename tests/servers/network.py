@@ -71,10 +71,14 @@ class Network:
 
     def heal(self):
         """Everything arrives again."""
-        for sender in self.servers:
-            for receiver in self.servers:
-                rule = f"-n {self.router} rule del from {self.address(sender)} to {self.address(receiver)} blackhole"
-                subprocess.run(["ip", *rule.split()], capture_output=True)
+        for sender, receiver in self.cuts():
+            ip(f"-n {self.router} rule del from {self.address(sender)} to {self.address(receiver)} blackhole")
+
+    def cuts(self):
+        """Which sender is cut off from which receiver."""
+        rules = subprocess.run(["ip", "-n", self.router, "rule", "show"], capture_output=True, text=True, check=True).stdout
+        pairs = [(sender, receiver) for sender in self.servers for receiver in self.servers]
+        return [(sender, receiver) for sender, receiver in pairs if f"from {self.address(sender)} to {self.address(receiver)} blackhole" in rules]
 
 
 def ip(command, *last):

@@ -178,7 +178,11 @@ def main():
             if sender.reaches(receiver):
                 fail(f"{sender.name} still reaches {receiver.name}")
         elif arguments.command == "heal":
+            cuts = servers.network.cuts()
             servers.network.heal()
+            for sender, receiver in cuts:
+                if not servers.named(sender).reaches(servers.named(receiver)):
+                    fail(f"{sender} does not reach {receiver} again")
         elif arguments.command == "status":
             for server in servers.servers():
                 print(f"{server.name} {server.address}:{server.port} {server.status()}")

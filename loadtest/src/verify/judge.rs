@@ -56,6 +56,8 @@ pub struct Verdict {
     pub why_failed: Vec<String>,
     /// Sends over a socket that ended before they were answered.
     pub cut_off: usize,
+    /// Those of them that had been stored by then, if the clocks of nodes and of this machine agree.
+    pub stored_unanswered: usize,
     /// How often a `resume` came so late that live events may have gone first: then what a device has already is no double.
     pub late_resumes: usize,
     /// How often a device was not brought up to date when it came back, and fetched what it lacked.
@@ -101,8 +103,8 @@ impl fmt::Display for Verdict {
         let Latency { p50_ms, p99_ms, max_ms } = self.latency;
         write!(
             f,
-            "; {:.0} s, {} retries, {} failed calls, {} cut off, {} connections, ",
-            self.seconds, self.retries, self.failed_calls, self.cut_off, self.connections
+            "; {:.0} s, {} retries, {} failed calls, {} cut off ({} stored), {} connections, ",
+            self.seconds, self.retries, self.failed_calls, self.cut_off, self.stored_unanswered, self.connections
         )?;
         write!(f, "{} late resumes, {} fetches, away at most {:.1} s; ", self.late_resumes, self.fetches, self.longest_away)?;
         write!(f, "ack p50 {p50_ms:.1} p99 {p99_ms:.1} max {max_ms:.0} ms")?;
@@ -188,6 +190,7 @@ pub fn judge(ledger: &Ledger, logs: &[Option<Vec<Told>>], views: &[(String, Seen
         failed_calls: ledger.failed_calls(),
         why_failed: ledger.why_failed(),
         cut_off: ledger.cut_off(),
+        stored_unanswered: ledger.not_answered(),
         refused: refused.len(),
         internal_errors: internal_errors.len(),
         disagreeing: read.iter().filter(|other| ***other != log).count(),

@@ -42,6 +42,7 @@ pub struct Ledger {
     /// The first reasons for which calls failed, each once.
     why_failed: Mutex<Vec<String>>,
     cut_off: AtomicUsize,
+    unanswered: AtomicUsize,
     internal_errors: Mutex<Vec<String>>,
     count: watch::Sender<usize>,
 }
@@ -95,6 +96,16 @@ impl Ledger {
     /// How often one did.
     pub fn cut_off(&self) -> usize {
         self.cut_off.load(Ordering::Relaxed)
+    }
+
+    /// A send that was cut off had been stored by then: the node had taken it, and did not answer.
+    pub fn was_not_answered(&self) {
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were not.
+    pub fn not_answered(&self) -> usize {
+        self.unanswered.load(Ordering::Relaxed)
     }
 
     /// A node has answered that it does not know what went wrong.

@@ -2,8 +2,9 @@
 //! by chance; every other one over the socket of his device, if that is open, and half of those over it each time.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -35,8 +36,12 @@ enum Attempt {
     Acknowledged {
         id: String,
         seq: i64,
+        /// When its node says that it was stored.
+        at: Option<DateTime<Utc>>,
     },
     Refused(String),
+    /// The socket has ended; perhaps stored.
+    CutOff,
     /// Perhaps stored.
     Unknown,
 }
@@ -60,21 +65,28 @@ impl Sender {
 
     async fn send(&self, count: u64) {
         let content = format!("{} of {}", count, self.number);
-        let (began, mut tries) = (Instant::now(), 0);
+        let (began, mut tries, mut cut_off_at) = (Instant::now(), 0, None::<DateTime<Utc>>);
         self.ledger.begin(&content, &self.account.user_id);
         loop {
             tries += 1;
             let attempt = Instant::now();
             let over_socket = count.is_multiple_of(4) || (count.is_multiple_of(2) && tries == 1);
             match self.attempt(&content, over_socket).await {
-                Attempt::Acknowledged { id, seq } => {
+                Attempt::Acknowledged { id, seq, at } => {
+                    // It was tried again only a while later.
+                    if cut_off_at.zip(at).is_some_and(|(cut_off, stored)| stored <= cut_off) {
+                        self.ledger.was_not_answered();
+                    }
                     let (user, ended) = (self.account.user_id.clone(), Instant::now());
                     let took = ended - attempt;
                     return self.ledger.acknowledge(Sent { user, content, began, ended, took, id, seq, tries });
                 }
                 Attempt::Refused(why) => return self.ledger.refuse(why),
-                // Nobody says when a node would answer.
-                Attempt::Unknown => tokio::time::sleep(PAUSE).await,
+                attempt => {
+                    cut_off_at = matches!(attempt, Attempt::CutOff).then(|| DateTime::from(SystemTime::now()));
+                    // Nobody says when a node would answer.
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
     }
@@ -97,7 +109,7 @@ impl Sender {
                 }
                 Ok(Err(_)) => {
                     self.ledger.was_cut_off();
-                    return Attempt::Unknown;
+                    return Attempt::CutOff;
                 }
                 Err(late) => {
                     self.ledger.call_failed(format!("over a socket: {late}"));
@@ -117,7 +129,10 @@ impl Sender {
             },
         };
         match (answer["id"].as_str(), answer["seq"].as_i64()) {
-            (Some(id), Some(seq)) => Attempt::Acknowledged { id: id.to_owned(), seq },
+            (Some(id), Some(seq)) => {
+                let at = answer["createdAt"].as_str().and_then(|at| at.parse().ok());
+                Attempt::Acknowledged { id: id.to_owned(), seq, at }
+            }
             _ => Attempt::Refused(format!("the answer is no message: {answer}")),
         }
     }

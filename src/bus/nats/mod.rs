@@ -3,6 +3,7 @@
 //! away, loses something or has forgotten everything costs latency alone: what was missed is said to the hub, which reads it from
 //! the store.
 
+mod clocks;
 mod consume;
 mod dead;
 mod echo;
@@ -16,7 +17,6 @@ mod numbers;
 mod presence;
 mod pulse;
 mod send;
-mod skew;
 mod streams;
 mod take;
 mod unsent;
@@ -34,6 +34,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use self::clocks::Clocks;
 use self::complaint::Complaint;
 use self::events::Events;
 use self::follow::Follow;
@@ -43,13 +44,12 @@ use self::numbers::{Arrivals, Departures};
 use self::presence::Herald;
 use self::pulse::Pulse;
 use self::send::{audience, is_ephemeral};
-use self::skew::Skew;
 use self::streams::{LIVE, Names, PRESENCE, Spec};
 use self::unsent::Unsent;
 use super::codec::{self, Foreign};
 use super::routes::{Routes, Said, Went};
 use super::{Bus, BusError, Growth, Local, Subscription, Worker};
-use crate::clock::SharedClock;
+use crate::clock::{AgreedClock, SharedClock};
 use crate::event::{Envelope, EventKind, Typist};
 use crate::id::{NodeId, UserId};
 use crate::task::Tasks;
@@ -94,8 +94,8 @@ struct Shared {
     events: Events,
     herald: Herald,
     routes: Mutex<Routes>,
-    clock: SharedClock,
-    skew: Mutex<Skew>,
+    clock: Arc<AgreedClock>,
+    clocks: Mutex<Clocks>,
     /// What could not be sent to nodes, and what could not be told to all.
     unsent_live: Unsent,
     unsent_control: Unsent,
@@ -132,6 +132,9 @@ enum Broadcast {
         from: NodeId,
         /// It.
         said: Said,
+        /// What its machine took the time for when it said so, since 1970.
+        #[serde(default)]
+        clock_ms: Option<i64>,
     },
     /// Something that a node sent to others was lost: all are to look into the store.
     Look {
@@ -148,7 +151,7 @@ impl Nats {
     ///
     /// # Errors
     /// Credentials or certificates that cannot be read.
-    pub async fn connect(settings: &NatsSettings, clock: SharedClock) -> Result<Self, BusError> {
+    pub async fn connect(settings: &NatsSettings, machine: SharedClock) -> Result<Self, BusError> {
         let node = NodeId::fresh();
         let live = Link::open(settings, "live", node).await?;
         let presence = Link::open(settings, "presence", node).await?;
@@ -159,8 +162,8 @@ impl Nats {
             local: Local::default(),
             herald: Herald::default(),
             routes: Mutex::new(Routes::new(node)),
-            clock,
-            skew: Mutex::default(),
+            clock: Arc::new(AgreedClock::new(machine)),
+            clocks: Mutex::new(Clocks::of(node)),
             events: Events::open(settings, &names, node).await?,
             live,
             presence,
@@ -219,6 +222,11 @@ impl Nats {
         let (naming, stopping) = (Arc::clone(&shared), tasks.stopping());
         tasks.spawn(async move { stopping.run_until_cancelled(naming.name_overlooked()).await });
         Ok(Self { shared })
+    }
+
+    /// The machine's clock, as the nodes have agreed to set it right.
+    pub fn clock(&self) -> SharedClock {
+        Arc::clone(&self.shared.clock) as _
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Broadcast, Shared, skip};
 use crate::bus::Bus as _;
 use crate::bus::codec::{self, Foreign, Numbered};
 use crate::bus::routes::{Ended, Said};
-use crate::clock::Timestamp;
+use crate::clock::{Clock as _, Timestamp};
 use crate::event::{Envelope, Parting};
 use crate::id::NodeId;
 
@@ -89,16 +89,33 @@ impl Shared {
             return self.hand_over(Envelope::Missed { logins: true }).await;
         };
         match codec::decode(&bytes) {
-            Ok(Broadcast::Said { from, said }) if from == self.node => {
-                self.presence_pulse.heard();
-                self.echo(&said, at).await;
+            Ok(Broadcast::Said { from, said, clock_ms }) => {
+                if let Some(clock_ms) = clock_ms {
+                    self.note_clock(from, Timestamp(clock_ms), at);
+                }
+                if from == self.node {
+                    self.presence_pulse.heard();
+                    self.echo(&said, at).await;
+                } else {
+                    self.hear(from, said, at).await;
+                }
             }
-            Ok(Broadcast::Said { from, said }) => self.hear(from, said, at).await,
             Ok(Broadcast::All { from, .. } | Broadcast::Look { from, .. }) if from == self.node => {}
             Ok(Broadcast::All { envelope, .. }) if self.is_caught_up.load(Ordering::Relaxed) => self.hand_over(envelope).await,
             Ok(Broadcast::All { envelope, .. }) => self.hand_over(as_late(envelope)).await,
             Ok(Broadcast::Look { logins, .. }) => self.hand_over(Envelope::Missed { logins }).await,
             Err(foreign) => skip("presence", &foreign),
+        }
+    }
+
+    /// Takes what that node's clock said when the bus took its words in; own words, come back, show what is agreed on.
+    fn note_clock(&self, from: NodeId, said: Timestamp, at: Duration) {
+        let mut clocks = self.clocks.lock();
+        clocks.note(from, said, at);
+        if from == self.node
+            && let Some(ahead_ms) = clocks.agree(self.clock.machine().since(said), at)
+        {
+            self.clock.is_ahead_by(ahead_ms);
         }
     }
 
@@ -114,10 +131,7 @@ impl Shared {
         }
         let was_behind = !self.is_caught_up.swap(true, Ordering::Relaxed);
         let was_deaf = match said {
-            Said::Delta { version, .. } => {
-                self.skew.lock().note(at, self.clock.now());
-                Some(self.herald.heard(*version))
-            }
+            Said::Delta { version, .. } => Some(self.herald.heard(*version)),
             _ => None,
         };
         let echoed = {
@@ -128,6 +142,7 @@ impl Shared {
             let echoed = routes.echo(at);
             self.departures.prune(|node| routes.knows(node));
             self.arrivals.prune(|node| routes.knows(node));
+            self.clocks.lock().prune(|node| routes.knows(node));
             metrics::gauge!("urge_bus_nodes").set(routes.nodes() as f64 + 1.0);
             echoed
         };
@@ -216,7 +231,8 @@ impl Shared {
     pub async fn say(&self, said: Said) {
         metrics::counter!("urge_bus_presence_messages_total").increment(1);
         let said = async {
-            let bytes = codec::encode(&Broadcast::Said { from: self.node, said })?;
+            let clock_ms = Some(self.clock.machine().0);
+            let bytes = codec::encode(&Broadcast::Said { from: self.node, said, clock_ms })?;
             self.presence.publish(self.names.presence(self.node), bytes).await
         };
         match said.await {

@@ -1,4 +1,5 @@
-//! Nodes whose clocks are wrong by half a minute, one ahead and one behind: order, counts, marks, logins and search do not ask clocks.
+//! Nodes whose clocks are wrong by half a minute, one ahead and one behind: order, counts, marks, logins and search do not ask clocks,
+//! and lists ask what the nodes agree that the time is.
 
 use std::time::Duration;
 
@@ -9,27 +10,24 @@ use loadtest::{Door, Rest, Socket};
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
+use urge::clock::{Clock as _, RealClock, Timestamp};
 
-use super::is_long;
 use super::scene::through;
 use super::tally::Tally;
 use crate::support::{Nodes, PASSWORD, PATIENCE, Person, Process, World, cluster, id};
 
 /// By how much, in milliseconds.
 const WRONG_BY: i64 = 30_000;
+/// Within so much nodes set their clocks right; what is written at the same moment has no order that people know.
+const APART: Duration = Duration::from_millis(600);
 /// Of the matrix.
 const CASE: &str = "4 clocks 30 s ahead and 30 s behind";
 
 /// The first one is ahead, the second one behind.
 fn cluster_of_wrong_clocks() -> Option<Nodes> {
-    cluster_wrong_by(WRONG_BY)
-}
-
-/// The same, wrong by so much.
-fn cluster_wrong_by(wrong_by: i64) -> Option<Nodes> {
     let servers = cluster::servers()?;
     let mut nodes = Nodes::none_on(servers);
-    for offset in [wrong_by, -wrong_by] {
+    for offset in [WRONG_BY, -WRONG_BY] {
         block_in_place(|| nodes.add(&[("URGE_TEST_CLOCK_OFFSET_MS", &offset.to_string())]));
     }
     Some(nodes)
@@ -220,74 +218,38 @@ async fn places(nodes: &Nodes, count: usize) -> (Person, Vec<String>) {
     (ann, places)
 }
 
-/// In one conversation the times do not go back; between conversations they are those of the nodes, and a list goes by them.
+/// What goes through nodes whose clocks are a minute apart stands in the order in which it was written, once they have heard each other.
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_go_by_what_was_said_last_and_search_finds_it() {
     let Some(nodes) = cluster_of_wrong_clocks() else { return };
     let (ann, places) = places(&nodes, 6).await;
-    let [ahead, behind] = [0, 1].map(|node: usize| through(&nodes.processes[node], &ann));
-    // What is written through one node alone goes by one clock, whichever; and those of the one that is ahead stand first.
-    let mixed = [3, 0, 4, 2, 5, 1];
+    for (node, offset_ms) in nodes.processes.iter().zip([WRONG_BY, -WRONG_BY]) {
+        shows(node, "urge_clock_correction_seconds", offset_ms).await;
+    }
+    let through = [0, 1].map(|node: usize| through(&nodes.processes[node], &ann));
+    // Each conversation through another node than the one before, and the next time through that one.
     let mut sent = vec![Vec::new(); places.len()];
-    for number in mixed {
-        let rest = if number < 3 { &ahead } else { &behind };
-        sent[number].push(id(&rest.send_text(&places[number], "needle", None).await.unwrap()));
-    }
-    let newest_first = [1, 2, 0, 5, 4, 3].map(|number| places[number].clone());
-    assert_eq!(listed(&nodes, &ann).await, newest_first);
-    // Within a conversation what was said last is what is shown, though it was said by a clock that is a minute behind: it gets the
-    // time of what it follows and keeps its place.
-    for (place, sent) in places[..3].iter().zip(&mut sent) {
-        sent.push(id(&behind.send_text(place, "needle again", None).await.unwrap()));
-    }
-    let order = listed(&nodes, &ann).await;
-    assert_eq!(order[3..], newest_first[3..]);
-    for rest in [&ahead, &behind] {
-        let list = rest.conversations().await.unwrap();
-        for (number, place) in places.iter().enumerate() {
-            let words = if number < 3 { "needle again" } else { "needle" };
-            assert_eq!(of(&list, place)["lastMessage"]["content"], words);
+    for (round, order) in [[3, 0, 4, 2, 5, 1], [1, 5, 0, 3, 2, 4]].into_iter().enumerate() {
+        for (turn, number) in order.into_iter().enumerate() {
+            let message = through[(round + turn) % 2].send_text(&places[number], "needle", None).await.unwrap();
+            let off = message["createdAt"].as_str().unwrap().parse::<Timestamp>().unwrap().0 - RealClock.now().0;
+            assert!(off.abs() < 5_000, "a message of now is shown {off} ms from now");
+            sent[number].push(id(&message));
+            // Set right to so much they are; who writes to two people is no faster.
+            sleep(APART).await;
         }
-        found(rest, "needle", places.len() + 3).await;
+        let newest_first: Vec<_> = order.iter().rev().map(|number| places[*number].clone()).collect();
+        assert_eq!(listed(&nodes, &ann).await, newest_first, "round {round}");
     }
     let mut tally = Tally::default();
+    for rest in &through {
+        found(rest, "needle", 2 * places.len()).await;
+    }
     for (place, sent) in places.iter().zip(&sent) {
-        log(&mut tally, &ahead, place, sent).await;
+        log(&mut tally, &through[0], place, sent).await;
     }
-    tally.accept(CASE, "6 conversations: lists are the same through both, newest first by each node's own clock; search finds all");
-}
-
-/// What lies further apart than the clocks is in the right order, whoever it went through.
-#[tokio::test(flavor = "multi_thread")]
-async fn lists_have_what_is_further_apart_than_the_clocks_in_order() {
-    // A minute between the two is waited for in the long form alone.
-    let wrong_by = if is_long() { WRONG_BY } else { 2_000 };
-    let Some(nodes) = cluster_wrong_by(wrong_by) else { return };
-    let (ann, places) = places(&nodes, 3).await;
-    let [ahead, behind] = [0, 1].map(|node: usize| through(&nodes.processes[node], &ann));
-    let mut sent = vec![Vec::new(); places.len()];
-    for (place, sent) in places.iter().zip(&mut sent) {
-        sent.push(id(&ahead.send_text(place, "ahead", None).await.unwrap()));
-    }
-    // By so much their clocks differ.
-    sleep(Duration::from_millis(2 * wrong_by as u64 + 500)).await;
-    for (place, sent) in places.iter().zip(&mut sent).rev() {
-        sent.push(id(&behind.send_text(place, "behind", None).await.unwrap()));
-    }
-    assert_eq!(listed(&nodes, &ann).await, places, "what was written last stands first");
-    for (rest, number, words) in [(&behind, 2_usize, "behind"), (&ahead, 1, "ahead")] {
-        sent[number].push(id(&rest.send_text(&places[number], words, None).await.unwrap()));
-    }
-    assert_eq!(listed(&nodes, &ann).await, [1, 2, 0].map(|number: usize| places[number].clone()));
-    let mut tally = Tally::default();
-    for (place, sent) in places.iter().zip(&sent) {
-        log(&mut tally, &behind, place, sent).await;
-    }
-    let apart = 2 * wrong_by / 1_000;
-    tally.accept(
-        &format!("4 clocks {} s ahead and behind", wrong_by / 1_000),
-        format!("conversations whose last messages lie more than {apart} s apart are listed newest first"),
-    );
+    tally
+        .accept(CASE, "6 conversations through both by turns: lists are the same through both, what was said last first; search finds all");
 }
 
 /// What is written is found a moment later; nobody tells when.
@@ -329,29 +291,25 @@ async fn logins_of_one_node_hold_on_the_other_and_both_report_their_clocks() {
             sleep(Duration::from_millis(20)).await;
         }
     }
-    for (node, offset) in nodes.processes.iter().zip([WRONG_BY, -WRONG_BY]) {
-        reports(node, offset).await;
+    for (node, offset_ms) in nodes.processes.iter().zip([WRONG_BY, -WRONG_BY]) {
+        shows(node, "urge_clock_skew_seconds", offset_ms).await;
+        node.logged("this node's clock is not");
     }
     tally.accept(CASE, "logins, refreshes and logouts hold through both, and each node says how far its clock is from the bus's");
 }
 
-/// Says by how much it is wrong, once enough of its words have come back from the bus.
-async fn reports(node: &Process, offset: i64) {
-    let ann = World::at(&node.url()).person("Ann").await;
+/// This figure of the node comes to be that of its clock.
+async fn shows(node: &Process, name: &str, offset_ms: i64) {
+    let rest = Rest::new(&node.url()).with_prefix("");
     let began = Instant::now();
     loop {
-        // What it tells the others: who comes and goes.
-        drop(ann.connect(Door::WebSocket).await);
-        let metrics = ann.rest.with_prefix("").send(Method::GET, "/metrics", &[], "").await.unwrap().text();
-        let skew = metrics.lines().find_map(|line| line.strip_prefix("urge_clock_skew_seconds ")).map(|skew| skew.parse::<f64>().unwrap());
-        if let Some(skew) = skew {
-            let off = skew - offset as f64 / 1_000.0;
-            assert!(off.abs() < 5.0, "{skew} s is reported for {offset} ms");
-            break;
+        let metrics = rest.send(Method::GET, "/metrics", &[], "").await.unwrap().text();
+        let shown = metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        if shown.is_some_and(|shown| (shown - offset_ms as f64 / 1_000.0).abs() < 1.0) {
+            return;
         }
-        assert!(began.elapsed() < PATIENCE * 2, "it does not report its clock: {metrics}");
-        // Words go out every 100 ms.
+        assert!(began.elapsed() < PATIENCE * 2, "{name} is {shown:?} at a clock that is {offset_ms} ms ahead");
+        // Nodes speak every 3 s, and nobody is told when they have agreed.
         sleep(Duration::from_millis(100)).await;
     }
-    node.logged("this node's clock is not the bus's");
 }

@@ -3,10 +3,15 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use loadtest::rest::draft;
+use loadtest::verify::read_log;
+use loadtest::{Door, Socket};
+use tokio::task::block_in_place;
+use tokio::time::{Instant, sleep};
 
+use super::tally::Tally;
 use super::{Cluster, QUIET, accept, form};
-use crate::support::balance;
+use crate::support::{Nodes, PATIENCE, World, balance, id};
 
 /// In which the app tries five times.
 const BACK_WITHIN: Duration = Duration::from_secs(8);
@@ -53,7 +58,41 @@ async fn a_rolling_restart_is_noticed_by_nobody() {
         // What is under way when a node drains is answered. What a client asks while the end is on its way to it is not read any more:
         // it tries again elsewhere. That is seldom.
         assert!(verdict.cut_off * 4 <= ended, "more was cut off than crosses the end of a socket: {verdict}");
+        assert_eq!(verdict.stored_unanswered, 0, "a node did not answer what it had taken: {verdict}");
         assert_eq!(verdict.retries as usize, verdict.cut_off, "tried again without being cut off: {verdict}");
         balancing.abort();
     }
+}
+
+/// Of a store that takes its time a node waits for what was asked of it, and answers before it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_asked_of_a_node_that_stops_is_answered() {
+    let Some(mut nodes) = block_in_place(|| Nodes::start(1)) else { return };
+    let stores = nodes.stores().await;
+    let world = World::at(&nodes.processes[0].url());
+    let (ann, ben) = (world.person("Ann").await, world.person("Ben").await);
+    let place = world.direct(&ann, &ben).await;
+    let mut tally = Tally::default();
+    let mut acknowledged = Vec::new();
+    for door in Door::ALL {
+        block_in_place(|| nodes.add(&[("URGE_TEST_FAIL_POINT", "append.inserted=slow")]));
+        let mut node = nodes.processes.pop().unwrap();
+        let socket = Socket::connect(&node.url(), &ann.account.access_token, door).await.unwrap();
+        let words = format!("through {door:?}");
+        let asked = draft(&place, &words, Some(&words));
+        let sending = tokio::spawn(async move { socket.call("message:sent", &asked).await });
+        let began = Instant::now();
+        while stores.log.rows_after(place.parse().unwrap(), 1, 100).await.unwrap().len() <= acknowledged.len() {
+            assert!(began.elapsed() < PATIENCE, "it is not stored");
+            // The store tells nobody.
+            sleep(Duration::from_millis(10)).await;
+        }
+        node.signal("TERM");
+        let answer = sending.await.unwrap().expect("a node that stops does not answer what it has taken");
+        assert!(block_in_place(|| node.ended()).success());
+        acknowledged.push(id(&answer));
+    }
+    let log: Vec<_> = read_log(&world.rest.as_account(&ben.account), &place).await.unwrap().into_iter().map(|row| row.id).collect();
+    tally.log(&[&acknowledged], &log);
+    tally.accept("12 a node that stops while the store is slow", "what was asked through each door is answered");
 }

@@ -43,6 +43,9 @@ fn refused_by() -> Duration {
     Duration::from_millis(if is_long() { 3_500 } else { 9_000 })
 }
 
+/// The deadline, and what an answer may take beside it.
+const UNDER_WAY: Duration = Duration::from_millis(3_500);
+
 /// For how long nothing may be acknowledged without a majority.
 fn window() -> Duration {
     Duration::from_secs(if is_long() { 20 } else { 5 })
@@ -92,8 +95,8 @@ async fn two_are_gone(own: &Arc<OwnServers>, verify: &Verify, harm: &Harm) {
     for server in GONE {
         tell(own, harm.verb, server).await;
     }
-    // What was under way when the second one went may have been stored.
-    sleep(refused_by()).await;
+    // What was under way when the second one went may have been stored, until the deadline of its node.
+    sleep(UNDER_WAY).await;
     let (before, began) = (verify.acknowledged(), Instant::now());
     let (mut worst, mut probes) = (Duration::ZERO, 0);
     while began.elapsed() < window() || probes < 3 {

@@ -28,8 +28,9 @@ const MISSED: Seq = 10;
 /// Until the last one is back, on a machine that has much else to do.
 const LONG: Duration = Duration::from_mins(2);
 /// Reads of the store for one who comes back at his first try to a node that knows nobody: his login, who he is, whom he blocks and who
-/// him, his conversations, what he missed in one of them, how it looks now, and what others are told of all that.
-const READS: f64 = 26.0;
+/// him, his conversations, what he missed in one of them, how it looks now, and what others are told of all that; and of who has waited
+/// for five seconds and more his conversations once again.
+const READS: f64 = 28.0;
 /// How often the app tries to come back.
 const APP_TRIES: usize = 5;
 /// How long it waits for one of them to bring it up to date.
@@ -53,6 +54,8 @@ struct Client {
 struct Back {
     /// How long each try took, the last of which was let in and brought up to date.
     tries: Vec<Duration>,
+    /// How long it took of the last one until he was let in.
+    let_in: Duration,
     took: Duration,
     refusals: Vec<String>,
     /// Which rows he was told then.
@@ -87,12 +90,13 @@ impl Client {
             // Longer than the app would: what is too slow is to be seen, not to be tried again.
             let refused = match (Options { timeout: LONG, ..Options::new(url, door, token) }).connect().await {
                 Ok(socket) => {
+                    let let_in = this_try.elapsed();
                     let (emitter, mut events) = socket.split();
                     match emitter.resume(&json!({self.conversation.to_string(): HAD + 1})).await {
                         Ok(answer) if answer["recovered"] == true => {
                             let told = received(&events.drain());
                             tries.push(this_try.elapsed());
-                            return Back { tries, took: began.elapsed(), refusals, told, emitter, events };
+                            return Back { tries, let_in, took: began.elapsed(), refusals, told, emitter, events };
                         }
                         other => format!("{other:?}"),
                     }
@@ -128,8 +132,8 @@ fn kib(pid: u32, name: &str) -> u64 {
 /// What everybody's coming back came to.
 struct Rush {
     back: Vec<(Client, Back)>,
-    /// So many waited at most, on both nodes, until the store was read for them.
-    waiting: u64,
+    /// So many waited at most, on both nodes, until the store was read for them: to be let in, and to be brought up to date.
+    waiting: [u64; 2],
     /// What each node had taken at most so far, in KiB.
     peaks: Vec<u64>,
 }
@@ -173,12 +177,16 @@ impl Two {
         let all = join_all(coming.collect::<Vec<_>>());
         tokio::pin!(all);
         go.send_replace(true);
-        let mut waiting = 0;
+        let mut waiting = [0; 2];
         let back = loop {
             tokio::select! {
                 back = &mut all => break back,
                 // It is looked at now and then.
-                () = sleep(LOOKED_AT_EVERY) => waiting = waiting.max(self.sums("urge_gate_waiting", "\"resume\"").await.iter().sum()),
+                () = sleep(LOOKED_AT_EVERY) => {
+                    for (most, gate) in waiting.iter_mut().zip(["\"open\"", "\"resume\""]) {
+                        *most = self.sums("urge_gate_waiting", gate).await.iter().sum::<u64>().max(*most);
+                    }
+                }
             }
         };
         Rush { back: back.into_iter().map(Result::unwrap).collect(), waiting, peaks: self.memory("VmHWM") }
@@ -229,6 +237,7 @@ async fn everybody_comes_back_at_once() {
     let most = back.iter().map(|(_, back)| back.tries.len()).max().unwrap();
     let tries = || back.iter().flat_map(|(_, back)| &back.tries).copied();
     let (longest, slow) = (tries().max().unwrap(), tries().filter(|took| *took > APP_WAITS).count());
+    let let_in = back.iter().map(|(_, back)| back.let_in).max().unwrap();
     let mut took: Vec<Duration> = back.iter().map(|(_, back)| back.took).collect();
     took.sort_unstable();
     let again = back.iter().filter(|(_, back)| back.tries.len() > 1).count();
@@ -241,15 +250,21 @@ async fn everybody_comes_back_at_once() {
         tally.resumed(&client.person.name, missed, &back.told);
     }
 
-    // Once more: what they took the first time is used again.
-    let clients = two.leave(back).await;
-    let Rush { mut back, peaks: second_peaks, .. } = two.rush(clients).await;
-    let grown_more: Vec<u64> = peaks.iter().zip(&second_peaks).map(|(first, second)| second - first).collect();
+    // Again and again: what they took the first times is used again.
+    let (mut back, mut last_peaks, mut grown_more) = (back, peaks, Vec::new());
+    for _ in 0..2 {
+        let clients = two.leave(back).await;
+        let again = two.rush(clients).await;
+        for (client, back) in &again.back {
+            tally.resumed(&client.person.name, missed, &back.told);
+        }
+        grown_more.push(last_peaks.iter().zip(&again.peaks).map(|(before, now)| now - before).collect::<Vec<u64>>());
+        (back, last_peaks) = (again.back, again.peaks);
+    }
     // And they hear what comes from now on.
     let mut sent = Vec::new();
     for (n, (client, back)) in back.iter_mut().enumerate() {
         let mut acknowledged = had.clone();
-        tally.resumed(&client.person.name, missed, &back.told);
         if n.is_multiple_of(count / 50) {
             let writer = &writers[client.number % writers.len()];
             let rest = worlds[client.number % 2].rest.as_account(&writer.account);
@@ -265,23 +280,28 @@ async fn everybody_comes_back_at_once() {
     tally.accept(
         "11 many clients",
         format!(
-            "{count} back at 2 nodes; half after {:.2} s, the last after {:.2} s, {waiting} waited at most; {again} tried again, at most \
-             {most} times; a try took at most {:.2} s, {slow} longer than the app waits; each took {reads:.1} reads and {others:.1} other \
+            "{count} back at 2 nodes; half after {:.2} s, the last after {:.2} s; let in after {:.2} s at most; {waiting:?} waited at \
+             most; {again} tried again, at most {most} times; a try took at most {:.2} s, {slow} longer than the app waits; each took {reads:.1} reads and {others:.1} other \
              statements; gates refused {refused:?}; memory grew by {grown:?} KiB for {sockets:?} sockets from {before:?}, and the second \
-             time by {grown_more:?}; {reasons:?}",
+             and third time by {grown_more:?}; {reasons:?}",
             took[count / 2].as_secs_f64(),
             took[count - 1].as_secs_f64(),
+            let_in.as_secs_f64(),
             longest.as_secs_f64(),
         ),
     );
     assert!(most <= APP_TRIES, "the app would have stopped trying: {reasons:?}");
-    assert!(waiting > 0, "all of them were let in to the store at once");
+    assert!(let_in <= APP_WAITS * 3, "somebody was let in only after {let_in:?}");
+    assert_eq!(refused.iter().sum::<u64>(), 0, "who comes back waits, and is not refused");
+    assert!(waiting[1] > 0, "all of them were let in to the store at once");
     assert!(reads <= READS * (1.0 + again as f64 / count as f64), "{reads} reads a client");
     for (grown, sockets) in grown.iter().zip(&sockets) {
         assert!(*grown <= BESIDE_KIB + SOCKET_KIB * sockets, "{grown} KiB for {sockets} sockets");
     }
-    for (more, first) in grown_more.iter().zip(&grown) {
-        assert!(*more <= BESIDE_KIB / 4 + first / 4, "{more} KiB more the second time, {first} the first");
+    // The heap of two processors' allocators finds its size the second time; from then on there is nothing to grow for.
+    for (first, (second, third)) in grown.iter().zip(grown_more[0].iter().zip(&grown_more[1])) {
+        assert!(*second <= BESIDE_KIB / 4 + first / 4, "{second} KiB more the second time, {first} the first");
+        assert!(*third <= BESIDE_KIB / 4 + first / 10, "{third} KiB more the third time, {first} the first");
     }
     two.leave(back).await;
 }
