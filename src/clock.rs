@@ -164,7 +164,9 @@ impl AgreedClock {
 
     /// It is agreed that the machine's clock is so much ahead, or behind when negative.
     pub fn is_ahead_by(&self, ms: i64) {
-        self.ahead_ms.store(ms, Ordering::Relaxed);
+        if !stays_wrong() {
+            self.ahead_ms.store(ms, Ordering::Relaxed);
+        }
     }
 }
 
@@ -172,6 +174,20 @@ impl Clock for AgreedClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.machine().0 - self.ahead_ms.load(Ordering::Relaxed))
     }
+}
+
+/// Whether a test wants a clock that is wrong to stay so, whatever the others say.
+#[cfg(feature = "fail-points")]
+fn stays_wrong() -> bool {
+    static STAYS: LazyLock<bool> = LazyLock::new(|| std::env::var_os("URGE_TEST_CLOCK_STAYS_WRONG").is_some());
+    *STAYS
+}
+
+/// The others are believed.
+#[cfg(not(feature = "fail-points"))]
+#[inline]
+const fn stays_wrong() -> bool {
+    false
 }
 
 /// The machine's clock moved by an amount that tests change: codes expire and days pass at will.

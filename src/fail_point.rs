@@ -1,7 +1,7 @@
 //! Places at which a test ends or holds the process, to see what the others make of what it leaves half done. Compiled in with
 //! the feature `fail-points` alone, which nothing but this package's own tests turns on: elsewhere a place is nothing.
 //! `URGE_TEST_FAIL_POINT` names one and what happens there: `append.located=kill`, `append.inserted=stop@3` the third time, or
-//! `append.inserted=slow`, which takes 2.5 s, as a store might.
+//! `append.inserted=slow`, which takes 1.5 s, as a store might.
 
 /// The process has come to this place.
 #[cfg(not(feature = "fail-points"))]
@@ -20,7 +20,7 @@ mod armed {
     use std::time::Duration;
 
     /// As long as a store may take whose client has not given up yet.
-    const SLOW: Duration = Duration::from_millis(2_500);
+    const SLOW: Duration = Duration::from_millis(1_500);
 
     /// What is to happen where.
     struct Armed {

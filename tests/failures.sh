@@ -25,7 +25,9 @@ if [[ -z ${URGE_TEST_SCYLLA:-} || -z ${URGE_TEST_NATS:-} ]]; then
     export $started
 fi
 wrong=0
-cargo test --profile ci --locked --test it -- --nocapture --test-threads 1 "${cases[@]}" >"$log" 2>&1 || wrong=$?
+# With the command that a case runs.
+cargo build --profile ci --workspace --locked --bins
+cargo test --profile ci --workspace --locked --test it -- --nocapture --test-threads 1 "${cases[@]}" >"$log" 2>&1 || wrong=$?
 # The harness prints a test's name without ending the line.
 lines=$(sed -n 's/^.*failures: \([0-9][0-9]* \)/\1/p' "$log")
 printf '%s\n' "$lines"

@@ -211,14 +211,15 @@ impl App {
             tasks.stop();
         };
         tokio::join!(serving, stopping);
-        // What a socket has asked is not only done, but answered.
+        // What a socket has asked is not only done, but answered; no command takes longer.
         let (limit, doors) = (self.config.server.drain_timeout, &self.services.doors);
-        let (finished, answered) = tokio::join!(self.tasks.finish(limit), tokio::time::timeout(limit, doors.finished()));
+        let answered = tokio::time::timeout(limit.min(doors.settings().command_timeout), doors.finished());
+        let (finished, answered) = tokio::join!(self.tasks.finish(limit), answered);
         if !finished {
             tracing::warn!("background work was left behind: it took longer than the drain timeout");
         }
         if answered.is_err() {
-            tracing::warn!("sockets were left behind: they did not take their leave within the drain timeout");
+            tracing::info!("some sockets were left behind that did not take their leave");
         }
         self.backends.bus.close().await;
     }

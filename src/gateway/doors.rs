@@ -105,6 +105,11 @@ impl Doors {
         routes.at("/socket.io", socketio()).at("/socket.io/", socketio())
     }
 
+    /// How they behave.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Whether the query of a request to `/socket.io/` names a session that is open.
     pub fn has_session(&self, query: &str) -> bool {
         socketio::names_session(&self.sessions, query)

@@ -11,6 +11,7 @@ command may be given again: what is done is not done twice.
     servers.py kill|pause|resume|restart|wipe SERVER          nats-1, cassandra-2 ...; wipe forgets its data and starts it empty
     servers.py cut SERVER SERVER                              of those started `--apart`: what the first sends to the second vanishes
     servers.py heal                                           everything arrives again
+    servers.py enter SERVER                                   prints what a command begins with that is to run where that one does
     servers.py stop
 
 `--state FOLDER` names a set of servers of its own. `--tls` runs NATS as nats/server/ says: TLS, accounts, bounds; its certificates
@@ -154,6 +155,7 @@ def main():
     cut.add_argument("sender")
     cut.add_argument("receiver")
     commands.add_parser("heal")
+    commands.add_parser("enter").add_argument("server")
     commands.add_parser("stop")
     commands.add_parser("status")
     for name in ("kill", "pause", "resume", "restart", "wipe"):
@@ -183,6 +185,8 @@ def main():
             for sender, receiver in cuts:
                 if not servers.named(sender).reaches(servers.named(receiver)):
                     fail(f"{sender} does not reach {receiver} again")
+        elif arguments.command == "enter":
+            print(" ".join(servers.network.enter(servers.named(arguments.server).name)))
         elif arguments.command == "status":
             for server in servers.servers():
                 print(f"{server.name} {server.address}:{server.port} {server.status()}")

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::ledger::note_reason;
 use super::{Nodes, PATIENCE, PAUSE};
 use crate::rest::{Account, RestError};
 use crate::socket::{Auth, Door, Emitter, Event, Events, Options};
@@ -52,6 +53,8 @@ pub struct Seen {
     pub late: Vec<Told>,
     /// How often it has connected.
     pub connections: usize,
+    /// Why connections ended that it had not dropped, each reason once, the first ones.
+    pub why_ended: Vec<String>,
     /// The longest that it was away.
     pub longest_away: Duration,
     /// It has tried as often as the app does, and stays away.
@@ -128,14 +131,19 @@ impl Device {
                 }
             };
             let reading = async {
-                while let Ok(event) = events.next().await {
-                    if let Some(told) = self.told_by(&event) {
-                        self.seen.lock().see(told, true);
+                loop {
+                    match events.next().await {
+                        Ok(event) => {
+                            if let Some(told) = self.told_by(&event) {
+                                self.seen.lock().see(told, true);
+                            }
+                        }
+                        Err(close) => return close,
                     }
                 }
             };
             tokio::select! {
-                () = reading => {}
+                close = reading => note_reason(&mut self.seen.lock().why_ended, format!("{:?}: {close}", self.door)),
                 () = lasting => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::device::{Seen, Told, told};
 use super::figures::Figures;
-use super::ledger::{Ledger, Sent};
+use super::ledger::{Ledger, Sent, note_reason};
 use crate::rest::{Rest, RestError};
 
 /// Rows of a page of history.
@@ -54,6 +54,8 @@ pub struct Verdict {
     pub failed_calls: usize,
     /// The first reasons for which they did.
     pub why_failed: Vec<String>,
+    /// The first reasons for which connections ended that devices had not dropped.
+    pub why_ended: Vec<String>,
     /// Sends over a socket that ended before they were answered.
     pub cut_off: usize,
     /// Those of them that had been stored by then, if the clocks of nodes and of this machine agree.
@@ -109,6 +111,7 @@ impl fmt::Display for Verdict {
         write!(f, "{} late resumes, {} fetches, away at most {:.1} s; ", self.late_resumes, self.fetches, self.longest_away)?;
         write!(f, "ack p50 {p50_ms:.1} p99 {p99_ms:.1} max {max_ms:.0} ms")?;
         self.why_failed.iter().try_for_each(|why| write!(f, "\n  a call failed: {why}"))?;
+        self.why_ended.iter().try_for_each(|why| write!(f, "\n  a connection ended: {why}"))?;
         self.facts.iter().try_for_each(|fact| write!(f, "\n  {fact}"))
     }
 }
@@ -173,6 +176,8 @@ pub fn judge(ledger: &Ledger, logs: &[Option<Vec<Told>>], views: &[(String, Seen
     let (refused, internal_errors) = (ledger.refused(), ledger.internal_errors());
     let mut facts: Vec<String> = [&lost, &doubled, &order, &untrue].into_iter().flat_map(|findings| findings.facts.clone()).collect();
     facts.extend(refused.iter().chain(&internal_errors).take(FACTS).map(|why| format!("refused: {why}")));
+    let mut why_ended = Vec::new();
+    views.iter().flat_map(|(_, seen)| &seen.why_ended).for_each(|why| note_reason(&mut why_ended, why.clone()));
     let sum = |count: fn(&Seen) -> usize| views.iter().map(|(_, seen)| count(seen)).sum::<usize>();
     let figures = Figures {
         acknowledged: sent.len(),
@@ -189,6 +194,7 @@ pub fn judge(ledger: &Ledger, logs: &[Option<Vec<Told>>], views: &[(String, Seen
         unanswered: authors.len() - sent.len() - refused.len() - ledger.given_up(),
         failed_calls: ledger.failed_calls(),
         why_failed: ledger.why_failed(),
+        why_ended,
         cut_off: ledger.cut_off(),
         stored_unanswered: ledger.not_answered(),
         refused: refused.len(),

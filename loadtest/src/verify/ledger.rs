@@ -30,6 +30,13 @@ pub struct Sent {
     pub tries: u32,
 }
 
+/// Keeps the first reasons, each once.
+pub fn note_reason(reasons: &mut Vec<String>, why: String) {
+    if reasons.len() < REASONS && !reasons.contains(&why) {
+        reasons.push(why);
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -77,10 +84,7 @@ impl Ledger {
     /// A send has failed, for this reason: no answer, or that it may work later.
     pub fn call_failed(&self, why: String) {
         self.failed_calls.fetch_add(1, Ordering::Relaxed);
-        let mut reasons = self.why_failed.lock();
-        if reasons.len() < REASONS && !reasons.contains(&why) {
-            reasons.push(why);
-        }
+        note_reason(&mut self.why_failed.lock(), why);
     }
 
     /// Why calls failed: the first reasons.

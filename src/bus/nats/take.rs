@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::clocks::Moment;
 use super::follow::Taken;
 use super::send::as_late;
 use super::{Broadcast, Shared, skip};
@@ -90,7 +91,9 @@ impl Shared {
         };
         match codec::decode(&bytes) {
             Ok(Broadcast::Said { from, said, clock_ms }) => {
-                if let Some(clock_ms) = clock_ms {
+                // What is read of the time before this node came was said long ago.
+                let is_now = from == self.node || self.is_caught_up.load(Ordering::Relaxed);
+                if let Some(clock_ms) = clock_ms.filter(|_| is_now) {
                     self.note_clock(from, Timestamp(clock_ms), at);
                 }
                 if from == self.node {
@@ -108,13 +111,10 @@ impl Shared {
         }
     }
 
-    /// Takes what that node's clock said when the bus took its words in; own words, come back, show what is agreed on.
+    /// Takes what that node's clock said.
     fn note_clock(&self, from: NodeId, said: Timestamp, at: Duration) {
-        let mut clocks = self.clocks.lock();
-        clocks.note(from, said, at);
-        if from == self.node
-            && let Some(ahead_ms) = clocks.agree(self.clock.machine().since(said), at)
-        {
+        let here = Moment { machine: self.clock.machine(), instant: Instant::now() };
+        if let Some(ahead_ms) = self.clocks.lock().note(from, said, at, here) {
             self.clock.is_ahead_by(ahead_ms);
         }
     }

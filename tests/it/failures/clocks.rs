@@ -20,15 +20,19 @@ use crate::support::{Nodes, PASSWORD, PATIENCE, Person, Process, World, cluster,
 const WRONG_BY: i64 = 30_000;
 /// Within so much nodes set their clocks right; what is written at the same moment has no order that people know.
 const APART: Duration = Duration::from_millis(600);
+/// Whatever nodes make of it: they have not heard each other yet, say.
+const AND_STAY_SO: [(&str, &str); 1] = [("URGE_TEST_CLOCK_STAYS_WRONG", "1")];
 /// Of the matrix.
 const CASE: &str = "4 clocks 30 s ahead and 30 s behind";
 
 /// The first one is ahead, the second one behind.
-fn cluster_of_wrong_clocks() -> Option<Nodes> {
+fn cluster_of_wrong_clocks(more: &[(&str, &str)]) -> Option<Nodes> {
     let servers = cluster::servers()?;
     let mut nodes = Nodes::none_on(servers);
     for offset in [WRONG_BY, -WRONG_BY] {
-        block_in_place(|| nodes.add(&[("URGE_TEST_CLOCK_OFFSET_MS", &offset.to_string())]));
+        let offset = offset.to_string();
+        let settings = [&[("URGE_TEST_CLOCK_OFFSET_MS", offset.as_str())], more].concat();
+        block_in_place(|| nodes.add(&settings));
     }
     Some(nodes)
 }
@@ -39,7 +43,7 @@ fn of<'a>(list: &'a Value, place: &str) -> &'a Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_stand_in_the_order_in_which_they_were_sent() {
-    let Some(nodes) = cluster_of_wrong_clocks() else { return };
+    let Some(nodes) = cluster_of_wrong_clocks(&AND_STAY_SO) else { return };
     let world = World::at(&nodes.processes[0].url());
     let [ann, ben, cem] = [world.person("Ann").await, world.person("Ben").await, world.person("Cem").await];
     let place = world.group(&ann, "place", &[&ben, &cem]).await;
@@ -97,7 +101,7 @@ async fn log(tally: &mut Tally, rest: &Rest, place: &str, acknowledged: &[String
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_read_edited_and_deleted_stays_so() {
-    let Some(nodes) = cluster_of_wrong_clocks() else { return };
+    let Some(nodes) = cluster_of_wrong_clocks(&AND_STAY_SO) else { return };
     let world = World::at(&nodes.processes[0].url());
     let [ann, ben] = [world.person("Ann").await, world.person("Ben").await];
     let place = world.direct(&ann, &ben).await;
@@ -140,7 +144,7 @@ async fn what_is_read_edited_and_deleted_stays_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_switched_last_holds() {
-    let Some(nodes) = cluster_of_wrong_clocks() else { return };
+    let Some(nodes) = cluster_of_wrong_clocks(&AND_STAY_SO) else { return };
     let world = World::at(&nodes.processes[0].url());
     let [ann, ben] = [world.person("Ann").await, world.person("Ben").await];
     let place = world.direct(&ann, &ben).await;
@@ -221,7 +225,7 @@ async fn places(nodes: &Nodes, count: usize) -> (Person, Vec<String>) {
 /// What goes through nodes whose clocks are a minute apart stands in the order in which it was written, once they have heard each other.
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_go_by_what_was_said_last_and_search_finds_it() {
-    let Some(nodes) = cluster_of_wrong_clocks() else { return };
+    let Some(nodes) = cluster_of_wrong_clocks(&[]) else { return };
     let (ann, places) = places(&nodes, 6).await;
     for (node, offset_ms) in nodes.processes.iter().zip([WRONG_BY, -WRONG_BY]) {
         shows(node, "urge_clock_correction_seconds", offset_ms).await;
@@ -268,7 +272,7 @@ async fn found(rest: &Rest, word: &str, count: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_of_one_node_hold_on_the_other_and_both_report_their_clocks() {
-    let Some(nodes) = cluster_of_wrong_clocks() else { return };
+    let Some(nodes) = cluster_of_wrong_clocks(&AND_STAY_SO) else { return };
     let mut tally = Tally::default();
     for (made_on, used_on) in [(0, 1), (1, 0)] {
         let (made, used) = (&nodes.processes[made_on], &nodes.processes[used_on]);

@@ -66,15 +66,12 @@ async fn a_node_that_tells_again_when_all_is_told_is_found() {
     assert!(verdict.figures.doubled > 0 && verdict.figures.lost == 0, "{verdict}");
 }
 
-/// The command as somebody runs it against a deployment; it is built where this test was, if it is not there yet.
-fn command(arguments: &[&str]) -> Output {
-    let deps = std::env::current_exe().unwrap();
-    let built = deps.parent().and_then(|deps| deps.parent()).unwrap();
-    let profile = built.file_name().unwrap().to_str().unwrap().replace("debug", "dev");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["run", "--quiet", "--locked", "--package", "loadtest", "--profile", &profile, "--target-dir"]);
-    command.arg(built.parent().unwrap()).arg("--").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap()
+/// The command as somebody runs it against a deployment.
+fn command(arguments: &[String]) -> Output {
+    let test = std::env::current_exe().unwrap();
+    let command = test.parent().and_then(|deps| deps.parent()).unwrap().join("loadtest");
+    assert!(command.exists(), "{} is not built: `cargo test --workspace` or `cargo build --workspace` does", command.display());
+    Command::new(command).args(arguments).output().unwrap()
 }
 
 /// What it answers after three seconds against this node, and the report that it writes.
@@ -84,8 +81,7 @@ async fn verify(server: &TestServer, more: &[&str]) -> (Output, serde_json::Valu
     let (nodes, path) = (server.rest().base(), report.display().to_string());
     let arguments = [&["verify", "--nodes", &nodes, "--for", "3s", "--drain", "3", "--json", &path], more].concat();
     let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
-    let running = move || command(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-    let output = tokio::task::spawn_blocking(running).await.unwrap();
+    let output = tokio::task::spawn_blocking(move || command(&arguments)).await.unwrap();
     let report = std::fs::read(&report).map(|text| serde_json::from_slice(&text).unwrap()).unwrap_or_default();
     (output, report)
 }

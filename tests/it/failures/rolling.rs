@@ -9,6 +9,7 @@ use loadtest::{Door, Socket};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
+use super::scene::through;
 use super::tally::Tally;
 use super::{Cluster, QUIET, accept, form};
 use crate::support::{Nodes, PATIENCE, World, balance, id};
@@ -75,9 +76,11 @@ async fn what_was_asked_of_a_node_that_stops_is_answered() {
     let mut tally = Tally::default();
     let mut acknowledged = Vec::new();
     for door in Door::ALL {
-        block_in_place(|| nodes.add(&[("URGE_TEST_FAIL_POINT", "append.inserted=slow")]));
+        block_in_place(|| nodes.add(&[("URGE_TEST_FAIL_POINT", "append.inserted=slow@2")]));
         let mut node = nodes.processes.pop().unwrap();
         let socket = Socket::connect(&node.url(), &ann.account.access_token, door).await.unwrap();
+        // From now on it knows the conversation.
+        acknowledged.push(id(&through(&node, &ann).send_text(&place, &format!("before {door:?}"), None).await.unwrap()));
         let words = format!("through {door:?}");
         let asked = draft(&place, &words, Some(&words));
         let sending = tokio::spawn(async move { socket.call("message:sent", &asked).await });

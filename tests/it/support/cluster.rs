@@ -119,9 +119,9 @@ impl OwnServers {
         self.ask(&[what, server]);
     }
 
-    /// Any command of `servers.py`.
-    pub fn ask(&self, command: &[&str]) {
-        tell(&self.state, command);
+    /// Any command of `servers.py`; what it prints.
+    pub fn ask(&self, command: &[&str]) -> String {
+        tell(&self.state, command)
     }
 }
 

@@ -13,7 +13,7 @@ use super::nodes::Nodes;
 use super::process::{Process, lasting_address};
 
 /// Carries bytes within the namespace: what a node finds at the servers' own addresses leads to the cable.
-const FORWARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/forward.py");
+pub const FORWARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/forward.py");
 /// What leads nowhere: packets to it are dropped at the other end of a cable.
 const NOBODY: &str = "02:00:00:00:00:99";
 
@@ -198,7 +198,7 @@ fn must(command: &str) {
 
 impl Nodes {
     /// One more node, started by a shell with this prelude; it need not be ready.
-    fn launch(&mut self, prelude: &str) -> &Process {
+    pub fn launch(&mut self, prelude: &str) -> &Process {
         let settings: Vec<_> = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let node = Process::under(prelude, &settings);
         self.processes.push(node);
