@@ -199,7 +199,7 @@ impl Gate {
         Self { queue: Some(Arc::new(queue)), ..Self::new(name, places) }
     }
 
-    /// Does `work` with a place, as soon as there is one, which it has for [`LENT`] at most: what waits for a store that stands still goes
+    /// Does `work` with a place, as soon as there is one, which it has for half a second at most: what waits for a store that stands still goes
     /// on without, and keeps nobody else out.
     pub async fn lend<F: Future>(&self, work: F) -> F::Output {
         let place = self.wait().await;

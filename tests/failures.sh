@@ -25,8 +25,8 @@ if [[ -z ${URGE_TEST_SCYLLA:-} || -z ${URGE_TEST_NATS:-} ]]; then
     export $started
 fi
 wrong=0
-# With the command that a case runs.
-cargo build --profile ci --workspace --locked --bins
+# With the command that a case runs, which this leaves beside the test.
+cargo test --profile ci --workspace --locked --no-run
 cargo test --profile ci --workspace --locked --test it -- --nocapture --test-threads 1 "${cases[@]}" >"$log" 2>&1 || wrong=$?
 # The harness prints a test's name without ending the line.
 lines=$(sed -n 's/^.*failures: \([0-9][0-9]* \)/\1/p' "$log")

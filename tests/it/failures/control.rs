@@ -70,7 +70,7 @@ async fn a_node_that_tells_again_when_all_is_told_is_found() {
 fn command(arguments: &[String]) -> Output {
     let test = std::env::current_exe().unwrap();
     let command = test.parent().and_then(|deps| deps.parent()).unwrap().join("loadtest");
-    assert!(command.exists(), "{} is not built: `cargo test --workspace` or `cargo build --workspace` does", command.display());
+    assert!(command.exists(), "{} is not built: `cargo test --workspace --no-run` does that", command.display());
     Command::new(command).args(arguments).output().unwrap()
 }
 
