@@ -156,8 +156,6 @@ impl Drop for Waiting {
     }
 }
 
-/// For how long a place is lent: many times what reads take of a store that is well.
-const LENT: Duration = Duration::from_millis(500);
 /// A gate that refuses says so in the log once in this time.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
@@ -197,18 +195,6 @@ impl Gate {
     pub fn for_bursts(name: &'static str, places: usize, standing: usize, patience: Duration) -> Self {
         let queue = Queue { most: places, standing, patience, long_since: Mutex::default() };
         Self { queue: Some(Arc::new(queue)), ..Self::new(name, places) }
-    }
-
-    /// Does `work` with a place, as soon as there is one, which it has for half a second at most: what waits for a store that stands still goes
-    /// on without, and keeps nobody else out.
-    pub async fn lend<F: Future>(&self, work: F) -> F::Output {
-        let place = self.wait().await;
-        let mut work = std::pin::pin!(work);
-        if let Ok(output) = tokio::time::timeout(LENT, work.as_mut()).await {
-            return output;
-        }
-        drop(place);
-        work.await
     }
 
     /// A place as soon as there is one, for work whose caller has time: it is put off, not refused.
@@ -314,20 +300,6 @@ mod tests {
         let error = gate.enter().unwrap_err();
         assert_eq!((error.code, error.retry_after), (ErrorCode::Unavailable, Some(Duration::from_secs(1))));
         drop(place);
-        assert!(gate.enter().is_ok());
-    }
-
-    #[tokio::test]
-    async fn what_stands_still_keeps_nobody_out() {
-        let gate = Gate::new("test", 1);
-        let (stuck, stuck_gate) = (tokio::sync::Notify::new(), gate.clone());
-        let standing = stuck_gate.lend(stuck.notified());
-        let done = async {
-            // It is the second one, and has its turn though the first one does not end.
-            gate.lend(async {}).await;
-            stuck.notify_one();
-        };
-        tokio::join!(standing, done);
         assert!(gate.enter().is_ok());
     }
 

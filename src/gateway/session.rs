@@ -29,6 +29,7 @@ use crate::bus::Bus;
 use crate::conversations::TypingSet;
 use crate::error::{Error, Result};
 use crate::event::Origin;
+use crate::fail_point;
 use crate::id::{ConversationId, UserId};
 use crate::log::{Appender, ConversationState};
 use crate::messages::{Messages, SendMessage, Sent, Turn};
@@ -43,9 +44,6 @@ pub const RESUME_WAIT: Duration = Duration::from_millis(250);
 const SECOND_LOOK: Duration = Duration::from_secs(5);
 /// The other nodes know within this time who has come, as a rule.
 const KNOWN_SOON: Duration = Duration::from_millis(500);
-/// Logins, and sockets, that the store is read for at a time, to let them in: when everybody comes back at once the others wait their
-/// turn, within the time that it may take.
-const LETTING_IN: usize = 64;
 /// How long after a socket has come its client may still resume.
 const LATE_RESUME: Duration = Duration::from_secs(30);
 
@@ -84,9 +82,6 @@ pub struct Parts {
 pub(super) struct Shared {
     pub parts: Parts,
     pub typing: TypingNow,
-    /// Logins that are being looked at, and sockets that are being let in: who has been looked at is not behind who has not.
-    pub logins: Gate,
-    pub doorway: Gate,
     /// Resumes that read the store.
     pub replays: Gate,
     /// Comings and goings that are written down and told: when all phones come at once, these wait, and not the phones.
@@ -109,11 +104,9 @@ impl Sessions {
     pub fn new(parts: Parts) -> Self {
         let (typing, presence, checks) = (TypingNow::default(), Rounds::default(), Rounds::default());
         let (shown, gone, orphans) = (Mutex::default(), Mutex::default(), Orphans::default());
-        let (logins, doorway) = (Gate::new("login", LETTING_IN), Gate::new("open", LETTING_IN));
         let (replays, watching) = (Gate::new("resume", READING), Gate::new("presence", WATCHING));
         let draining = AtomicBool::new(false);
-        let shared = Shared { parts, typing, logins, doorway, replays, watching, presence, checks, shown, gone, orphans, draining };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(Shared { parts, typing, replays, watching, presence, checks, shown, gone, orphans, draining }) }
     }
 
     /// No new sockets from now on; the open ones are told to go elsewhere, a few at a time.
@@ -134,6 +127,7 @@ impl Sessions {
         let (user, conversation) = (socket.user_id, command.conversation_id);
         let sent = Sent { origin: Origin { socket_id: Some(socket.id), session_id: None }, posted: false };
         let message = self.shared.parts.messages.send(user, command, sent).await?;
+        fail_point::reached("send.appended");
         if let Some(conversation) = conversation {
             self.stop_typing(user, conversation).await;
         }
@@ -145,13 +139,10 @@ impl Sessions {
 impl Gateway for Sessions {
     async fn authenticate(&self, credentials: Credentials, _visitor: &Visitor) -> Result<Login> {
         let auth = &self.shared.parts.auth;
-        let looking = async {
-            match credentials {
-                Credentials::Token(token) => auth.authenticate(&token).await,
-                Credentials::Ticket(ticket) => auth.redeem_ticket(&ticket).await,
-            }
+        let identity = match credentials {
+            Credentials::Token(token) => auth.authenticate(&token).await?,
+            Credentials::Ticket(ticket) => auth.redeem_ticket(&ticket).await?,
         };
-        let identity = self.shared.logins.lend(looking).await?;
         Ok(Login { user_id: identity.user_id, session_id: identity.session_id })
     }
 
@@ -163,23 +154,19 @@ impl Gateway for Sessions {
             socket.close(CloseReason::Draining);
             return Err(Error::unavailable("the server is going away: connect again"));
         }
-        let reading = async {
-            // A revocation between the check of the token and here found no socket to close.
-            if let Err(error) = auth.recheck(socket.user_id, socket.session_id).await {
-                socket.close(if error.retry_after.is_some() { CloseReason::Unavailable } else { CloseReason::Revoked });
-                return Err(error);
-            }
-            // The other nodes send what concerns him from about now on; what falls between this and the heads is found below.
-            self.came(socket.user_id);
-            let opened = Instant::now();
-            let memberships = hub.memberships(socket.user_id).await?;
-            hub.ensure(socket.user_id, &memberships).await?;
-            hub.leave_out_the_past(&seat, &memberships);
-            seat.heads_read(opened);
-            hub.catch_up(&seat, &memberships).await?;
-            Ok(opened)
-        };
-        let opened = self.shared.doorway.lend(reading).await?;
+        // A revocation between the check of the token and here found no socket to close.
+        if let Err(error) = auth.recheck(socket.user_id, socket.session_id).await {
+            socket.close(if error.retry_after.is_some() { CloseReason::Unavailable } else { CloseReason::Revoked });
+            return Err(error);
+        }
+        // The other nodes send what concerns him from about now on; what falls between this and the heads is found below.
+        self.came(socket.user_id);
+        let opened = Instant::now();
+        let memberships = hub.memberships(socket.user_id).await?;
+        hub.ensure(socket.user_id, &memberships).await?;
+        hub.leave_out_the_past(&seat, &memberships);
+        seat.heads_read(opened);
+        hub.catch_up(&seat, &memberships).await?;
         let hold = seat.hold();
         let (hub, bus) = (hub.clone(), Arc::clone(bus));
         let (socket, stopping) = (Arc::clone(socket), tasks.stopping());

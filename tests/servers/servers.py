@@ -10,6 +10,7 @@ command may be given again: what is done is not done twice.
     servers.py status                                         one line a server
     servers.py kill|pause|resume|restart|wipe SERVER          nats-1, cassandra-2 ...; wipe forgets its data and starts it empty
     servers.py cut SERVER SERVER                              of those started `--apart`: what the first sends to the second vanishes
+    servers.py part SERVER ...                                these and all others hear nothing of each other any more
     servers.py heal                                           everything arrives again
     servers.py enter SERVER                                   prints what a command begins with that is to run where that one does
     servers.py stop
@@ -97,6 +98,14 @@ class Set:
             for server in servers:
                 server.await_answer()
 
+    def cut(self, pairs):
+        for sender, receiver in pairs:
+            self.network.cut(sender.name, receiver.name)
+        # No answer comes either way, so of two directions one has to be tried.
+        for sender, receiver in {frozenset(pair): pair for pair in pairs}.values():
+            if sender.reaches(receiver):
+                fail(f"{sender.name} still reaches {receiver.name}")
+
     def forget(self):
         for server in self.servers():
             shutil.rmtree(server.folder, ignore_errors=True)
@@ -154,6 +163,7 @@ def main():
     cut = commands.add_parser("cut")
     cut.add_argument("sender")
     cut.add_argument("receiver")
+    commands.add_parser("part").add_argument("servers", nargs="+")
     commands.add_parser("heal")
     commands.add_parser("enter").add_argument("server")
     commands.add_parser("stop")
@@ -175,10 +185,11 @@ def main():
         elif arguments.command == "stop":
             servers.stop()
         elif arguments.command == "cut":
-            sender, receiver = servers.named(arguments.sender), servers.named(arguments.receiver)
-            servers.network.cut(sender.name, receiver.name)
-            if sender.reaches(receiver):
-                fail(f"{sender.name} still reaches {receiver.name}")
+            servers.cut([(servers.named(arguments.sender), servers.named(arguments.receiver))])
+        elif arguments.command == "part":
+            here = [servers.named(name) for name in arguments.servers]
+            there = [server for server in servers.servers() if server.name not in arguments.servers]
+            servers.cut([pair for one in here for other in there for pair in ((one, other), (other, one))])
         elif arguments.command == "heal":
             cuts = servers.network.cuts()
             servers.network.heal()

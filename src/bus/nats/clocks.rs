@@ -11,17 +11,19 @@ use crate::id::NodeId;
 
 /// Words take a while to come, and make a clock seem slow: of those of so long, and of as long before, the quickest one counts.
 const WINDOW: Duration = Duration::from_secs(10);
-/// A clock is asked whose node has been heard for so long, so that one burst of slow words says nothing,
-const HEARD_FOR: Duration = Duration::from_secs(2);
-/// and was heard within this time, twice that after which each speaks: a node that ends and starts anew all the time is few of them.
-const HEARD_LATELY: Duration = Duration::from_secs(7);
+/// A clock is asked whose node has been heard for so long, and was heard within this time, twice that after which each speaks: one burst
+/// of slow words says nothing, and a node that ends and starts anew all the time is one at most.
+const HEARD: Duration = Duration::from_secs(7);
 /// Clocks of which there is a middle one: of two nobody knows which is right.
 const ENOUGH: usize = 3;
 /// What a clock may be wrong by without being set right, and what a word may take that is to say something of one, in milliseconds.
 /// People do not feel it.
 const FELT_MS: i64 = 250;
-/// What was agreed on is changed when it has been something else for so long.
+/// What was agreed on is changed when it has been something else for so long,
 const HOLDS: Duration = Duration::from_secs(10);
+/// or for so long when it is the bus's clock that decides, which may be that of one of the nodes' machines: longer than a node is away
+/// that is started again.
+const HOLDS_BY_BUS: Duration = Duration::from_mins(2);
 /// A clock that is wrong by more is an operator's business, in milliseconds.
 const TOLERATED_MS: i64 = 1_000;
 
@@ -42,8 +44,8 @@ pub(super) struct Clocks {
     last: Option<Moment>,
     /// How far ahead it is agreed to be.
     agreed_ms: Option<i64>,
-    /// What it seems to be instead, and since when.
-    pending: Option<(i64, Instant)>,
+    /// Since when it seems to be further ahead than that, or less far.
+    pending: Option<(bool, Instant)>,
     is_told: bool,
 }
 
@@ -79,7 +81,7 @@ impl Reading {
     }
 
     fn is_asked(&self, now: Instant) -> bool {
-        self.last.duration_since(self.first) >= HEARD_FOR && now.duration_since(self.last) <= HEARD_LATELY
+        self.last.duration_since(self.first) >= HEARD && now.duration_since(self.last) <= HEARD
     }
 }
 
@@ -114,7 +116,7 @@ impl Clocks {
 
     /// Whether somebody has set the machine's clock. All that was found out was found out by the one that was; it is believed anew until
     /// the others have been heard.
-    fn was_set(&mut self, here: Moment) -> bool {
+    pub fn was_set(&mut self, here: Moment) -> bool {
         let Some(last) = self.last.replace(here) else { return false };
         let elapsed_ms = here.instant.duration_since(last.instant).as_millis() as i64;
         if (here.machine.0 - last.machine.0 - elapsed_ms).abs() < FELT_MS {
@@ -134,35 +136,34 @@ impl Clocks {
         metrics::gauge!("urge_clock_skew_seconds").set(-bus_ms as f64 / 1_000.0);
         let others = self.nodes.values().filter(|reading| reading.is_asked(now));
         let mut clocks: Vec<i64> = others.map(Reading::ahead_ms).chain([0]).collect();
-        if clocks.len().is_multiple_of(2) {
+        let hold = if clocks.len().is_multiple_of(2) { HOLDS_BY_BUS } else { HOLDS };
+        if hold == HOLDS_BY_BUS {
             clocks.push(bus_ms);
         }
         if clocks.len() < ENOUGH {
             self.tell(-bus_ms, "the bus's");
             // Set right while nobody else was there, it is no longer set right here.
             let is_right = bus_ms.abs() < FELT_MS && self.agreed_ms.is_some();
-            return if is_right { self.settle(0, now) } else { self.keep() };
+            return if is_right { self.settle(0, HOLDS, now) } else { self.keep() };
         }
         clocks.sort_unstable();
         let ahead_ms = -clocks[clocks.len() / 2];
         self.tell(ahead_ms, "that of the others, by which it goes");
-        self.settle(ahead_ms, now)
+        self.settle(ahead_ms, hold, now)
     }
 
-    /// Changes what is agreed on, if it is the first time or this has held for long enough.
-    fn settle(&mut self, ahead_ms: i64, now: Instant) -> Option<i64> {
+    /// Changes what is agreed on, if it is the first time or it has been something else for so long. That may move meanwhile: a clock that
+    /// is being set right bit by bit is followed.
+    fn settle(&mut self, ahead_ms: i64, hold: Duration, now: Instant) -> Option<i64> {
         let wanted = if ahead_ms.abs() < FELT_MS { 0 } else { ahead_ms };
-        let differs = |other: i64| (wanted - other).abs() >= FELT_MS;
         if let Some(agreed) = self.agreed_ms {
-            if !differs(agreed) {
+            if (wanted - agreed).abs() < FELT_MS {
                 return self.keep();
             }
-            let (seemed, since) = *self.pending.get_or_insert((wanted, now));
-            if differs(seemed) {
-                self.pending = Some((wanted, now));
-                return None;
-            }
-            if now.duration_since(since) < HOLDS {
+            let is_further = wanted > agreed;
+            let (_, since) =
+                *self.pending.insert(self.pending.filter(|(was_further, _)| *was_further == is_further).unwrap_or((is_further, now)));
+            if now.duration_since(since) < hold {
                 return None;
             }
         }
@@ -237,13 +238,13 @@ mod tests {
 
     #[test]
     fn two_nodes_and_the_bus_have_a_middle() {
-        assert_eq!(Heard::new([30_000, -30_000]).hear(3, 0), [30_000]);
-        assert_eq!(Heard::new([-30_000, 30_000]).hear(3, 0), [-30_000]);
+        assert_eq!(Heard::new([30_000, -30_000]).hear(4, 0), [30_000]);
+        assert_eq!(Heard::new([-30_000, 30_000]).hear(4, 0), [-30_000]);
         assert_eq!(Heard::new([30_000, 30_000]).hear(20, 0), [0], "it is the bus that is wrong");
         assert_eq!(Heard::new([30_000]).hear(20, 0), NOTHING, "of two nobody knows");
         // And four of which two are wrong go by one time.
         let (mut right, mut wrong) = (Heard::new([0, 0, 4_000, 4_000]), Heard::new([4_000, 0, 0, 4_000]));
-        assert_eq!((right.hear(3, 0), wrong.hear(3, 0)), (vec![0], vec![4_000]));
+        assert_eq!((right.hear(4, 0), wrong.hear(4, 0)), (vec![0], vec![4_000]));
     }
 
     #[test]
@@ -254,17 +255,26 @@ mod tests {
         assert_eq!(Heard::new([3_600_000, 0, 0]).hear(20, 0), [3_600_000]);
         // Also one that ends all the time, and is another one each time.
         let mut heard = Heard::new([0, 0, 30_000]);
-        assert_eq!(heard.hear(3, 0), [0]);
-        for _ in 0..20 {
-            heard.nodes[2].0 = NodeId::fresh();
-            assert_eq!(heard.hear(2, 0), NOTHING);
+        assert_eq!(heard.hear(4, 0), [0]);
+        for lives in 1..5 {
+            for _ in 0..20 {
+                heard.nodes[2].0 = NodeId::fresh();
+                assert_eq!(heard.hear(lives, 0), NOTHING);
+            }
+        }
+        let mut two = Heard::new([0, 30_000]);
+        for lives in 1..5 {
+            for _ in 0..20 {
+                two.nodes[1].0 = NodeId::fresh();
+                assert!(two.hear(lives, 0).iter().all(|agreed| *agreed == 0));
+            }
         }
     }
 
     #[test]
     fn words_that_are_slow_are_no_clock_that_is() {
         let mut heard = Heard::new([0, 0, 0]);
-        assert_eq!(heard.hear(3, 0), [0]);
+        assert_eq!(heard.hear(4, 0), [0]);
         // All but one in three take long.
         for _ in 0..10 {
             assert_eq!((heard.hear(2, 5_000), heard.hear(1, 0)), (vec![], vec![]));
@@ -313,24 +323,27 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_is_believed_at_once() {
         let mut heard = Heard::new([30_000, 0, 0]);
-        assert_eq!(heard.hear(3, 0), [30_000]);
+        assert_eq!(heard.hear(4, 0), [30_000]);
         heard.nodes[0].1 = 100;
         assert_eq!(heard.hear(20, 0), [0, 0], "at once, and then by what the others say");
         heard.nodes[0].1 = -5_000;
         assert_eq!(heard.hear(20, 0), [0, -5_000], "set wrong it is set right");
-        // And one that drifts is followed.
-        for _ in 0..40 {
-            heard.nodes[0].1 += 50;
-            heard.hear(1, 0);
+        // And one that drifts is followed, or is set right bit by bit: so much a second.
+        for by_ms in [17, 83, -83] {
+            for _ in 0..100 {
+                heard.nodes[0].1 += 3 * by_ms;
+                heard.hear(1, 0);
+                let off = heard.nodes[0].1 - heard.clocks.agreed_ms.unwrap_or(0);
+                // For as long as words of before count, and it has to hold: within a minute.
+                assert!(off.abs() < FELT_MS + by_ms.abs() * 60, "{off} ms");
+            }
         }
-        let off = heard.nodes[0].1 - heard.clocks.agreed_ms.unwrap_or(0);
-        assert!(off.abs() < 3 * FELT_MS, "{off} ms");
     }
 
     #[test]
     fn who_has_gone_is_not_asked() {
         let mut heard = Heard::new([0, 30_000, 30_000, 30_000]);
-        assert_eq!(heard.hear(3, 0), [-30_000], "most are ahead of it");
+        assert_eq!(heard.hear(4, 0), [-30_000], "most are ahead of it");
         heard.bus_ms = 30_000;
         let all = heard.nodes.clone();
         heard.nodes.truncate(1);
@@ -339,6 +352,7 @@ mod tests {
         assert_eq!(heard.hear(20, 0), [0], "unless the bus agrees with the machine");
         heard.nodes = all;
         heard.clocks.prune(|_| false);
-        assert_eq!(heard.hear(20, 0), [-30_000]);
+        assert_eq!(heard.hear(40, 0), NOTHING, "four and the bus, which may be one of them");
+        assert_eq!(heard.hear(10, 0), [-30_000]);
     }
 }

@@ -254,12 +254,12 @@ impl Bus for Nats {
             shared.unsent_live.look();
         }
         let for_others = is_for_others.then(|| envelope.clone());
-        // This node hears of it first, whatever becomes of the others.
-        shared.local.publish(envelope).await?;
+        // This node hears of it first, and the others also when nobody here hears any more.
+        let is_heard = shared.local.publish(envelope).await;
         if let Some(envelope) = for_others {
             shared.send_or_keep(envelope).await;
         }
-        Ok(())
+        is_heard
     }
 
     fn subscribe(&self) -> Subscription {

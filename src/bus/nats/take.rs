@@ -113,10 +113,13 @@ impl Shared {
 
     /// Takes what that node's clock said.
     fn note_clock(&self, from: NodeId, said: Timestamp, at: Duration) {
-        let here = Moment { machine: self.clock.machine(), instant: Instant::now() };
-        if let Some(ahead_ms) = self.clocks.lock().note(from, said, at, here) {
+        if let Some(ahead_ms) = self.clocks.lock().note(from, said, at, self.moment()) {
             self.clock.is_ahead_by(ahead_ms);
         }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { machine: self.clock.machine(), instant: Instant::now() }
     }
 
     /// Whether this node knows who is where, for all that the others have said.
@@ -230,8 +233,13 @@ impl Shared {
     /// Says something of this node. What is lost is a gap, which asks for a snapshot; what is to be told the herald keeps.
     pub async fn say(&self, said: Said) {
         metrics::counter!("urge_bus_presence_messages_total").increment(1);
+        let here = self.moment();
+        // Every few seconds, also while nobody is heard.
+        if self.clocks.lock().was_set(here) {
+            self.clock.is_ahead_by(0);
+        }
         let said = async {
-            let clock_ms = Some(self.clock.machine().0);
+            let clock_ms = Some(here.machine.0);
             let bytes = codec::encode(&Broadcast::Said { from: self.node, said, clock_ms })?;
             self.presence.publish(self.names.presence(self.node), bytes).await
         };

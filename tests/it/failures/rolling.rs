@@ -76,7 +76,7 @@ async fn what_was_asked_of_a_node_that_stops_is_answered() {
     let mut tally = Tally::default();
     let mut acknowledged = Vec::new();
     for door in Door::ALL {
-        block_in_place(|| nodes.add(&[("URGE_TEST_FAIL_POINT", "append.inserted=slow@2")]));
+        block_in_place(|| nodes.add(&[("URGE_TEST_FAIL_POINT", "send.appended=slow")]));
         let mut node = nodes.processes.pop().unwrap();
         let socket = Socket::connect(&node.url(), &ann.account.access_token, door).await.unwrap();
         // From now on it knows the conversation.

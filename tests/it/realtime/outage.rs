@@ -117,29 +117,6 @@ async fn when_everybody_goes_at_once_writing_that_down_leaves_room_for_others() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_everybody_comes_at_once_the_store_is_asked_for_some_at_a_time() {
-    /// Those who are let in and those whose coming is told, at a time; and those whose login is looked at, if it has to be.
-    const SOME: usize = 64 + 64;
-    const MOST: usize = SOME + 64;
-    let switch = Switch::default();
-    let server = TestServer::alone_on(Arc::new(TempDir::new().unwrap()), |_| {}, |backends| switch.wrap(backends)).await;
-    let world = World::on(&server);
-    let people = join_all((0..2 * SOME).map(async |n| world.person(&format!("Person {n}")).await)).await;
-    switch.stall();
-    let coming = join_all(people.iter().map(|person| person.connect(Door::WebSocket)));
-    let watching = async {
-        timeout(PATIENCE, switch.asked_by(SOME)).await.expect("nobody is let in");
-        // Less than a place is lent for.
-        let more = timeout(Duration::from_millis(250), switch.asked_by(MOST + 8)).await;
-        assert!(more.is_err(), "all of them at once");
-        switch.give_back();
-    };
-    let (sockets, ()) = tokio::join!(coming, watching);
-    assert_eq!(sockets.len(), people.len(), "each within the time that he has");
-    server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn who_goes_while_the_store_is_away_is_told_of_when_it_is_back() {
     let switch = Switch::default();
     let server = TestServer::on(Arc::new(TempDir::new().unwrap()), |_| {}, |backends| switch.wrap(backends)).await;
