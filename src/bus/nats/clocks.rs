@@ -40,6 +40,8 @@ pub(super) struct Clocks {
     own: NodeId,
     nodes: HashMap<NodeId, Reading>,
     bus: Option<Reading>,
+    /// The last own words came back soon.
+    is_prompt: bool,
     /// When the machine's clock was looked at last.
     last: Option<Moment>,
     /// How far ahead it is agreed to be.
@@ -88,7 +90,7 @@ impl Reading {
 impl Clocks {
     /// Of the nodes that this one will hear.
     pub fn of(own: NodeId) -> Self {
-        Self { own, nodes: HashMap::new(), bus: None, last: None, agreed_ms: None, pending: None, is_told: false }
+        Self { own, nodes: HashMap::new(), bus: None, is_prompt: false, last: None, agreed_ms: None, pending: None, is_told: false }
     }
 
     /// Words of that node, which the bus took in `at` (since 1970) when its clock had said this, have come here: how far ahead this
@@ -99,19 +101,19 @@ impl Clocks {
         let bus_ms = at.as_millis() as i64 - machine.0;
         let bus = self.bus.get_or_insert_with(|| Reading::new(bus_ms, instant));
         bus.note(bus_ms, instant);
-        let quickest_ms = bus.ahead_ms();
-        let nothing = was_set.then_some(0);
-        if quickest_ms - bus_ms > FELT_MS {
-            // Out of the stream's past, or late.
-            return nothing;
-        }
+        let bus_ms = bus.ahead_ms();
         let ahead_ms = said.0 - machine.0;
-        if from != self.own {
-            self.nodes.entry(from).and_modify(|reading| reading.note(ahead_ms, instant)).or_insert_with(|| Reading::new(ahead_ms, instant));
-            return nothing;
+        if from == self.own {
+            // Of slow words of one's own, and of a stream's past, nobody knows whether those of the others are any better.
+            self.is_prompt = ahead_ms >= -FELT_MS;
+            if self.is_prompt {
+                return self.agree(bus_ms, instant).or(was_set.then_some(0));
+            }
+        } else if self.is_prompt {
+            let reading = self.nodes.entry(from).or_insert_with(|| Reading::new(ahead_ms, instant));
+            reading.note(ahead_ms, instant);
         }
-        // Of slow words of one's own nobody knows whether those of the others are any better.
-        if ahead_ms < -FELT_MS { nothing } else { self.agree(quickest_ms, instant).or(nothing) }
+        was_set.then_some(0)
     }
 
     /// Whether somebody has set the machine's clock. All that was found out was found out by the one that was; it is believed anew until
@@ -238,13 +240,13 @@ mod tests {
 
     #[test]
     fn two_nodes_and_the_bus_have_a_middle() {
-        assert_eq!(Heard::new([30_000, -30_000]).hear(4, 0), [30_000]);
-        assert_eq!(Heard::new([-30_000, 30_000]).hear(4, 0), [-30_000]);
+        assert_eq!(Heard::new([30_000, -30_000]).hear(5, 0), [30_000]);
+        assert_eq!(Heard::new([-30_000, 30_000]).hear(5, 0), [-30_000]);
         assert_eq!(Heard::new([30_000, 30_000]).hear(20, 0), [0], "it is the bus that is wrong");
         assert_eq!(Heard::new([30_000]).hear(20, 0), NOTHING, "of two nobody knows");
         // And four of which two are wrong go by one time.
         let (mut right, mut wrong) = (Heard::new([0, 0, 4_000, 4_000]), Heard::new([4_000, 0, 0, 4_000]));
-        assert_eq!((right.hear(4, 0), wrong.hear(4, 0)), (vec![0], vec![4_000]));
+        assert_eq!((right.hear(5, 0), wrong.hear(5, 0)), (vec![0], vec![4_000]));
     }
 
     #[test]
@@ -255,7 +257,7 @@ mod tests {
         assert_eq!(Heard::new([3_600_000, 0, 0]).hear(20, 0), [3_600_000]);
         // Also one that ends all the time, and is another one each time.
         let mut heard = Heard::new([0, 0, 30_000]);
-        assert_eq!(heard.hear(4, 0), [0]);
+        assert_eq!(heard.hear(5, 0), [0]);
         for lives in 1..5 {
             for _ in 0..20 {
                 heard.nodes[2].0 = NodeId::fresh();
@@ -274,7 +276,7 @@ mod tests {
     #[test]
     fn words_that_are_slow_are_no_clock_that_is() {
         let mut heard = Heard::new([0, 0, 0]);
-        assert_eq!(heard.hear(4, 0), [0]);
+        assert_eq!(heard.hear(5, 0), [0]);
         // All but one in three take long.
         for _ in 0..10 {
             assert_eq!((heard.hear(2, 5_000), heard.hear(1, 0)), (vec![], vec![]));
@@ -288,7 +290,8 @@ mod tests {
         // A stream's past, as a node hears it that follows it anew, or for the first time.
         assert_eq!(heard.hear(3, 0), NOTHING);
         for late_ms in (0..60_000).rev().step_by(100) {
-            assert_eq!((heard.speaks(1, late_ms, late_ms), heard.speaks(2, late_ms, late_ms)), (None, None));
+            let words = [1, 2, 0].map(|which| heard.speaks(which, late_ms, late_ms));
+            assert!(words.iter().flatten().all(|agreed| *agreed == 0), "{words:?}");
         }
         assert_eq!(heard.hear(10, 0), NOTHING);
         let mut fresh = Heard::new([0, 0, 0]);
@@ -323,7 +326,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_is_believed_at_once() {
         let mut heard = Heard::new([30_000, 0, 0]);
-        assert_eq!(heard.hear(4, 0), [30_000]);
+        assert_eq!(heard.hear(5, 0), [30_000]);
         heard.nodes[0].1 = 100;
         assert_eq!(heard.hear(20, 0), [0, 0], "at once, and then by what the others say");
         heard.nodes[0].1 = -5_000;
@@ -343,7 +346,7 @@ mod tests {
     #[test]
     fn who_has_gone_is_not_asked() {
         let mut heard = Heard::new([0, 30_000, 30_000, 30_000]);
-        assert_eq!(heard.hear(4, 0), [-30_000], "most are ahead of it");
+        assert_eq!(heard.hear(5, 0), [-30_000], "most are ahead of it");
         heard.bus_ms = 30_000;
         let all = heard.nodes.clone();
         heard.nodes.truncate(1);

@@ -91,9 +91,7 @@ impl Shared {
         };
         match codec::decode(&bytes) {
             Ok(Broadcast::Said { from, said, clock_ms }) => {
-                // What is read of the time before this node came was said long ago.
-                let is_now = from == self.node || self.is_caught_up.load(Ordering::Relaxed);
-                if let Some(clock_ms) = clock_ms.filter(|_| is_now) {
+                if let Some(clock_ms) = clock_ms {
                     self.note_clock(from, Timestamp(clock_ms), at);
                 }
                 if from == self.node {
