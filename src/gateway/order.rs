@@ -251,9 +251,6 @@ impl Hub {
     /// What was told before somebody came is not told to him, though it may still be on its way here: his client asks for it by a
     /// `resume`, or reads the history.
     pub(super) fn leave_out_the_past(&self, seat: &Seat, memberships: &[Membership]) {
-        if !self.shared.announcer.has_others() {
-            return;
-        }
         for membership in memberships.iter().filter(|membership| membership.state == MemberState::Active) {
             let (id, head) = (membership.conversation_id, membership.head.seq);
             let lags = self.shared.lanes[shard(id.0)].lock().get(&id).is_some_and(|lane| lane.has_begun() && lane.lags(head));

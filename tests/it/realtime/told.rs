@@ -1,16 +1,21 @@
 //! Who is told, or answered, in the less usual cases: what he removed from his view, conversations that he left or came
 //! back to, people who show nothing of themselves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use loadtest::Door;
 use loadtest::socket::Event;
 use serde_json::json;
-use tokio::time::{Instant, timeout};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep, timeout};
+use urge::app::Backends;
 use urge::event::Origin;
 
 use super::resume::resume;
 use super::{about, before_marker, message_of, next, send, through_every_door};
-use crate::support::{PATIENCE, id};
+use crate::support::sabotage::{BusLie, SabotagedBus};
+use crate::support::{PATIENCE, Switch, TestServer, World, id};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_a_message_that_one_removed_from_ones_view_are_not_told() {
@@ -186,4 +191,38 @@ async fn coming_is_being_seen() {
         timeout(PATIENCE, seen).await.expect("a node that dies now would know nothing of it");
     })
     .await;
+}
+
+/// What was acknowledged before he came, and reaches the hub only while he is being let in, is his past.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_before_somebody_came_is_not_told_to_him_live() {
+    let (switch, mut late) = (Switch::default(), None);
+    let wrap = |backends: Backends| {
+        let bus = Arc::new(SabotagedBus::new(Arc::clone(&backends.bus), Some(BusLie::Late)));
+        late = Some(Arc::clone(&bus));
+        switch.wrap_log(Backends { bus, ..backends })
+    };
+    let server = TestServer::alone_on(Arc::new(TempDir::new().unwrap()), |_| {}, wrap).await;
+    let (late, world) = (late.unwrap(), World::on(&server));
+    let (ann, ben) = (world.person("Ann").await, world.person("Ben").await);
+    let place = world.direct(&ann, &ben).await;
+    // Who listens on the same node: the conversation's order is known here.
+    let mut peer = ben.connect(Door::WebSocket).await;
+    late.hold_back();
+    let before = ben.rest.send_text(&place, "before", None).await.unwrap();
+    switch.stall();
+    let coming = ann.connect(Door::WebSocket);
+    let meanwhile = async {
+        timeout(PATIENCE, switch.asked_by(1)).await.expect("nobody asks for his conversations");
+        late.let_go().await;
+        // The hub tells nobody what it has taken.
+        sleep(Duration::from_millis(100)).await;
+        switch.give_back();
+    };
+    let (mut phone, ()) = tokio::join!(coming, meanwhile);
+    let told: Vec<_> =
+        before_marker(&mut phone, &ben, &place).await.into_iter().filter(|(_, data)| message_of(data) == id(&before)).collect();
+    assert_eq!(told, [], "it was written before he came");
+    let _ = peer.drain();
+    server.stop().await;
 }

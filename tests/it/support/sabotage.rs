@@ -192,6 +192,8 @@ pub enum BusLie {
     RowsSwapped,
     /// The last row is told once more when nothing has followed it for so long.
     ToldAgain(Duration),
+    /// From [`SabotagedBus::hold_back`] on rows come only when they are let go.
+    Late,
 }
 
 /// How many rows go out before [`BusLie::Silence`].
@@ -205,11 +207,26 @@ pub struct SabotagedBus {
     rows: Arc<AtomicU64>,
     /// Rows that wait for the one behind them.
     held: Mutex<HashMap<ConversationId, RowEvent>>,
+    /// Rows that wait to be let go, while that is so.
+    late: Mutex<Option<Vec<RowEvent>>>,
 }
 
 impl SabotagedBus {
     pub fn new(bus: Arc<dyn Bus>, lie: Option<BusLie>) -> Self {
-        Self { bus, lie, rows: Arc::default(), held: Mutex::default() }
+        Self { bus, lie, rows: Arc::default(), held: Mutex::default(), late: Mutex::default() }
+    }
+
+    /// See [`BusLie::Late`].
+    pub fn hold_back(&self) {
+        *self.late.lock() = Some(Vec::new());
+    }
+
+    /// What was held back comes, and what follows at once.
+    pub async fn let_go(&self) {
+        let late = self.late.lock().take();
+        for row in late.into_iter().flatten() {
+            self.bus.publish(Envelope::Row(row)).await.unwrap();
+        }
     }
 
     /// Tells of it again after this time, past the order of the log, unless another one has followed.
@@ -247,6 +264,13 @@ impl SabotagedBus {
                     None => vec![row],
                 }
             }
+            Some(BusLie::Late) => match &mut *self.late.lock() {
+                Some(late) => {
+                    late.push(row);
+                    Vec::new()
+                }
+                None => vec![row],
+            },
             Some(BusLie::ToldAgain(after)) => {
                 self.tell_again(&row, after);
                 vec![row]
