@@ -163,7 +163,7 @@ impl AgreedClock {
     }
 
     /// It is agreed that the machine's clock is so much ahead, or behind when negative.
-    pub fn is_ahead_by(&self, ms: i64) {
+    pub fn set_ahead_by(&self, ms: i64) {
         if !stays_wrong() {
             self.ahead_ms.store(ms, Ordering::Relaxed);
         }

@@ -211,7 +211,7 @@ impl App {
             tasks.stop();
         };
         tokio::join!(serving, stopping);
-        // What a socket has asked is not only done, but answered; no command takes longer.
+        // What a socket has asked is not only done, but answered; no command but `resume` takes longer, which is broken off.
         let (limit, doors) = (self.config.server.drain_timeout, &self.services.doors);
         let answered = tokio::time::timeout(limit.min(doors.settings().command_timeout), doors.finished());
         let (finished, answered) = tokio::join!(self.tasks.finish(limit), answered);

@@ -196,7 +196,7 @@ pub fn judge(ledger: &Ledger, logs: &[Option<Vec<Told>>], views: &[(String, Seen
         why_failed: ledger.why_failed(),
         why_ended,
         cut_off: ledger.cut_off(),
-        stored_unanswered: ledger.not_answered(),
+        stored_unanswered: ledger.stored_unanswered(),
         refused: refused.len(),
         internal_errors: internal_errors.len(),
         disagreeing: read.iter().filter(|other| ***other != log).count(),

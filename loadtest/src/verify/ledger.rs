@@ -49,7 +49,7 @@ pub struct Ledger {
     /// The first reasons for which calls failed, each once.
     why_failed: Mutex<Vec<String>>,
     cut_off: AtomicUsize,
-    unanswered: AtomicUsize,
+    stored_unanswered: AtomicUsize,
     internal_errors: Mutex<Vec<String>>,
     count: watch::Sender<usize>,
 }
@@ -103,13 +103,13 @@ impl Ledger {
     }
 
     /// A send that was cut off had been stored by then: the node had taken it, and did not answer.
-    pub fn was_not_answered(&self) {
-        self.unanswered.fetch_add(1, Ordering::Relaxed);
+    pub fn was_stored_unanswered(&self) {
+        self.stored_unanswered.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many were not.
-    pub fn not_answered(&self) -> usize {
-        self.unanswered.load(Ordering::Relaxed)
+    /// How many had been.
+    pub fn stored_unanswered(&self) -> usize {
+        self.stored_unanswered.load(Ordering::Relaxed)
     }
 
     /// A node has answered that it does not know what went wrong.

@@ -75,7 +75,7 @@ impl Sender {
                 Attempt::Acknowledged { id, seq, at } => {
                     // It was tried again only a while later.
                     if cut_off_at.zip(at).is_some_and(|(cut_off, stored)| stored <= cut_off) {
-                        self.ledger.was_not_answered();
+                        self.ledger.was_stored_unanswered();
                     }
                     let (user, ended) = (self.account.user_id.clone(), Instant::now());
                     let took = ended - attempt;

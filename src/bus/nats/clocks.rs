@@ -138,9 +138,10 @@ impl Clocks {
         metrics::gauge!("urge_clock_skew_seconds").set(-bus_ms as f64 / 1_000.0);
         let others = self.nodes.values().filter(|reading| reading.is_asked(now));
         let mut clocks: Vec<i64> = others.map(Reading::ahead_ms).chain([0]).collect();
-        let hold = if clocks.len().is_multiple_of(2) { HOLDS_BY_BUS } else { HOLDS };
-        if hold == HOLDS_BY_BUS {
+        let mut hold = HOLDS;
+        if clocks.len().is_multiple_of(2) {
             clocks.push(bus_ms);
+            hold = HOLDS_BY_BUS;
         }
         if clocks.len() < ENOUGH {
             self.tell(-bus_ms, "the bus's");
@@ -163,8 +164,8 @@ impl Clocks {
                 return self.keep();
             }
             let is_further = wanted > agreed;
-            let (_, since) =
-                *self.pending.insert(self.pending.filter(|(was_further, _)| *was_further == is_further).unwrap_or((is_further, now)));
+            let since = self.pending.filter(|(was_further, _)| *was_further == is_further).map_or(now, |(_, since)| since);
+            self.pending = Some((is_further, since));
             if now.duration_since(since) < hold {
                 return None;
             }

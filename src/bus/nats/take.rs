@@ -112,7 +112,7 @@ impl Shared {
     /// Takes what that node's clock said.
     fn note_clock(&self, from: NodeId, said: Timestamp, at: Duration) {
         if let Some(ahead_ms) = self.clocks.lock().note(from, said, at, self.moment()) {
-            self.clock.is_ahead_by(ahead_ms);
+            self.clock.set_ahead_by(ahead_ms);
         }
     }
 
@@ -234,7 +234,7 @@ impl Shared {
         let here = self.moment();
         // Every few seconds, also while nobody is heard.
         if self.clocks.lock().was_set(here) {
-            self.clock.is_ahead_by(0);
+            self.clock.set_ahead_by(0);
         }
         let said = async {
             let clock_ms = Some(here.machine.0);

@@ -65,7 +65,7 @@ async fn a_rolling_restart_is_noticed_by_nobody() {
     }
 }
 
-/// Of a store that takes its time a node waits for what was asked of it, and answers before it ends.
+/// What a socket has asked of a node and takes its time is answered before the node ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_asked_of_a_node_that_stops_is_answered() {
     let Some(mut nodes) = block_in_place(|| Nodes::start(1)) else { return };
@@ -97,5 +97,5 @@ async fn what_was_asked_of_a_node_that_stops_is_answered() {
     }
     let log: Vec<_> = read_log(&world.rest.as_account(&ben.account), &place).await.unwrap().into_iter().map(|row| row.id).collect();
     tally.log(&[&acknowledged], &log);
-    tally.accept("12 a node that stops while the store is slow", "what was asked through each door is answered");
+    tally.accept("12 a node that stops while a socket waits for its answer", "what was asked through each door is answered");
 }

@@ -192,8 +192,6 @@ pub enum BusLie {
     RowsSwapped,
     /// The last row is told once more when nothing has followed it for so long.
     ToldAgain(Duration),
-    /// From [`SabotagedBus::hold_back`] on rows come only when they are let go.
-    Late,
 }
 
 /// How many rows go out before [`BusLie::Silence`].
@@ -216,7 +214,7 @@ impl SabotagedBus {
         Self { bus, lie, rows: Arc::default(), held: Mutex::default(), late: Mutex::default() }
     }
 
-    /// See [`BusLie::Late`].
+    /// From now on rows come only when they are let go.
     pub fn hold_back(&self) {
         *self.late.lock() = Some(Vec::new());
     }
@@ -244,6 +242,10 @@ impl SabotagedBus {
 
     /// What goes on instead of this row.
     fn instead_of(&self, row: RowEvent) -> Vec<RowEvent> {
+        if let Some(late) = &mut *self.late.lock() {
+            late.push(row);
+            return Vec::new();
+        }
         let strikes = row.event.is_some() && strikes(&self.rows);
         match self.lie {
             Some(BusLie::EventsDropped) if strikes => vec![RowEvent { event: None, message: None, ..row }],
@@ -264,13 +266,6 @@ impl SabotagedBus {
                     None => vec![row],
                 }
             }
-            Some(BusLie::Late) => match &mut *self.late.lock() {
-                Some(late) => {
-                    late.push(row);
-                    Vec::new()
-                }
-                None => vec![row],
-            },
             Some(BusLie::ToldAgain(after)) => {
                 self.tell_again(&row, after);
                 vec![row]
