@@ -25,7 +25,8 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 /// Messages asked for at a time.
 const BATCH: usize = 1_000;
-/// Pause before it is tried again, doubled each time.
+/// From one try to the next, doubled each time. What nobody answers, while servers choose who leads, has lasted as long itself and is
+/// asked again at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -70,6 +71,7 @@ impl Follow {
                 // What is asked of a server before it is there is answered before the link says that it is: as if it had come twice.
                 was_away |= !self.link.is_up();
                 let Ok(times) = self.link.state.wait_for(|state| state.is_up).await.map(|state| state.times) else { return };
+                let begun = tokio::time::Instant::now();
                 match self.open(&mut place).await {
                     Ok(messages) => {
                         pause = FIRST_PAUSE;
@@ -92,7 +94,7 @@ impl Follow {
                         }
                         // A server says nobody when it can serve again; that it is connected, the link says.
                         tokio::select! {
-                            () = tokio::time::sleep(pause) => {}
+                            () = tokio::time::sleep_until(begun + pause) => {}
                             _ = self.link.state.changed() => {}
                         }
                         pause = LAST_PAUSE.min(pause * 2);
