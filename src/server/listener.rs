@@ -20,6 +20,7 @@ use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Response};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -62,9 +63,7 @@ pub async fn serve(
 ) {
     let serving = Serving::new(endpoint, settings, places, stop.clone());
     stop.run_until_cancelled(serving.accept(&listener)).await;
-    // Who has connected and was not accepted yet would be reset.
-    let _ = serving.accept(&listener).now_or_never();
-    drop(listener);
+    serving.close(listener);
     serving.finish().await;
 }
 
@@ -100,21 +99,41 @@ impl<'a> Serving<'a> {
             // The semaphore of the places is never closed.
             let Some(permit) = self.places.free().await else { std::future::pending().await };
             let (stream, peer) = accept.next().await;
-            let place = match self.places.give(permit, peer.ip()) {
-                Ok(place) => place,
-                Err(error) => {
-                    turn_away(stream, &error);
-                    continue;
-                }
-            };
-            let (http, endpoint, stop, cut) = (self.http.clone(), Arc::clone(&self.endpoint), self.stop.clone(), self.cut.clone());
-            let exchanges = Exchanges::default();
-            let connection = Connection::new(stream, place, self.settings.write_timeout, exchanges.clone());
-            self.connections.spawn(async move {
-                let serving = serve_connection(&http, connection, exchanges, endpoint, stop);
-                cut.run_until_cancelled(serving).await;
-            });
+            self.serve(stream, peer, permit);
         }
+    }
+
+    /// Serves who has connected by now, if there is a place, and closes the listener: that resets who waits in the kernel's queue.
+    /// tokio looks there only when it has been told of somebody, which may be later than this.
+    fn close(&self, listener: TcpListener) {
+        let Ok(listener) = listener.into_std() else { return };
+        while let Some(permit) = self.places.free().now_or_never().flatten() {
+            let accepted = listener.accept().and_then(|(stream, peer)| {
+                stream.set_nonblocking(true)?;
+                Ok((TcpStream::from_std(stream)?, peer))
+            });
+            match accepted {
+                Ok((stream, peer)) => self.serve(stream, peer, permit),
+                Err(error) if is_of_the_connection(&error) => {}
+                // Nobody waits.
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Serves this connection, or says that there is no place for it.
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        let place = match self.places.give(permit, peer.ip()) {
+            Ok(place) => place,
+            Err(error) => return turn_away(stream, &error),
+        };
+        let (http, endpoint, stop, cut) = (self.http.clone(), Arc::clone(&self.endpoint), self.stop.clone(), self.cut.clone());
+        let exchanges = Exchanges::default();
+        let connection = Connection::new(stream, place, self.settings.write_timeout, exchanges.clone());
+        self.connections.spawn(async move {
+            let serving = serve_connection(&http, connection, exchanges, endpoint, stop);
+            cut.run_until_cancelled(serving).await;
+        });
     }
 
     /// Waits until the connections have ended; what is left of them after the drain timeout is cut off.
@@ -213,5 +232,57 @@ async fn serve_connection(
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended with an error");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::Read as _;
+    use std::net::Ipv4Addr;
+
+    use poem::EndpointExt as _;
+
+    use super::*;
+    use crate::server::Proxies;
+
+    fn settings() -> ServerSettings {
+        ServerSettings {
+            max_connections: 8,
+            connections_per_network: 8,
+            write_timeout: Duration::from_secs(5),
+            header_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(5),
+            requests_per_minute: 60,
+            request_burst: 60,
+            user_requests_per_minute: 60,
+            user_request_burst: 60,
+        }
+    }
+
+    /// On one thread, which has not asked the kernel for news since they have connected.
+    #[tokio::test]
+    async fn who_has_connected_as_it_stops_is_answered() {
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let clients: Vec<_> = (0..3)
+            .map(|_| {
+                let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+                client
+            })
+            .collect();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let endpoint = Arc::new(poem::endpoint::make_sync(|_| Response::from("here")).boxed());
+        let places = Places::new(8, None, Proxies::default());
+        let settings = settings();
+        tokio::time::timeout(Duration::from_secs(10), serve(listener, endpoint, &settings, places, stop)).await.unwrap();
+        for mut client in clients {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("here"), "{answer}");
+        }
     }
 }

@@ -2,12 +2,16 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use serde::Serialize;
+
 use crate::http::Http;
 
 /// The ways in. What comes out of them is the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Door {
     /// Plain WebSocket, `/ws`.
+    #[serde(rename = "ws")]
     WebSocket,
     /// Socket.IO over WebSocket from the first request on.
     SocketIo,

@@ -1,7 +1,7 @@
 //! A device that listens: it connects to any node, says how far it has everything, is told what it missed, then what comes, and
 //! comes back when it is cut off. What it sees is noted in the order in which it saw it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +59,9 @@ pub struct Seen {
     pub longest_away: Duration,
     /// It has tried as often as the app does, and stays away.
     pub gave_up: bool,
-    /// How often its `resume` came so late that the node may not have held live events back for it.
+    /// How often its `resume` came in the time for which the node holds live events back for it, by its door.
+    pub resumes_in_time: BTreeMap<Door, usize>,
+    /// How often so late that the node may not have.
     pub late_resumes: usize,
     /// How often a node did not bring it up to date, and it fetched what it lacked.
     pub fetches: usize,
@@ -206,7 +208,11 @@ impl Device {
             seen.see(told, false);
         }
         seen.connections += 1;
-        seen.late_resumes += usize::from(is_late);
+        if is_late {
+            seen.late_resumes += 1;
+        } else {
+            *seen.resumes_in_time.entry(self.door).or_default() += 1;
+        }
         seen.emitter.send_replace(Some(emitter.clone()));
         drop(seen);
         Some((emitter, events))

@@ -7,6 +7,7 @@ mod figures;
 mod judge;
 mod ledger;
 mod sender;
+mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,8 @@ use crate::{Account, Door, Rest, RestError};
 
 pub use self::device::{Told, told};
 pub use self::figures::Figures;
-pub use self::judge::{Latency, Verdict, read_log};
+pub use self::judge::read_log;
+pub use self::verdict::{Latency, Verdict};
 
 /// How long one that is asked may take before another one is.
 const PATIENCE: Duration = Duration::from_secs(4);

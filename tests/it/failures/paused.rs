@@ -1,10 +1,17 @@
 //! A node that stands still amid an append, while the sender tries again through another one and others write: when it goes on
 //! it finds what has become of its message.
 
+use std::time::Duration;
+
+use tokio::time::sleep;
+
 use super::scene::{Scene, through};
 
-/// Holds Ann's node at this place; when she is answered elsewhere it goes on.
-async fn goes_on_after(point: &str, place: &str) {
+/// Longer than a node takes to answer anything: 3 s.
+const PAST_THE_DEADLINE: Duration = Duration::from_secs(4);
+
+/// Holds Ann's node at this place; when she is answered elsewhere, and so long after, it goes on.
+async fn goes_on_after(point: &str, place: &str, later: Duration) {
     let Some(mut scene) = Scene::set().await else { return };
     let (ann, dan) = (scene.ann.clone(), scene.dan.clone());
     scene.sends(&dan, "before").await;
@@ -23,6 +30,8 @@ async fn goes_on_after(point: &str, place: &str) {
         scene.has_said(&ann, "held");
     }
     scene.sends(&dan, "after it").await;
+    // For so long more it stands still.
+    sleep(later).await;
     scene.nodes.processes[held].signal("CONT");
 
     let mut how = "answered when it went on";
@@ -51,15 +60,20 @@ async fn goes_on_after(point: &str, place: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn between_the_location_and_the_row() {
-    goes_on_after("append.located", "its location and its row").await;
+    goes_on_after("append.located", "its location and its row", Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn between_the_location_and_the_row_past_the_deadline() {
+    goes_on_after("append.located", "its location and its row, for longer than a request may take", PAST_THE_DEADLINE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn between_the_row_and_the_heads() {
-    goes_on_after("append.inserted", "its row and the heads").await;
+    goes_on_after("append.inserted", "its row and the heads", Duration::ZERO).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn between_the_heads_and_telling_of_it() {
-    goes_on_after("settle.headed", "the heads and telling of it").await;
+    goes_on_after("settle.headed", "the heads and telling of it", Duration::ZERO).await;
 }

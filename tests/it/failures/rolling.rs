@@ -90,6 +90,7 @@ async fn what_was_asked_of_a_node_that_stops_is_answered() {
             // The store tells nobody.
             sleep(Duration::from_millis(10)).await;
         }
+        assert!(!sending.is_finished(), "it is answered already: nothing keeps the node");
         node.signal("TERM");
         let answer = sending.await.unwrap().expect("a node that stops does not answer what it has taken");
         assert!(block_in_place(|| node.ended()).success());

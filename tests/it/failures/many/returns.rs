@@ -289,7 +289,7 @@ async fn everybody_comes_back_at_once() {
     assert!(most <= APP_TRIES, "the app would have stopped trying: {reasons:?}");
     assert!(let_in <= APP_WAITS * 3, "somebody was let in only after {let_in:?}");
     assert_eq!(refused.iter().sum::<u64>(), 0, "who comes back waits, and is not refused");
-    assert!(waiting > 0, "all of them were let in to the store at once");
+    assert!(waiting * 2 >= count as u64, "most of them were let in to the store at once: only {waiting} waited");
     assert!(reads <= READS * (1.0 + again as f64 / count as f64), "{reads} reads a client");
     for (grown, sockets) in grown.iter().zip(&sockets) {
         assert!(*grown <= BESIDE_KIB + SOCKET_KIB * sockets, "{grown} KiB for {sockets} sockets");
