@@ -99,14 +99,14 @@ impl Four {
     async fn send_code(&self, node: usize, path: &str, phone: &str) -> String {
         let (process, words) = (&self.nodes.processes[node], format!("phone={phone} code="));
         assert!(!process.has_logged(&words), "node {node} has sent {phone} a code before");
-        self.rest(node).post(path, &json!({"phone_number": phone})).await.unwrap();
+        unless_busy(async || self.rest(node).post(path, &json!({"phone_number": phone})).await).await;
         let line = block_in_place(|| process.logged(&words));
         line.split_once(&words).unwrap().1[..6].to_owned()
     }
 }
 
 /// Asks again while it is answered that it may work later.
-async fn unless_busy(ask: impl AsyncFn() -> Result<Value, RestError>) -> Value {
+async fn unless_busy<T>(ask: impl AsyncFn() -> Result<T, RestError>) -> T {
     let began = Instant::now();
     loop {
         match ask().await {
@@ -230,8 +230,9 @@ async fn numbers_have_one_account(four: &Four) {
         race.lost_with(&[400]);
         refused += race.with(503);
         assert!(race.won.len() == 1 || race.with(503) > 0 && race.won.is_empty(), "{race:?}");
-        let ids: Vec<_> = join_all((0..4).map(|n| four.rest(n).login(&phone, PASSWORD))).await;
-        let ids: Vec<_> = ids.into_iter().map(|login| login.unwrap().user_id).collect();
+        let phone = &phone;
+        let logins = (0..4).map(|n| unless_busy(async move || four.rest(n).login(phone, PASSWORD).await));
+        let ids: Vec<_> = join_all(logins).await.into_iter().map(|login| login.user_id).collect();
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     }
     report("10 winners, numbers", format!("5 numbers registered 8 times at once, one account each; {refused} answered 503"));
@@ -284,7 +285,7 @@ async fn tickets_open_one_socket(four: &Four) {
         let began = Instant::now();
         loop {
             tickets += 1;
-            let ticket = four.through(round, &person).socket_ticket().await.unwrap();
+            let ticket = unless_busy(async || four.through(round, &person).socket_ticket().await).await;
             let opened = join_all((0..8).map(|n| {
                 let door = if n % 3 == 0 { Door::SocketIo } else { Door::WebSocket };
                 Options::new(&four.rest(n).base(), door, Auth::Ticket(ticket.clone())).connect()

@@ -16,9 +16,17 @@ const RIGHT_GUESSES: usize = 8;
 /// Wrong tries that a code, and a number in a day, stand.
 const TRIES: (usize, usize) = (5, 15);
 
+/// The number of somebody who has just come, with a password; another one, should it be uncertain whether he has.
+async fn newcomer(four: &Four) -> String {
+    let comes = async || {
+        let phone = World::new_phone();
+        four.rest(0).register_with_password(&phone, "Newcomer", PASSWORD).await.map(|_| phone)
+    };
+    unless_busy(comes).await
+}
+
 pub async fn guesses_are_counted(four: &Four) {
-    let (phone, mut wrong, mut busy) = (World::new_phone(), 0, 0);
-    four.rest(0).register(&phone, "Guessed").await.unwrap();
+    let (phone, mut wrong, mut busy) = (newcomer(four).await, 0, 0);
     for round in 0..4 {
         let code = four.send_code(round, "/auth/send-code", &phone).await;
         let right: usize = code.parse().unwrap();
@@ -46,8 +54,7 @@ pub async fn the_right_guess_wins_once_or_is_not_compared(four: &Four) {
     let (mut rounds, mut won, mut busy, mut wrong) = (0, 0, 0, 0);
     while rounds < RIGHT_GUESSES || won == 0 {
         assert!(rounds < 5 * RIGHT_GUESSES, "the right guess never wins; {busy} guesses were answered 503");
-        let phone = World::new_phone();
-        four.rest(0).register(&phone, "Guessed").await.unwrap();
+        let phone = newcomer(four).await;
         let code = four.send_code(rounds % 4, "/auth/send-code", &phone).await;
         let right: usize = code.parse().unwrap();
         // Alone it is among the first, or it would hardly ever be compared.
@@ -87,8 +94,7 @@ pub async fn codes_are_used_once(four: &Four) {
     let (mut codes, mut used, mut busy, mut exhausted) = (0, 0, 0, 0);
     'codes: while used < 5 {
         assert!(codes < 15, "a right code hardly ever wins: {busy} were answered 503");
-        let phone = World::new_phone();
-        four.rest(0).register(&phone, "Verified").await.unwrap();
+        let phone = newcomer(four).await;
         let code = four.send_code(codes % 4, "/auth/send-code", &phone).await;
         codes += 1;
         let mut token = Value::Null;
@@ -135,8 +141,7 @@ pub async fn passwords_are_reset_once(four: &Four) {
     let phone = 'won: loop {
         assert!(codes < 5, "a right code hardly ever wins");
         codes += 1;
-        let phone = World::new_phone();
-        four.rest(0).register_with_password(&phone, "Forgetful", PASSWORD).await.unwrap();
+        let phone = newcomer(four).await;
         let code = four.send_code(2, "/auth/forgot-password", &phone).await;
         let command = |n| json!({"phone_number": phone, "code": code, "new_password": password(n)});
         let mut uncertain = 0;
