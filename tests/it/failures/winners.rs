@@ -306,11 +306,11 @@ async fn tickets_open_one_socket(four: &Four) {
     report("10 winners, tickets", figures);
 }
 
-/// The node is there, and its store is not at the moment.
+/// The node is there, and its store is not at the moment: for the login, or for letting in, which Socket.IO ends without a code.
 fn is_busy(error: &ConnectError) -> bool {
     match error {
         ConnectError::Refused(error) => error["data"]["code"] == "unavailable",
-        ConnectError::Closed(close) => close.code == Some(4503),
+        ConnectError::Closed(close) => close.code == Some(4503) || close.code.is_none(),
         _ => false,
     }
 }
