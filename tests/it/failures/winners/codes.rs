@@ -39,7 +39,7 @@ pub async fn guesses_are_counted(four: &Four) {
         assert!(compared <= TRIES.0 && wrong <= TRIES.1, "{compared} of {wrong} guesses were compared");
         // Nobody loses tries beside those that a busy store may have counted twice: there it is not known whether they were counted.
         let left = if round < 3 { TRIES.0 } else { 0 };
-        assert!(uncertain > 0 || compared + 1 >= left, "round {round}: {compared} guesses were compared");
+        assert!(uncertain > 0 || compared + 2 >= left, "round {round}: {compared} guesses were compared");
         // The right one comes too late, wherever.
         let late = four.race(4, "/auth/verify-phone", |_| json!({"phone_number": phone, "code": code})).await;
         assert_eq!((late.won.len(), late.with(400)), (0, 0), "{late:?}");
