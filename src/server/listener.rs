@@ -10,7 +10,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -104,10 +103,14 @@ impl<'a> Serving<'a> {
     }
 
     /// Serves who has connected by now, if there is a place, and closes the listener: that resets who waits in the kernel's queue.
-    /// tokio looks there only when it has been told of somebody, which may be later than this.
+    /// tokio looks there only when it has been told of somebody, which may be later than this, and for so many at a time.
     fn close(&self, listener: TcpListener) {
-        let Ok(listener) = listener.into_std() else { return };
-        while let Some(permit) = self.places.free().now_or_never().flatten() {
+        let listener = match listener.into_std() {
+            Ok(listener) => listener,
+            Err(error) => return cannot_accept(&error),
+        };
+        for _ in 0..BACKLOG {
+            let Some(permit) = self.places.free_now() else { return };
             let accepted = listener.accept().and_then(|(stream, peer)| {
                 stream.set_nonblocking(true)?;
                 Ok((TcpStream::from_std(stream)?, peer))
@@ -115,8 +118,9 @@ impl<'a> Serving<'a> {
             match accepted {
                 Ok((stream, peer)) => self.serve(stream, peer, permit),
                 Err(error) if is_of_the_connection(&error) => {}
-                // Nobody waits.
-                Err(_) => return,
+                // Nobody waits any more.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => return cannot_accept(&error),
             }
         }
     }
@@ -178,6 +182,12 @@ impl Accept<'_> {
             }
         }
     }
+}
+
+/// At the end nobody tries again.
+fn cannot_accept(error: &io::Error) {
+    metrics::counter!("urge_accept_errors_total").increment(1);
+    tracing::warn!(%error, "who had just connected was turned away");
 }
 
 fn is_of_the_connection(error: &io::Error) -> bool {
@@ -247,10 +257,13 @@ mod tests {
     use super::*;
     use crate::server::Proxies;
 
+    /// More than tokio takes at a time.
+    const CLIENTS: usize = 300;
+
     fn settings() -> ServerSettings {
         ServerSettings {
-            max_connections: 8,
-            connections_per_network: 8,
+            max_connections: CLIENTS,
+            connections_per_network: CLIENTS,
             write_timeout: Duration::from_secs(5),
             header_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),
@@ -266,7 +279,7 @@ mod tests {
     #[tokio::test]
     async fn who_has_connected_as_it_stops_is_answered() {
         let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let clients: Vec<_> = (0..3)
+        let clients: Vec<_> = (0..CLIENTS)
             .map(|_| {
                 let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
                 client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
@@ -276,7 +289,7 @@ mod tests {
         let stop = CancellationToken::new();
         stop.cancel();
         let endpoint = Arc::new(poem::endpoint::make_sync(|_| Response::from("here")).boxed());
-        let places = Places::new(8, None, Proxies::default());
+        let places = Places::new(CLIENTS, None, Proxies::default());
         let settings = settings();
         tokio::time::timeout(Duration::from_secs(10), serve(listener, endpoint, &settings, places, stop)).await.unwrap();
         for mut client in clients {

@@ -56,6 +56,11 @@ impl Places {
         Arc::clone(&self.free).acquire_owned().await.ok()
     }
 
+    /// The same, if there is one now.
+    pub fn free_now(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).try_acquire_owned().ok()
+    }
+
     /// The place for this peer.
     ///
     /// # Errors

@@ -108,6 +108,7 @@ impl Follow {
 
     async fn open(&self, place: &mut Option<Place>) -> Result<Messages, BusError> {
         let mut context = async_nats::jetstream::new(self.link.client.clone());
+        // What is not answered is so for as long as the longest pause: it needs none beside.
         context.set_timeout(LAST_PAUSE);
         let stream = self.spec.ensure(&context).await?;
         let made = stream.cached_info().created.unix_timestamp_nanos();

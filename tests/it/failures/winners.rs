@@ -286,9 +286,11 @@ async fn tickets_open_one_socket(four: &Four) {
         loop {
             tickets += 1;
             let ticket = unless_busy(async || four.through(round, &person).socket_ticket().await).await;
-            let opened = join_all((0..8).map(|n| {
+            let ticket = &ticket;
+            let opened = join_all((0..8).map(async |n| {
                 let door = if n % 3 == 0 { Door::SocketIo } else { Door::WebSocket };
-                Options::new(&four.rest(n).base(), door, Auth::Ticket(ticket.clone())).connect()
+                let opening = Options::new(&four.rest(n).base(), door, Auth::Ticket(ticket.clone())).connect();
+                opening.await.map_err(|error| (door, error))
             }));
             let (opened, others): (Vec<_>, Vec<_>) = opened.await.into_iter().partition(Result::is_ok);
             // A busy store does not say whether it was this one that it let in: then nobody is, and he asks for another ticket.
@@ -302,15 +304,16 @@ async fn tickets_open_one_socket(four: &Four) {
             assert!(began.elapsed() < PATIENCE, "no ticket opens a socket: {others:?}");
         }
     }
+    assert!(refused > 0, "nobody was told that a ticket is not valid");
     let figures = format!("{tickets} tickets of 20 people shown 8 times at once, one socket each; {refused} refused, {busy} to come again");
     report("10 winners, tickets", figures);
 }
 
 /// The node is there, and its store is not at the moment: for the login, or for letting in, which Socket.IO ends without a code.
-fn is_busy(error: &ConnectError) -> bool {
+fn is_busy((door, error): &(Door, ConnectError)) -> bool {
     match error {
         ConnectError::Refused(error) => error["data"]["code"] == "unavailable",
-        ConnectError::Closed(close) => close.code == Some(4503) || close.code.is_none(),
+        ConnectError::Closed(close) => close.code == Some(4503) || door.is_socket_io() && close.code.is_none(),
         _ => false,
     }
 }

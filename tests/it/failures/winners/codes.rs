@@ -91,9 +91,10 @@ pub async fn the_right_guess_wins_once_or_is_not_compared(four: &Four) {
 
 /// A right code verifies once, and is then good for one login.
 pub async fn codes_are_used_once(four: &Four) {
-    let (mut codes, mut used, mut busy, mut exhausted) = (0, 0, 0, 0);
+    let (mut codes, mut used, mut busy_in_all, mut exhausted) = (0, 0, 0, 0);
     'codes: while used < 5 {
-        assert!(codes < 15, "a right code hardly ever wins: {busy} were answered 503");
+        assert!(codes < 15, "a right code hardly ever wins: {busy_in_all} were answered 503");
+        let mut busy = 0;
         let phone = newcomer(four).await;
         let code = four.send_code(codes % 4, "/auth/send-code", &phone).await;
         codes += 1;
@@ -105,10 +106,11 @@ pub async fn codes_are_used_once(four: &Four) {
             while won == 0 {
                 let race = four.race(40, path, |_| json!({"phone_number": phone, name: code})).await;
                 race.lost_with(&[refusal]);
-                (won, uncertain) = (won + race.won.len(), uncertain + race.with(503));
-                (busy, exhausted) = (busy + race.with(503), exhausted + race.with(429));
+                (won, uncertain, busy) = (won + race.won.len(), uncertain + race.with(503), busy + race.with(503));
+                (busy_in_all, exhausted) = (busy_in_all + race.with(503), exhausted + race.with(429));
                 assert!(won <= 1, "{path}: {won} have won, {race:?}");
-                if won == 0 && began.elapsed() > PATIENCE {
+                let may_win = race.with(429) + race.with(503) > 0 && began.elapsed() < PATIENCE;
+                if won == 0 && !may_win {
                     // Who was answered 503 may have used it up, or its tries: who wants in asks for another one.
                     assert!(uncertain > 0, "{path}: nobody wins, {race:?}");
                     continue 'codes;
@@ -119,7 +121,8 @@ pub async fn codes_are_used_once(four: &Four) {
             }
         }
         let late = four.race(4, "/auth/login", |_| json!({"phone_number": phone, "verification_code": code})).await;
-        assert_eq!((late.won.len(), late.with(401) + late.with(503)), (0, 4), "{late:?}");
+        late.lost_with(&[401]);
+        assert!(late.won.is_empty() && late.with(401) > 0, "{late:?}");
         // Of a login that was answered 503 nobody has the token; it may stand in the list.
         let rest = four.rest(1).with_token(token.as_str().unwrap());
         let sessions = unless_busy(async || rest.get("/auth/sessions").await).await;
@@ -131,7 +134,7 @@ pub async fn codes_are_used_once(four: &Four) {
         );
         used += 1;
     }
-    let figures = format!("{used} codes of {codes} used 80 times at once, each twice in all; {exhausted} answered 429, {busy} 503");
+    let figures = format!("{used} codes of {codes} used 80 times at once, each twice in all; {exhausted} answered 429, {busy_in_all} 503");
     report("10 winners, codes", figures);
 }
 
@@ -144,26 +147,31 @@ pub async fn passwords_are_reset_once(four: &Four) {
         let phone = newcomer(four).await;
         let code = four.send_code(2, "/auth/forgot-password", &phone).await;
         let command = |n| json!({"phone_number": phone, "code": code, "new_password": password(n)});
-        let mut uncertain = 0;
+        let (mut uncertain, began) = (0, Instant::now());
         loop {
             let race = four.race(8, "/auth/reset-password", command).await;
             race.lost_with(&[400]);
             uncertain += race.with(503);
             assert!(race.won.len() <= 1 && race.won.len() + uncertain > 0, "{race:?}");
-            match (race.won.len(), race.with(503)) {
-                (1, _) => break 'won phone,
-                // Who was answered 503 has used it up.
-                (_, 0) => break,
-                _ => {}
+            if race.won.len() == 1 {
+                break 'won phone;
+            }
+            // Who was answered 503 has used it up.
+            if race.with(503) == 0 || began.elapsed() > PATIENCE {
+                break;
             }
         }
     };
-    let good = join_all((0..8).map(|n| {
-        let (node, phone, password) = (four.rest(n), &phone, password(n));
-        async move { node.login(phone, &password).await }
-    }));
-    let good = good.await.into_iter().flatten().count();
-    assert_eq!(good, 1, "one password holds");
-    assert_eq!(four.rest(3).login(&phone, PASSWORD).await.unwrap_err().status(), 401);
+    // Whether it lets him in, once the store says so.
+    let lets_in = async |n: usize, password: String| {
+        let login = unless_busy(async || match four.rest(n).login(&phone, &password).await {
+            Err(error) if error.status() == 401 => Ok(false),
+            login => login.map(|_| true),
+        });
+        login.await
+    };
+    let good = join_all((0..8).map(|n| lets_in(n, password(n)))).await;
+    assert_eq!(good.into_iter().filter(|good| *good).count(), 1, "one password holds");
+    assert!(!lets_in(3, PASSWORD.to_owned()).await, "the old password holds");
     report("10 winners, passwords", "8 new passwords at once with one code, one holds");
 }
