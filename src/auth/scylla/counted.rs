@@ -104,10 +104,9 @@ pub(super) async fn change<R: Counted, T: Send>(
     in_doubt: InDoubt,
     mut decide: impl FnMut(Option<R>) -> Step<R, T> + Send,
 ) -> StoreResult<T> {
-    // One for all tries: also what a server comes to do late, after the next try has begun, is known again by it.
-    let revision = Uuid::new_v4();
+    let mut revision = Uuid::new_v4();
     let mut tries = Tries::new();
-    let (mut doubt, mut perhaps) = (None, None::<StoreError>);
+    let (mut doubt, mut perhaps, mut last_read) = (None, None::<StoreError>, None);
     loop {
         let known = match R::read(store, key).await {
             Ok(known) => known,
@@ -123,6 +122,12 @@ pub(super) async fn change<R: Counted, T: Send>(
             {
                 return Err(error);
             }
+        }
+        // One for all that is decided of the same row: also what a server comes to do late, after the next try has begun, is known again
+        // by it. Of another row something else is decided, and needs a name of its own: perhaps the first was there for a while, and
+        // whoever read it then would take the second for it, and write over what has been counted in between.
+        if last_read.replace(read).is_some_and(|last| last != read) {
+            revision = Uuid::new_v4();
         }
         let (wrote, wanted, answer) = match decide(row) {
             Step::Leave(answer) => return Ok(answer),
@@ -261,7 +266,7 @@ mod tests {
         Lost,
         /// It is done, but not before the row was read again.
         Late,
-        /// It is done, and somebody else counts then.
+        /// It is done, one reads it, and another counts then.
         Overtaken,
     }
 
@@ -271,6 +276,8 @@ mod tests {
         row: Option<(Uuid, u32)>,
         fates: VecDeque<Fate>,
         late: Option<(Uuid, u32)>,
+        /// What was read before it was overtaken.
+        overtaken: Vec<Uuid>,
     }
 
     struct Count(u32);
@@ -297,7 +304,10 @@ mod tests {
                 None | Some(Fate::Done) => there.row = row,
                 Some(Fate::Lost) => {}
                 Some(Fate::Late) => there.late = row,
-                Some(Fate::Overtaken) => there.row = Some((Uuid::new_v4(), self.0 + 1)),
+                Some(Fate::Overtaken) => {
+                    there.overtaken.push(revision);
+                    there.row = Some((Uuid::new_v4(), self.0 + 1));
+                }
             }
             fate.map_or(Ok(true), |fate| Err(StoreError::Unavailable(format!("{fate:?}").into())))
         }
@@ -310,16 +320,22 @@ mod tests {
         }
     }
 
-    /// Counts one, up from `begin`; what it says, and the count afterwards.
+    /// Counts one, up from `begin`; what it says, and the count afterwards, over which nobody writes who has read an earlier one.
     async fn count(begin: Option<u32>, fates: &[Fate], in_doubt: InDoubt) -> (StoreResult<u32>, u32) {
         let row = begin.map(|count| (Uuid::new_v4(), count));
-        let store = Mutex::new(Fake { row, fates: fates.iter().copied().collect(), late: None });
+        let store = Mutex::new(Fake { row, fates: fates.iter().copied().collect(), ..Fake::default() });
         let answer = change(&store, &(), in_doubt, |known: Option<Count>| {
             let next = known.map_or(0, |count| count.0) + 1;
             Step::Put(Count(next), Duration::ZERO, next)
         })
         .await;
-        let left = store.lock().unwrap().row.unwrap().1;
+        let (left, overtaken) = {
+            let there = store.lock().unwrap();
+            (there.row.unwrap().1, there.overtaken.clone())
+        };
+        for read in overtaken {
+            assert!(!Count(0).put(&store, &(), 0, Uuid::new_v4(), Some(read)).await.unwrap(), "{fates:?}: counts are written over");
+        }
         (answer, left)
     }
 
