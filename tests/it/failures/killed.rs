@@ -6,7 +6,7 @@ use std::time::Duration;
 use loadtest::verify::Verdict;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{Cluster, QUIET, accept, form, is_long};
 use crate::support::{Nodes, Process};
@@ -24,9 +24,10 @@ async fn one_by_chance(count: usize, case: impl Fn(usize) -> String, harm: impl 
     for seed in form.seeds {
         let Some(cluster) = Cluster::start(count).await else { return verdicts };
         let verify = cluster.verify(|options| (options.seed, options.senders) = (seed, PEOPLE)).await;
-        let (mut dice, began, mut ticks, mut times) = (StdRng::seed_from_u64(seed), Instant::now(), interval(HARMED_EVERY), 0);
         // Not before something is under way.
         verify.acknowledge(10).await;
+        let (mut dice, began, mut ticks, mut times) = (StdRng::seed_from_u64(seed), Instant::now(), interval(HARMED_EVERY), 0);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while began.elapsed() < form.length {
             ticks.tick().await;
             harm(&cluster, dice.random_range(0..count)).await;

@@ -26,11 +26,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadtest::Rest;
 use loadtest::verify::{Options, Verdict, Verify};
+use loadtest::{Rest, RestError};
 use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
 
-use crate::support::{Nodes, faulty};
+use crate::support::{Nodes, PATIENCE, faulty};
 
 /// Until everything is acknowledged and told once nothing goes wrong any more.
 const QUIET: Duration = Duration::from_secs(30);
@@ -57,7 +58,9 @@ pub fn form() -> Form {
     if is_long() {
         Form { length: Duration::from_mins(2), seeds: faulty::given_seed().map_or_else(|| vec![1, 2, 3], |seed| vec![seed]) }
     } else {
-        Form { length: Duration::from_secs(15), seeds: vec![faulty::seed()] }
+        let seed = faulty::seed();
+        println!("failures: URGE_TEST_SEED={seed}");
+        Form { length: Duration::from_secs(15), seeds: vec![seed] }
     }
 }
 
@@ -76,6 +79,24 @@ fn accept(case: &str, seed: u64, verdict: &Verdict) {
     report(&format!("{case}, seed {seed}"), verdict);
     assert!(verdict.holds(), "{case}, seed {seed}: {verdict}");
     assert!(verdict.figures.acknowledged > 0 && verdict.figures.delivered > 0, "nothing was proved: {verdict}");
+}
+
+/// The answer, once it is not that it may work later.
+async fn patiently<T>(ask: impl AsyncFn() -> Result<T, RestError>) -> Result<T, RestError> {
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Err(error) if error.status() == 503 && began.elapsed() < PATIENCE => {}
+            answer => return answer,
+        }
+        // Nobody tells when it does.
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The answer to what is not refused, and may be asked again.
+async fn unless_busy<T>(ask: impl AsyncFn() -> Result<T, RestError>) -> T {
+    patiently(ask).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Lines of a node's `/metrics` that begin with this, by their label.

@@ -61,6 +61,7 @@ async fn a_nats_that_is_killed_and_wiped_costs_nothing() {
     for seed in form.seeds {
         let verify = cluster.verify(|options| options.seed = seed).await;
         verify.acknowledge(100).await;
+        assert!(verify.all_connected(QUIET).await, "somebody has never connected");
         let (connections, kept_before) = (verify.connections(), sum(&cluster, KEPT).await);
         let (began, mut worst, mut wipes, mut meanwhile) = (Instant::now(), Duration::ZERO, 0, 0);
         while began.elapsed() < form.length {
@@ -126,6 +127,7 @@ async fn sends_go_on_while_nats_is_away() {
     let Some((nats, cluster)) = on_own_nats("failures-away").await else { return };
     let verify = cluster.verify(|options| options.seed = seed).await;
     verify.acknowledge(100).await;
+    assert!(verify.all_connected(QUIET).await, "somebody has never connected");
     let connections = verify.connections();
     tell(&nats, "kill").await;
     let (before, away) = (verify.acknowledged(), Duration::from_secs(if is_long() { 30 } else { 8 }));
@@ -157,7 +159,8 @@ async fn sends_go_on_while_nats_is_away() {
     let verdict = verify.judge(QUIET).await.unwrap();
     let case = format!("5 no nats-server for {} s, all told {} ms after it answered, one seed of all", away.as_secs(), told.as_millis());
     accept(&case, seed, &verdict);
-    assert!(meanwhile as f64 > away.as_secs_f64() * 10.0, "sends hardly went on: {meanwhile}");
+    let least = if is_long() { 10.0 } else { 3.0 };
+    assert!(meanwhile as f64 > away.as_secs_f64() * least, "sends hardly went on: {meanwhile}");
     // A machine that has much else to do stalls for longer than a send may take, once or twice.
     assert!(refused * if is_long() { 20 } else { 5 } <= took.len(), "{refused} sends were refused, {} acknowledged", took.len());
     outbox.drains_once(&nats, &cluster, &kept, verdict.figures.stored).await;

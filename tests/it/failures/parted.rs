@@ -80,11 +80,14 @@ async fn servers_that_are_cut_off_from_each_other_lose_nothing() {
 /// Of three that keep everything three times one is killed and has forgotten everything when it comes back, and then the next.
 async fn one_after_the_other_is_wiped(own: &Arc<OwnServers>, cluster: &Cluster, seed: u64) {
     let verify = cluster.verify(|options| (options.rate, options.seed) = (30.0, seed)).await;
+    assert!(verify.all_connected(QUIET).await, "somebody has never connected");
+    let connections = verify.connections();
     for server in ["nats-1", "nats-2", "nats-3"] {
         verify.acknowledge(100).await;
         block_in_place(|| own.tell("wipe", server));
         verify.acknowledge(100).await;
     }
+    assert_eq!(verify.connections(), connections, "somebody had to connect again");
     let verdict = verify.judge(QUIET).await.unwrap();
     accept("5 each of three nats-servers killed and wiped, one after the other", seed, &verdict);
 }

@@ -1,6 +1,7 @@
 //! The node of who is to be told stands still, or dies: others hear once that he is gone, a peer writes down when he was seen last,
 //! and when he comes back elsewhere he is told exactly what he lacks.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -45,11 +46,12 @@ async fn say(socket: &Socket, place: &str, text: &str) -> i64 {
 
 /// When he was seen last, as the others were told. It is what is written down, too, as this node shows, and he was there until
 /// about when his node was harmed.
-async fn seen_last(told: &Value, shown_by: &str, viewer: &Person, who: &Person, harmed: DateTime<Utc>) {
+async fn seen_last(told: &Value, shown_by: &str, viewer: &Person, who: &Person, harmed: &RangeInclusive<DateTime<Utc>>) {
     let text = told["lastSeen"].as_str().expect("nobody says when he was seen last");
     let last_seen: DateTime<Utc> = text.parse().unwrap();
     // The bus's clock is this machine's.
-    assert!(last_seen >= harmed - LAST_WORD && last_seen <= harmed + TimeDelta::seconds(1), "{last_seen}, harmed at {harmed}");
+    let (earliest, latest) = (*harmed.start() - LAST_WORD, *harmed.end() + TimeDelta::seconds(1));
+    assert!((earliest..=latest).contains(&last_seen), "{last_seen}, harmed within {harmed:?}");
     let (rest, began) = (through(shown_by, viewer).rest, Instant::now());
     loop {
         let shown = rest.get(&format!("/users/{}", who.id())).await.unwrap();
@@ -86,14 +88,15 @@ async fn goes_away(case: &str, door: Door, harm: fn(&mut crate::support::Process
     tally.told("Ben", first, &contents(&his.collect_until(PATIENCE, is_message).await.unwrap()));
 
     stays(arrived).await;
-    let (began, harmed) = (Instant::now(), Utc::now());
+    let (began, before) = (Instant::now(), Utc::now());
     cluster.with(move |nodes| harm(&mut nodes.processes[1])).await;
+    let harmed = before..=Utc::now();
     for words in missed {
         say(&watching, &place, words).await;
     }
     let told = watching.collect_until(BURIAL, |events| !offline(events, &ben).is_empty()).await.unwrap();
     let after = began.elapsed();
-    seen_last(&offline(&told, &ben)[0], &urls[2], &ann, &ben, harmed).await;
+    seen_last(&offline(&told, &ben)[0], &urls[2], &ann, &ben, &harmed).await;
 
     // He comes back through the other node, and is told what he lacks.
     let mut back = through(&urls[0], &ben).connect(door).await;
@@ -188,8 +191,9 @@ async fn whose_node_dies_with_the_one_that_is_to_tell_is_gone_once() {
     for (who, socket) in ["Ben", "Cem"].iter().zip(&mut sockets) {
         tally.told(who, first, &contents(&socket.collect_until(PATIENCE, is_message).await.unwrap()));
     }
-    let harmed = Utc::now();
+    let before = Utc::now();
     cluster.with(|nodes| nodes.processes[1].kill()).await;
+    let harmed = before..=Utc::now();
     say(&watching, &place, &missed[0]).await;
     sleep(APART).await;
     // The oldest is the first of those that live.
@@ -202,7 +206,7 @@ async fn whose_node_dies_with_the_one_that_is_to_tell_is_gone_once() {
         watching.collect_until(BURIAL, all_gone).await.unwrap_or_else(|error| panic!("nobody tells that they are gone: {error}"));
     let after = began.elapsed();
     for who in [&ben, &cem] {
-        seen_last(&offline(&told, who)[0], &urls[2], &ann, who, harmed).await;
+        seen_last(&offline(&told, who)[0], &urls[2], &ann, who, &harmed).await;
     }
     sleep(TWICE).await;
     told.extend(watching.drain());

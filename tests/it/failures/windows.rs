@@ -23,7 +23,7 @@ use urge::event::Origin;
 
 use self::judge::{assert_same, judge_looks, judge_syncs, part, windows};
 use super::tally::Tally;
-use super::{form, metric};
+use super::{form, metric, patiently, unless_busy};
 use crate::support::{Nodes, PATIENCE, Person, TestServer, World};
 
 /// Who write, and how many messages a second all together.
@@ -181,7 +181,7 @@ impl Scene {
         let mut total = None;
         loop {
             let before = all.first().map_or_else(String::new, |first| format!("&before_seq={}", first.seq));
-            let page = rest.history(&self.group, &format!("limit=100{before}")).await?;
+            let page = patiently(async || rest.history(&self.group, &format!("limit=100{before}")).await).await?;
             total = total.or(page["total"].as_i64());
             let mut found = rows(&page["messages"]);
             found.append(&mut all);
@@ -196,7 +196,8 @@ impl Scene {
     async fn found(&self, rest: &Rest, place: &str) -> Result<Vec<Row>, RestError> {
         let (mut all, mut cursor) = (Vec::new(), String::new());
         loop {
-            let page = rest.get(&format!("/messages/search?q=window&limit=100{place}{cursor}")).await?;
+            let path = format!("/messages/search?q=window&limit=100{place}{cursor}");
+            let page = patiently(async || rest.get(&path).await).await?;
             all.extend(rows(&page["messages"]));
             match page["next_cursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
@@ -224,12 +225,12 @@ impl Scene {
         let (here, roamer) = (format!("&conversation_id={}", self.group), &self.roamer);
         for (node, rest) in self.everywhere(roamer).iter().enumerate() {
             let (view, history, found, anywhere, list, sent) = tokio::join!(
-                rest.conversation(&self.group),
+                patiently(async || rest.conversation(&self.group).await),
                 self.history(rest),
                 self.found(rest, &here),
                 self.found(rest, ""),
-                rest.conversations(),
-                rest.send_text(&self.group, "am I in?", None),
+                patiently(async || rest.conversations().await),
+                patiently(async || rest.send_text(&self.group, "am I in?", None).await),
             );
             let refused = [view.err(), history.err(), found.err(), sent.err()];
             assert!(refused.iter().all(|error| error.as_ref().is_some_and(|error| error.status() == 403)), "node {node}: {refused:?}");
@@ -379,7 +380,7 @@ async fn at_the_end(scene: &Scene, log: &[Row], windows: &[RangeInclusive<i64>])
         let (rows, total) = scene.history(&rest).await.unwrap();
         assert_same("history at the end", &rows, &expected);
         assert_eq!(total as usize, expected.len());
-        let anew = rest.sync(&json!({}), None).await.unwrap();
+        let anew = unless_busy(async || rest.sync(&json!({}), None).await).await;
         assert_same("a new device", &rows_of(&anew), &expected[expected.len().saturating_sub(50)..]);
         let (expected, written) = (part(log, window, false), Instant::now());
         for place in [format!("&conversation_id={}", scene.group), String::new()] {
@@ -393,7 +394,7 @@ async fn at_the_end(scene: &Scene, log: &[Row], windows: &[RangeInclusive<i64>])
         let outside: Vec<_> = log.iter().filter(|row| windows.iter().all(|window| !window.contains(&row.seq))).collect();
         assert!(!outside.is_empty(), "nothing was written while he was away");
         for row in outside.iter().step_by(outside.len().div_ceil(5).max(1)) {
-            let status = rest.message(&row.id).await.map_or_else(|error| error.status(), |_| 200);
+            let status = patiently(async || rest.message(&row.id).await).await.map_or_else(|error| error.status(), |_| 200);
             assert!([403, 404].contains(&status), "row {} was never his: {status}", row.seq);
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use loadtest::{Account, Door, Rest, Socket};
+use loadtest::{Account, Door, Rest, RestError, Socket};
 use serde_json::Value;
 
 use super::TestServer;
@@ -44,9 +44,14 @@ impl World {
 
     /// Somebody new, without a password.
     pub async fn person(&self, name: &str) -> Person {
+        self.try_person(name).await.unwrap()
+    }
+
+    /// The same, from a node whose store may be busy.
+    pub async fn try_person(&self, name: &str) -> Result<Person, RestError> {
         let phone = Self::new_phone();
-        let account = self.rest.register(&phone, name).await.unwrap();
-        Person::new(self, name, phone, account)
+        let account = self.rest.register(&phone, name).await?;
+        Ok(Person::new(self, name, phone, account))
     }
 
     /// Somebody new who can log in again with [`PASSWORD`].

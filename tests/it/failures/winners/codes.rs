@@ -5,8 +5,8 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Four, Race, unless_busy};
-use crate::failures::report;
+use super::{Four, Race};
+use crate::failures::{report, unless_busy};
 use crate::support::{PASSWORD, PATIENCE, World};
 
 /// Who guesses a code at once.
