@@ -275,9 +275,33 @@ mod tests {
     struct Fake {
         row: Option<(Uuid, u32)>,
         fates: VecDeque<Fate>,
-        late: Option<(Uuid, u32)>,
+        /// What is written after the next read.
+        late: Vec<Option<(Uuid, u32)>>,
         /// What was read before it was overtaken.
         overtaken: Vec<Uuid>,
+    }
+
+    impl Fake {
+        fn with(row: Option<(Uuid, u32)>, fates: &[Fate]) -> Mutex<Self> {
+            Mutex::new(Self { row, fates: fates.iter().copied().collect(), ..Self::default() })
+        }
+
+        fn write(&mut self, row: Option<(Uuid, u32)>, read: Option<Uuid>) -> StoreResult<bool> {
+            if self.row.map(|(revision, _)| revision) != read {
+                return Ok(false);
+            }
+            let fate = self.fates.pop_front();
+            match fate {
+                None | Some(Fate::Done) => self.row = row,
+                Some(Fate::Lost) => {}
+                Some(Fate::Late) => self.late.push(row),
+                Some(Fate::Overtaken) => {
+                    self.overtaken.extend(row.map(|(revision, _)| revision));
+                    self.row = Some((Uuid::new_v4(), row.map_or(0, |(_, count)| count) + 1));
+                }
+            }
+            fate.map_or(Ok(true), |fate| Err(StoreError::Unavailable(format!("{fate:?}").into())))
+        }
     }
 
     struct Count(u32);
@@ -289,41 +313,24 @@ mod tests {
         async fn read(store: &Mutex<Fake>, (): &()) -> StoreResult<Option<(Uuid, Self)>> {
             let mut there = store.lock().unwrap();
             let row = there.row;
-            there.row = there.late.take().or(row);
+            if let Some(late) = there.late.pop() {
+                there.row = late;
+            }
             Ok(row.map(|(revision, count)| (revision, Self(count))))
         }
 
         async fn put(self, store: &Mutex<Fake>, (): &(), _ttl: i32, revision: Uuid, read: Option<Uuid>) -> StoreResult<bool> {
-            let mut there = store.lock().unwrap();
-            if there.row.map(|(revision, _)| revision) != read {
-                return Ok(false);
-            }
-            let row = Some((revision, self.0));
-            let fate = there.fates.pop_front();
-            match fate {
-                None | Some(Fate::Done) => there.row = row,
-                Some(Fate::Lost) => {}
-                Some(Fate::Late) => there.late = row,
-                Some(Fate::Overtaken) => {
-                    there.overtaken.push(revision);
-                    there.row = Some((Uuid::new_v4(), self.0 + 1));
-                }
-            }
-            fate.map_or(Ok(true), |fate| Err(StoreError::Unavailable(format!("{fate:?}").into())))
+            store.lock().unwrap().write(Some((revision, self.0)), read)
         }
 
         async fn remove(store: &Mutex<Fake>, (): &(), read: Option<Uuid>) -> StoreResult<bool> {
-            let mut there = store.lock().unwrap();
-            let is_there = there.row.map(|(revision, _)| revision) == read;
-            there.row = there.row.filter(|_| !is_there);
-            Ok(is_there)
+            store.lock().unwrap().write(None, read)
         }
     }
 
     /// Counts one, up from `begin`; what it says, and the count afterwards, over which nobody writes who has read an earlier one.
     async fn count(begin: Option<u32>, fates: &[Fate], in_doubt: InDoubt) -> (StoreResult<u32>, u32) {
-        let row = begin.map(|count| (Uuid::new_v4(), count));
-        let store = Mutex::new(Fake { row, fates: fates.iter().copied().collect(), ..Fake::default() });
+        let store = Fake::with(begin.map(|count| (Uuid::new_v4(), count)), fates);
         let answer = change(&store, &(), in_doubt, |known: Option<Count>| {
             let next = known.map_or(0, |count| count.0) + 1;
             Step::Put(Count(next), Duration::ZERO, next)
@@ -337,6 +344,18 @@ mod tests {
             assert!(!Count(0).put(&store, &(), 0, Uuid::new_v4(), Some(read)).await.unwrap(), "{fates:?}: counts are written over");
         }
         (answer, left)
+    }
+
+    /// Removes a row that counts 7, and whatever is in its place; the count that was removed last, and the one that is left.
+    async fn remove(fates: &[Fate], in_doubt: InDoubt) -> (StoreResult<Option<u32>>, Option<u32>) {
+        let store = Fake::with(Some((Uuid::new_v4(), 7)), fates);
+        let answer = change(&store, &(), in_doubt, |known: Option<Count>| match known {
+            Some(count) => Step::Remove(Some(count.0)),
+            None => Step::Leave(None),
+        })
+        .await;
+        let left = store.lock().unwrap().row;
+        (answer, left.map(|(_, count)| count))
     }
 
     #[tokio::test]
@@ -361,6 +380,24 @@ mod tests {
         let (answer, left) = count(Some(7), &[Fate::Overtaken], InDoubt::Fail).await;
         assert!(matches!(answer, Err(StoreError::Unavailable(_))));
         assert_eq!(left, 9);
+    }
+
+    #[tokio::test]
+    async fn a_removal_without_an_answer_says_what_it_removed() {
+        for in_doubt in [InDoubt::Repeat, InDoubt::Fail] {
+            for fates in
+                [&[][..], &[Fate::Done], &[Fate::Lost], &[Fate::Late], &[Fate::Lost, Fate::Late], &[Fate::Lost, Fate::Lost, Fate::Done]]
+            {
+                let (answer, left) = remove(fates, in_doubt).await;
+                assert_eq!((answer.unwrap(), left), (Some(7), None), "{fates:?}, {in_doubt:?}");
+            }
+        }
+        // What another has put in its place since goes too, or stays.
+        let (answer, left) = remove(&[Fate::Overtaken], InDoubt::Repeat).await;
+        assert_eq!((answer.unwrap(), left), (Some(1), None));
+        let (answer, left) = remove(&[Fate::Overtaken], InDoubt::Fail).await;
+        assert!(matches!(answer, Err(StoreError::Unavailable(_))));
+        assert_eq!(left, Some(1));
     }
 
     #[tokio::test]

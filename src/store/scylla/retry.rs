@@ -19,14 +19,20 @@ impl RetryPolicy for Retries {
 
 struct Tried(u8);
 
-impl RetrySession for Tried {
-    fn decide_should_retry(&mut self, request: RequestInfo<'_>) -> RetryDecision {
-        if self.0 < TRIES && is_tried_again(request.error, request.is_idempotent) {
+impl Tried {
+    fn decide(&mut self, error: &RequestAttemptError, is_idempotent: bool) -> RetryDecision {
+        if self.0 < TRIES && is_tried_again(error, is_idempotent) {
             self.0 += 1;
             RetryDecision::RetryNextTarget(None)
         } else {
             RetryDecision::DontRetry
         }
+    }
+}
+
+impl RetrySession for Tried {
+    fn decide_should_retry(&mut self, request: RequestInfo<'_>) -> RetryDecision {
+        self.decide(request.error, request.is_idempotent)
     }
 
     fn reset(&mut self) {
@@ -87,5 +93,17 @@ mod tests {
         assert_eq!(with_and_without(late(WriteType::Cas)), [false, false]);
         assert_eq!(with_and_without(DbError::Overloaded), [false, true]);
         assert_eq!(with_and_without(DbError::Invalid), [false, false]);
+    }
+
+    #[test]
+    fn tries_end_and_begin_anew_with_the_next_request() {
+        let error = RequestAttemptError::DbError(DbError::Overloaded, String::new());
+        let mut tried = Tried(0);
+        for _request in 0..2 {
+            let decided = [true; 4].map(|is_idempotent| tried.decide(&error, is_idempotent));
+            let again = RetryDecision::RetryNextTarget(None);
+            assert_eq!(decided, [again.clone(), again, RetryDecision::DontRetry, RetryDecision::DontRetry]);
+            tried.reset();
+        }
     }
 }
