@@ -215,7 +215,7 @@ impl Verify {
         self.ledger.acknowledged()
     }
 
-    /// Waits until so many more have been.
+    /// Waits until so many more have been, for as long as that takes.
     pub async fn acknowledge(&self, count: usize) {
         let wanted = self.acknowledged() + count;
         let mut acknowledged = self.ledger.watch();

@@ -11,6 +11,7 @@ use loadtest::verify::{Options, Verdict, Verify};
 use tempfile::TempDir;
 use urge::app::Backends;
 
+use super::goes_on;
 use crate::support::sabotage::{BusLie, SabotagedBus};
 use crate::support::{TestServer, World};
 
@@ -28,7 +29,7 @@ async fn judged(lie: Option<BusLie>) -> Verdict {
     // Who stays connected: a resume would tell what the live event did not.
     let options = Options { doors: vec![Door::WebSocket, Door::SocketIo], ..Options::new(vec![server.rest().base()]) };
     let verify = Verify::start(&options).await.unwrap();
-    verify.acknowledge(200).await;
+    goes_on(&verify, 200).await;
     let verdict = verify.judge(QUIET).await.unwrap();
     server.stop().await;
     verdict

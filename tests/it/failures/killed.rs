@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::{Cluster, QUIET, accept, form, is_long};
+use super::{Cluster, QUIET, accept, form, goes_on, is_long};
 use crate::support::{Nodes, Process};
 
 /// Of which each has one device.
@@ -25,7 +25,7 @@ async fn one_by_chance(count: usize, case: impl Fn(usize) -> String, harm: impl 
         let Some(cluster) = Cluster::start(count).await else { return verdicts };
         let verify = cluster.verify(|options| (options.seed, options.senders) = (seed, PEOPLE)).await;
         // Not before something is under way.
-        verify.acknowledge(10).await;
+        goes_on(&verify, 10).await;
         let (mut dice, began, mut ticks, mut times) = (StdRng::seed_from_u64(seed), Instant::now(), interval(HARMED_EVERY), 0);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while began.elapsed() < form.length {

@@ -29,7 +29,7 @@ use std::time::Duration;
 use loadtest::verify::{Options, Verdict, Verify};
 use loadtest::{Rest, RestError};
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{Nodes, PATIENCE, faulty};
 
@@ -97,6 +97,11 @@ async fn patiently<T>(ask: impl AsyncFn() -> Result<T, RestError>) -> Result<T, 
 /// The answer to what is not refused, and may be asked again.
 async fn unless_busy<T>(ask: impl AsyncFn() -> Result<T, RestError>) -> T {
     patiently(ask).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// So many more sends are acknowledged.
+async fn goes_on(verify: &Verify, count: usize) {
+    timeout(QUIET * 4, verify.acknowledge(count)).await.expect("sends do not go on");
 }
 
 /// Lines of a node's `/metrics` that begin with this, by their label.

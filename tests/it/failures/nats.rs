@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 use urge::app::Stores;
 
-use super::{Cluster, QUIET, accept, form, is_long, metric, report};
+use super::{Cluster, QUIET, accept, form, goes_on, is_long, metric, report};
 use crate::support::cluster::OwnServers;
 use crate::support::{Nodes, PATIENCE, growths};
 
@@ -60,7 +60,7 @@ async fn a_nats_that_is_killed_and_wiped_costs_nothing() {
     let outbox = Outbox::of(&cluster).await;
     for seed in form.seeds {
         let verify = cluster.verify(|options| options.seed = seed).await;
-        verify.acknowledge(100).await;
+        goes_on(&verify, 100).await;
         assert!(verify.all_connected(QUIET).await, "somebody has never connected");
         let (connections, kept_before) = (verify.connections(), sum(&cluster, KEPT).await);
         let (began, mut worst, mut wipes, mut meanwhile) = (Instant::now(), Duration::ZERO, 0, 0);
@@ -71,7 +71,7 @@ async fn a_nats_that_is_killed_and_wiped_costs_nothing() {
             let back = Instant::now();
             meanwhile += verify.acknowledged() - before;
             wipes += 1;
-            verify.acknowledge(1).await;
+            goes_on(&verify, 1).await;
             verify.all_told(PATIENCE).await.expect("not everybody was told");
             let took = back.elapsed();
             assert!(took < soon(), "told only {took:?} after it answered again");
@@ -126,7 +126,7 @@ async fn sends_go_on_while_nats_is_away() {
     let seed = form().seeds[0];
     let Some((nats, cluster)) = on_own_nats("failures-away").await else { return };
     let verify = cluster.verify(|options| options.seed = seed).await;
-    verify.acknowledge(100).await;
+    goes_on(&verify, 100).await;
     assert!(verify.all_connected(QUIET).await, "somebody has never connected");
     let connections = verify.connections();
     tell(&nats, "kill").await;
@@ -137,7 +137,7 @@ async fn sends_go_on_while_nats_is_away() {
     let kept = outbox.events().await;
     tell(&nats, "restart").await;
     let back = Instant::now();
-    verify.acknowledge(1).await;
+    goes_on(&verify, 1).await;
     verify.all_told(PATIENCE).await.expect("not everybody was told");
     let told = back.elapsed();
     assert!(told < soon(), "told only {told:?} after it answered again");

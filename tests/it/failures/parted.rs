@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::{block_in_place, spawn_blocking};
 use tokio::time::sleep;
 
-use super::{Cluster, QUIET, accept, form, is_long};
+use super::{Cluster, QUIET, accept, form, goes_on, is_long};
 use crate::support::cluster::{self, OwnServers, Servers, servers};
 use crate::support::island::{self, Cut, FORWARD};
 use crate::support::{Nodes, Process};
@@ -56,7 +56,7 @@ async fn servers_that_are_cut_off_from_each_other_lose_nothing() {
     for (kind, what) in kinds {
         for direction in cuts {
             let verify = cluster.verify(|options| (options.rate, options.seed) = (30.0, seed)).await;
-            verify.acknowledge(50).await;
+            goes_on(&verify, 50).await;
             block_in_place(|| cut(&own, kind, *direction));
             // For so long it is broken.
             sleep(length).await;
@@ -83,9 +83,9 @@ async fn one_after_the_other_is_wiped(own: &Arc<OwnServers>, cluster: &Cluster, 
     assert!(verify.all_connected(QUIET).await, "somebody has never connected");
     let connections = verify.connections();
     for server in ["nats-1", "nats-2", "nats-3"] {
-        verify.acknowledge(100).await;
+        goes_on(&verify, 100).await;
         block_in_place(|| own.tell("wipe", server));
-        verify.acknowledge(100).await;
+        goes_on(&verify, 100).await;
     }
     assert_eq!(verify.connections(), connections, "somebody had to connect again");
     let verdict = verify.judge(QUIET).await.unwrap();
@@ -129,7 +129,7 @@ async fn a_site_is_cut_off(own: &Arc<OwnServers>, seed: u64) {
     let (nodes, sites) = settled.await.unwrap();
     let cluster = Cluster::of(nodes);
     let verify = cluster.verify(|options| (options.rate, options.seed) = (30.0, seed)).await;
-    verify.acknowledge(50).await;
+    goes_on(&verify, 50).await;
     block_in_place(|| own.ask(&["part", "nats-1", "cassandra-1"]));
     // For so long it is broken.
     sleep(LONG).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
-use super::{Cluster, QUIET, accept, form, is_long};
+use super::{Cluster, QUIET, accept, form, goes_on, is_long};
 use crate::support::Nodes;
 use crate::support::cluster::servers;
 use crate::support::island::{self, Cut, Island, Link};
@@ -61,7 +61,7 @@ async fn a_network_that_breaks_loses_nothing() {
     let cluster = Cluster::of(nodes);
     for ((what, links, cut, all), length, seed) in plan() {
         let verify = cluster.verify(|options| (options.rate, options.seed) = (30.0, seed)).await;
-        verify.acknowledge(50).await;
+        goes_on(&verify, 50).await;
         let concerned = if *all { &islands[..] } else { &islands[..1] };
         let each = || concerned.iter().flat_map(|island| links.iter().map(move |link| (island, *link)));
         block_in_place(|| each().for_each(|(island, link)| island.cut(link, *cut)));

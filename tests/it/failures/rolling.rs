@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::scene::through;
 use super::tally::Tally;
-use super::{Cluster, QUIET, accept, form};
+use super::{Cluster, QUIET, accept, form, goes_on};
 use crate::support::{Nodes, PATIENCE, World, balance, id};
 
 /// In which the app tries five times.
@@ -34,7 +34,7 @@ async fn a_rolling_restart_is_noticed_by_nobody() {
                 options.senders = PEOPLE;
             })
             .await;
-        verify.acknowledge(50).await;
+        goes_on(&verify, 50).await;
         let (began, mut restarts) = (Instant::now(), 0);
         // Again and again all of them.
         while restarts % 3 > 0 || began.elapsed() < form.length {

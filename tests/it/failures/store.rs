@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loadtest::verify::Verify;
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, interval, sleep};
 
-use super::{Cluster, QUIET, accept, form, is_long, report};
+use super::{Cluster, QUIET, accept, form, goes_on, is_long, report};
 use crate::support::Nodes;
 use crate::support::cluster::OwnServers;
 
@@ -17,11 +17,6 @@ const RATE: f64 = 15.0;
 const STORE: [&str; 3] = ["cassandra-1", "cassandra-2", "cassandra-3"];
 /// Those of which two go at once, and one in the short form.
 const GONE: [&str; 2] = ["cassandra-2", "cassandra-3"];
-
-/// So many sends are acknowledged again.
-async fn goes_on(verify: &Verify, count: usize) {
-    timeout(QUIET * 4, verify.acknowledge(count)).await.expect("sends do not go on");
-}
 
 /// A way to go, and the way back.
 struct Harm {
@@ -140,7 +135,7 @@ async fn one_of_three_may_die_and_of_two_nothing_is_made_up() {
     // It takes many minutes: the first seed alone has it.
     let seed = form().seeds[0];
     let verify = cluster.verify(|options| (options.seed, options.rate) = (seed, RATE)).await;
-    verify.acknowledge(30).await;
+    goes_on(&verify, 30).await;
     for server in if is_long() { &STORE[..] } else { &GONE[..1] } {
         for harm in &HARMS {
             one_is_gone(&own, &verify, server, harm).await;
