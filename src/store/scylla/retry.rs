@@ -105,5 +105,6 @@ mod tests {
             assert_eq!(decided, [again.clone(), again, RetryDecision::DontRetry, RetryDecision::DontRetry]);
             tried.reset();
         }
+        assert_eq!(tried.decide(&error, false), RetryDecision::DontRetry, "a condition is perhaps done");
     }
 }
