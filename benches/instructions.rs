@@ -1,5 +1,5 @@
-//! The hot paths as counts of instructions (callgrind), which do not move with the machine's mood: what a message costs on the wire,
-//! at the hub, at the door and in the store.
+//! The hot paths as counts of instructions (callgrind), which do not move with the machine's mood once the allocator's are left out:
+//! what a message costs on the wire, at the hub, at the door and in the store.
 //! `benches/instructions.sh` runs them and holds them to `instructions.json`.
 #![allow(clippy::expect_used)]
 
