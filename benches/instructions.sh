@@ -26,7 +26,7 @@ import json, pathlib, sys
 counted, kept_path, keep = sys.argv[1:]
 TOLERANCE = 0.03
 ALLOCATOR = {"malloc", "calloc", "realloc", "posix_memalign", "free"}
-# Of one instruction each, a jump: so often are they called. What callgrind says of calls is of the whole run.
+# Each is one instruction, a jump, so these are as many as its calls. The calls that callgrind counts are those of the whole run.
 ALLOCATIONS = {"__rustc::__rust_alloc", "__rustc::__rust_alloc_zeroed", "__rustc::__rust_realloc"}
 
 
@@ -53,6 +53,7 @@ def counts(profile):
             allocations += int(line.split()[1])
         next_is_call = False
     return {"instructions": total - inside, "allocations": allocations}
+
 
 now = {}
 with open(counted) as lines:
